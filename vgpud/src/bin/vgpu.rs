@@ -1,0 +1,2 @@
+//! vgpu
+fn main() {}
