@@ -1,1 +1,20 @@
-//! drivers
+//! The virtual devices, one folder each with the same file names in each:
+//!
+//! - `driver.rs`: the types of the family and how one is built,
+//! - `device.rs`: the device itself, an [`mdev::MediatedDevice`],
+//! - further files for its parts, each a model on its own.
+//!
+//! Read `serial` first: it is the smallest.
+
+use mdev::{Driver, TypeSpec};
+
+/// Every driver, in the order in which they are listed.
+pub const DRIVERS: &[&dyn Driver] = &[];
+
+/// The driver and the type of that name, or `None`.
+pub fn find_type(name: &str) -> Option<(&'static dyn Driver, TypeSpec)> {
+    DRIVERS.iter().find_map(|driver| {
+        let spec = driver.types().into_iter().find(|spec| spec.name == name)?;
+        Some((*driver, spec))
+    })
+}

@@ -1,0 +1,156 @@
+//! What a driver implements for one vGPU, and what it is given to do so.
+
+use crate::irq::{Interrupts, IrqCounts};
+use crate::pci::ConfigSpace;
+use crate::region::{RegionIndex, Regions};
+use crate::scanout::ScanoutPublisher;
+
+/// One virtual PCI device, as its client sees it.
+///
+/// Every call comes from the session's own thread, one at a time. None may block on a GPU or on
+/// the client: QEMU holds its big lock while it waits, and gives up after 5 s.
+pub trait MediatedDevice: Send {
+    /// The configuration space. The session serves region 7 from it and acts on what a write
+    /// to it asks for (function-level reset, INTx disable); the device only reads it.
+    fn config(&mut self) -> &mut ConfigSpace;
+
+    /// The regions apart from configuration space. Their number, sizes and kinds are fixed for
+    /// the life of the device; a file behind a mapped region may be replaced in [`Self::reset`]
+    /// with [`Reset::Close`].
+    fn regions(&self) -> &Regions;
+
+    /// How many vectors each interrupt group has. Fixed for the life of the device.
+    fn irqs(&self) -> IrqCounts;
+
+    /// Reads `data.len()` bytes at `offset`. The access lies inside the region.
+    ///
+    /// Also called for mapped regions: a client may always use messages. On a fault the session
+    /// counts it and the guest reads all-ones, as on a real bus.
+    fn read(&mut self, region: RegionIndex, offset: u64, data: &mut [u8]) -> Result<(), Fault>;
+
+    /// Writes `data` at `offset`. The access lies inside the region. A faulting write is counted
+    /// and dropped.
+    fn write(&mut self, region: RegionIndex, offset: u64, data: &[u8]) -> Result<(), Fault>;
+
+    /// Returns the device, its configuration space included, to its state just after creation.
+    /// What [`Reset::Close`] demands beyond that stands there.
+    fn reset(&mut self, cause: Reset);
+
+    /// The attributes of this device, with their values now.
+    fn attributes(&self) -> Vec<(&'static str, String)> {
+        Vec::new()
+    }
+
+    /// Changes an attribute while the device runs. On error nothing has changed.
+    fn set_attribute(&mut self, name: &str, value: &str) -> Result<(), AttributeError> {
+        let _ = value;
+        Err(AttributeError::Unknown(name.to_owned()))
+    }
+}
+
+/// Why a device is reset.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reset {
+    /// The client sent DEVICE_RESET: the machine was reset, or the guest asked for it.
+    Device,
+    /// The guest started a function-level reset in configuration space.
+    Function,
+    /// The client is gone. Memory that it mapped stays mapped in it, so a device that gave out a
+    /// file takes a fresh one: the next client must neither see nor share it. The published
+    /// picture stays, for screenshots.
+    Close,
+}
+
+/// An access that the device could not serve. Never an error on the wire.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct Fault(pub &'static str);
+
+/// One kind of vGPU, as it can be created on a parent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TypeSpec {
+    /// `<driver>-<id>`, as mdev names types.
+    pub name: String,
+    /// A few words for a list.
+    pub title: String,
+    /// What one gets, in a sentence.
+    pub description: String,
+    /// Bytes of video memory that one instance takes from its parent; 0 for none.
+    pub video_memory: u64,
+}
+
+/// Attributes given at creation, in the order they are to be applied.
+///
+/// The form of mdevctl's `attrs`: a name may come twice, and the later one wins.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Attributes(pub Vec<(String, String)>);
+
+/// A family of virtual devices: what types there are, and how one is built.
+pub trait Driver: Sync {
+    /// The part of a type's name before the dash.
+    fn name(&self) -> &'static str;
+
+    /// The types of this driver, smallest first.
+    fn types(&self) -> Vec<TypeSpec>;
+
+    /// Builds one device of a type that [`Self::types`] listed.
+    fn build(
+        &self,
+        spec: &TypeSpec,
+        attributes: &Attributes,
+        services: Services,
+    ) -> Result<Box<dyn MediatedDevice>, BuildError>;
+}
+
+/// What the framework gives a device: its ways to the world outside.
+///
+/// Later needs become fields here, not new trait methods.
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub struct Services {
+    /// Interrupts the guest. May be cloned into the device's own threads.
+    pub interrupts: Interrupts,
+    /// Where the device says what it shows.
+    pub scanout: ScanoutPublisher,
+}
+
+/// Why a device could not be built.
+#[derive(Debug, thiserror::Error)]
+pub enum BuildError {
+    /// An attribute is not known, or its value is not one it can have.
+    #[error(transparent)]
+    Attribute(#[from] AttributeError),
+    /// The type is not one of this driver's.
+    #[error("no type is called '{0}'")]
+    UnknownType(String),
+    /// The kernel refused something the device needs.
+    #[error("cannot {what}")]
+    Os {
+        /// What was tried.
+        what: &'static str,
+        /// What the kernel said.
+        #[source]
+        source: std::io::Error,
+    },
+}
+
+/// Why an attribute was not set.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum AttributeError {
+    /// The device has no such attribute.
+    #[error("there is no attribute '{0}'")]
+    Unknown(String),
+    /// The attribute is fixed once the device exists.
+    #[error("attribute '{0}' can only be given when the device is created")]
+    Fixed(String),
+    /// The value cannot be taken.
+    #[error("attribute '{name}' cannot be '{value}': {reason}")]
+    Invalid {
+        /// The attribute.
+        name: String,
+        /// What was asked for.
+        value: String,
+        /// What it would accept.
+        reason: String,
+    },
+}
