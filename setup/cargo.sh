@@ -1,0 +1,34 @@
+# What is built and tested, and how.
+# shellcheck shell=bash
+
+# shellcheck disable=SC2034 # setup/machine.sh exports what lies there
+TARGET=$(realpath -m -- "${CARGO_TARGET_DIR:-$ROOT/target}")
+GUEST_TRIPLE=x86_64-unknown-linux-gnu
+
+# A CI run must test what was committed, not what the registry has since.
+LOCKED=()
+[[ -z ${CI-} ]] || LOCKED=(--locked)
+
+build_programs() {
+    step "building the programs" \
+        cargo build -q "${LOCKED[@]}" --release --workspace --exclude guest
+    # Static, since the guest has no libraries; a RUSTFLAGS from outside would
+    # silently win over the setting.
+    step "building the guest programs" env -u RUSTFLAGS -u CARGO_ENCODED_RUSTFLAGS \
+        cargo build -q "${LOCKED[@]}" --release -p guest --target "$GUEST_TRIPLE" \
+        --config "target.$GUEST_TRIPLE.rustflags=[\"-Ctarget-feature=+crt-static\"]"
+}
+
+# Unit and property tests are built in the dev profile, whose overflow checks
+# and debug assertions are half of what the property tests are for.
+unit_tests() {
+    step "unit and property tests" \
+        cargo test "${LOCKED[@]}" --no-fail-fast --workspace --exclude e2e "$@"
+}
+
+# Whole guests run the release programs, and the harness shares their build. A
+# guest keeps one core busy, so there are two at a time whatever the machine.
+guest_tests() {
+    RUST_TEST_THREADS=${RUST_TEST_THREADS:-2} step "whole-guest tests" \
+        cargo test "${LOCKED[@]}" --no-fail-fast --release -p e2e "$@"
+}

@@ -1,0 +1,43 @@
+# The tools that lint needs beside the Rust toolchain, and lint itself.
+# shellcheck shell=bash
+
+# need_deny: puts cargo-deny on the PATH, building it into the cache if it is
+# not there. It is run for seconds, so it is built fast and not optimised.
+need_deny() {
+    PATH=$CACHE/tools/bin:$PATH
+    command -v cargo-deny >/dev/null || with_lock build_deny
+}
+
+build_deny() {
+    [[ ! -x $CACHE/tools/bin/cargo-deny ]] || return 0
+    new_scratch
+    step "building cargo-deny, once" cargo install -q --locked cargo-deny --version '^0.20' \
+        --root "$CACHE/tools" --target-dir "$SCRATCH/target" \
+        --config profile.release.opt-level=1 --config profile.release.lto=false \
+        --config profile.release.debug=false --config profile.release.codegen-units=16
+    rm -rf -- "$SCRATCH"
+}
+
+lint() {
+    local failed=()
+    step "fmt" cargo fmt --all --check || failed+=(fmt)
+    step "clippy" cargo clippy "${LOCKED[@]}" --workspace --all-targets -- -D warnings ||
+        failed+=(clippy)
+    RUSTDOCFLAGS="-D warnings" step "doc" cargo doc "${LOCKED[@]}" --workspace --no-deps ||
+        failed+=(doc)
+    need_deny
+    step "deny" deny || failed+=(deny)
+    ((${#failed[@]} == 0)) || die "lint failed: ${failed[*]}"
+}
+
+# The advisories' database is fetched from outside the package registry, which
+# not every machine can reach. A lint that cannot ask must not pretend it has.
+deny() {
+    local checks=(licenses bans sources)
+    if timeout 120 cargo deny fetch db >/dev/null 2>&1; then
+        checks+=(advisories)
+    else
+        say "SKIPPED: deny's advisories, since their database cannot be fetched here"
+    fi
+    cargo deny check "${checks[@]}"
+}
