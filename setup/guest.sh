@@ -6,6 +6,8 @@
 choose_guest() {
     local modules
     if [[ -n ${VGPUD_GUEST_KERNEL-} ]]; then
+        [[ -r $VGPUD_GUEST_KERNEL ]] ||
+            die "VGPUD_GUEST_KERNEL=$VGPUD_GUEST_KERNEL is no readable file"
         [[ -d ${VGPUD_GUEST_MODULES-} ]] ||
             die "VGPUD_GUEST_KERNEL is set, so VGPUD_GUEST_MODULES must name its /lib/modules/VERSION"
     else

@@ -2,7 +2,7 @@
 # shellcheck shell=bash
 
 # need_deny: puts cargo-deny on the PATH, building it into the cache if it is
-# not there. It is run for seconds, so it is built fast and not optimised.
+# not there: unoptimised, since it runs for a second and builds for minutes.
 need_deny() {
     PATH=$CACHE/tools/bin:$PATH
     command -v cargo-deny >/dev/null || with_lock build_deny
@@ -13,7 +13,7 @@ build_deny() {
     new_scratch
     step "building cargo-deny, once" cargo install -q --locked cargo-deny --version '^0.20' \
         --root "$CACHE/tools" --target-dir "$SCRATCH/target" \
-        --config profile.release.opt-level=1 --config profile.release.lto=false \
+        --config profile.release.opt-level=0 --config profile.release.lto=false \
         --config profile.release.debug=false --config profile.release.codegen-units=16
     rm -rf -- "$SCRATCH"
 }
