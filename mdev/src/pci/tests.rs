@@ -1,0 +1,1 @@
+//! What the space is to a guest, and to QEMU.
