@@ -1,0 +1,237 @@
+//! The server's end of one connection: agrees on a version, hands out requests, takes replies.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
+
+use rustix::net::RecvFlags;
+
+use crate::Errno;
+use crate::socket::{BrokenStream, Received, Receiver, Sender};
+use crate::wire::header::MessageType;
+use crate::wire::version::{Capabilities, Version, VersionError};
+use crate::wire::{Command, Header, Malformed, Request};
+
+/// Bytes around the data of the largest messages: the header and the head of an access.
+const FRAME_OVERHEAD: usize = 32;
+
+/// Why a connection came to an end that the client did not ask for.
+#[derive(Debug, thiserror::Error)]
+pub enum ServerError {
+    /// The stream failed, or is out of step.
+    #[error(transparent)]
+    Broken(#[from] BrokenStream),
+    /// The two ends have no version in common.
+    #[error("no version could be agreed on: {0}")]
+    Version(#[from] VersionError),
+    /// Something else came where VERSION must come first.
+    #[error("the first message was command {0}, not VERSION")]
+    NotVersion(u16),
+    /// A reply could not be sent; the client may have stopped reading.
+    #[error("a reply could not be sent")]
+    Send(#[source] io::Error),
+}
+
+/// The server's end of one connection.
+#[derive(Debug)]
+pub struct Server {
+    receiver: Receiver,
+    sender: Sender,
+    able: Capabilities,
+    max_data_xfer_size: usize,
+    agreed: Option<Version>,
+    out: Vec<u8>,
+}
+
+/// A request, and the means to answer it.
+#[derive(Debug)]
+pub struct Incoming<'a> {
+    /// What the client asks, or why it is refused. The refusal is the caller's to send, so that
+    /// it can say why in its log.
+    pub request: Result<Request<'a>, Malformed>,
+    /// Where the answer goes.
+    pub reply: Reply<'a>,
+}
+
+impl Server {
+    /// Serves the client behind `socket`, offering `able`.
+    pub fn new(socket: OwnedFd, able: Capabilities) -> io::Result<Self> {
+        let socket = Arc::new(socket);
+        let data = able
+            .max_data_xfer_size
+            .unwrap_or(Capabilities::DEFAULT_MAX_DATA_XFER_SIZE);
+        let max_data_xfer_size = usize::try_from(data).unwrap_or(usize::MAX);
+        Ok(Self {
+            receiver: Receiver::new(Arc::clone(&socket), FRAME_OVERHEAD + Version::MAX_JSON),
+            sender: Sender::new(socket)?,
+            able,
+            max_data_xfer_size,
+            agreed: None,
+            out: Vec::new(),
+        })
+    }
+
+    /// What was agreed on; `None` until the client has sent its VERSION.
+    pub fn agreed(&self) -> Option<&Version> {
+        self.agreed.as_ref()
+    }
+
+    /// The writing end, for messages that do not answer a request.
+    pub fn sender(&self) -> &Sender {
+        &self.sender
+    }
+
+    /// Whether the client owes us something: its VERSION, or the rest of a message.
+    pub fn awaits_client(&self) -> bool {
+        self.agreed.is_none() || self.receiver.is_mid_message()
+    }
+
+    /// Reads what has come, without waiting.
+    pub fn receive(&mut self) -> Result<Received, ServerError> {
+        match self.receiver.receive(RecvFlags::DONTWAIT) {
+            Ok(received) => Ok(received),
+            Err(broken) => Err(refuse_frame(&self.sender, broken)),
+        }
+    }
+
+    /// The next request that is here whole, or `None` until more has been received. VERSION is
+    /// answered in here. An error means that the connection must be closed.
+    pub fn next_request(&mut self) -> Result<Option<Incoming<'_>>, ServerError> {
+        if self.agreed.is_none() && !self.agree()? {
+            return Ok(None);
+        }
+        let frame = match self.receiver.next_frame() {
+            Ok(Some(frame)) => frame,
+            Ok(None) => return Ok(None),
+            Err(broken) => return Err(refuse_frame(&self.sender, broken)),
+        };
+        let header = frame.header;
+        let request = Request::parse(&header, frame.payload, frame.fds)
+            .and_then(|request| check_size(request, self.max_data_xfer_size));
+        let reply = Reply {
+            sender: &self.sender,
+            out: &mut self.out,
+            header,
+        };
+        Ok(Some(Incoming { request, reply }))
+    }
+
+    /// Takes VERSION and answers it. `false` if it is not here yet.
+    fn agree(&mut self) -> Result<bool, ServerError> {
+        let frame = match self.receiver.next_frame() {
+            Ok(Some(frame)) => frame,
+            Ok(None) => return Ok(false),
+            Err(broken) => return Err(refuse_frame(&self.sender, broken)),
+        };
+        let header = frame.header;
+        let reply = Reply {
+            sender: &self.sender,
+            out: &mut self.out,
+            header,
+        };
+        let is_version = header.command == Command::Version as u16
+            && header.message_type() == MessageType::Command
+            && frame.fds.is_empty();
+        if !is_version {
+            reply.error(Errno::INVAL)?;
+            return Err(ServerError::NotVersion(header.command));
+        }
+        let answer = Version::parse(frame.payload).and_then(|offer| offer.answer(&self.able));
+        match answer {
+            Ok(answer) => {
+                reply.with(|out| answer.emit(out))?;
+                self.agreed = Some(answer);
+                self.receiver
+                    .set_max_frame(FRAME_OVERHEAD + self.max_data_xfer_size);
+                Ok(true)
+            }
+            Err(error) => {
+                reply.error(error.errno())?;
+                Err(error.into())
+            }
+        }
+    }
+}
+
+/// Holds an access to the size that was agreed on.
+fn check_size(request: Request<'_>, max: usize) -> Result<Request<'_>, Malformed> {
+    match &request {
+        Request::RegionRead(access) | Request::RegionWrite(access, _)
+            if usize::try_from(access.count).map_or(true, |count| count > max) =>
+        {
+            Err(Malformed::Range)
+        }
+        _ => Ok(request),
+    }
+}
+
+/// Tells the sender of an impossible frame that it was refused, before the connection closes.
+fn refuse_frame(sender: &Sender, broken: BrokenStream) -> ServerError {
+    if let BrokenStream::FrameSize { header, .. } = &broken
+        && !header.is_no_reply()
+    {
+        // The connection is lost either way.
+        let _ = sender.send(&header.error_reply(Errno::INVAL).to_bytes(), &[]);
+    }
+    broken.into()
+}
+
+/// The one answer to one request. Where the client wants none, nothing is sent.
+#[derive(Debug)]
+#[must_use = "a client waits 5 s for each reply"]
+pub struct Reply<'a> {
+    sender: &'a Sender,
+    out: &'a mut Vec<u8>,
+    header: Header,
+}
+
+impl Reply<'_> {
+    /// Success, with nothing to say.
+    pub fn empty(self) -> Result<(), ServerError> {
+        self.with(|_| ())
+    }
+
+    /// Success, with the payload that `emit` appends.
+    pub fn with(self, emit: impl FnOnce(&mut Vec<u8>)) -> Result<(), ServerError> {
+        self.with_fds(&[], emit)
+    }
+
+    /// Success, with a payload and file descriptors.
+    pub fn with_fds(
+        self,
+        fds: &[BorrowedFd<'_>],
+        emit: impl FnOnce(&mut Vec<u8>),
+    ) -> Result<(), ServerError> {
+        self.out.clear();
+        self.out.extend([0; Header::LEN]);
+        emit(self.out);
+        if self.header.is_no_reply() {
+            return Ok(());
+        }
+        let header = self.header.reply(self.out.len() - Header::LEN);
+        self.out[..Header::LEN].copy_from_slice(&header.to_bytes());
+        self.sender.send(self.out, fds).map_err(ServerError::Send)
+    }
+
+    /// Failure.
+    pub fn error(self, errno: Errno) -> Result<(), ServerError> {
+        if self.header.is_no_reply() {
+            return Ok(());
+        }
+        let header = self.header.error_reply(errno);
+        self.sender
+            .send(&header.to_bytes(), &[])
+            .map_err(ServerError::Send)
+    }
+
+    /// The command that is being answered, for the log.
+    pub fn command(&self) -> u16 {
+        self.header.command
+    }
+}
+
+impl AsFd for Server {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.receiver.as_fd()
+    }
+}
