@@ -109,3 +109,109 @@ pub(super) fn define_rom(size: u32, registers: &mut Registers) {
 fn register(index: usize) -> usize {
     offset::BASE_ADDRESS_0 + 4 * index
 }
+
+#[cfg(test)]
+mod tests {
+    use std::panic::catch_unwind;
+
+    use super::super::ConfigSpace;
+    use super::super::tests::{IDENTITY, u32_at};
+    use super::Bar;
+    use crate::region::RegionIndex;
+
+    #[test]
+    fn all_ones_bring_back_the_size_and_the_kind() {
+        let memory32 = |size, prefetchable| Bar::Memory32 { size, prefetchable };
+        let memory64 = |size, prefetchable| Bar::Memory64 { size, prefetchable };
+        for (bar, low, high) in [
+            (Bar::Io { size: 4 }, 0xffff_fffd, 0),
+            (Bar::Io { size: 256 }, 0xffff_ff01, 0),
+            (memory32(16, false), 0xffff_fff0, 0),
+            (memory32(1 << 24, true), 0xff00_0008, 0),
+            (memory32(1 << 31, false), 0x8000_0000, 0),
+            (memory64(16, false), 0xffff_fff4, 0xffff_ffff),
+            (memory64(1 << 32, true), 0x0000_000c, 0xffff_ffff),
+            (memory64(1 << 36, true), 0x0000_000c, 0xffff_fff0),
+            (memory64(1 << 63, false), 0x0000_0004, 0x8000_0000),
+        ] {
+            let mut space = ConfigSpace::new(IDENTITY).with_bar(RegionIndex::Bar4, bar);
+            let kind = u32_at(&space, 0x20);
+            let _ = space.write(0x20, &[0xff; 8]);
+            assert_eq!(u32_at(&space, 0x20), low, "{bar:?}");
+            assert_eq!(u32_at(&space, 0x24), high, "{bar:?}");
+            let _ = space.write(0x20, &[0; 8]);
+            assert_eq!(u32_at(&space, 0x20), kind, "{bar:?}");
+            assert_eq!(space.region_size(RegionIndex::Bar4), bar.size(), "{bar:?}");
+            assert_eq!(space.region_size(RegionIndex::Bar5), 0, "{bar:?}");
+        }
+    }
+
+    #[test]
+    fn an_address_is_written_in_parts() {
+        let size = 0x1000;
+        let prefetchable = false;
+        let mut space = ConfigSpace::new(IDENTITY)
+            .with_bar(RegionIndex::Bar0, Bar::Memory32 { size, prefetchable })
+            .with_bar(RegionIndex::Bar1, Bar::Io { size: 16 });
+        for (offset, data, bar0, bar1) in [
+            (0x12, &[0x34, 0xfe][..], 0xfe34_0000, 0x01),
+            (0x11, &[0x56], 0xfe34_5000, 0x01),
+            (0x13, &[0xfd, 0x7f, 0xc0], 0xfd34_5000, 0xc071),
+            (0x0f, &[0xff, 0xff], 0xfd34_5000, 0xc071),
+        ] {
+            let _ = space.write(offset, data);
+            assert_eq!(u32_at(&space, 0x10), bar0, "{offset:#x}");
+            assert_eq!(u32_at(&space, 0x14), bar1, "{offset:#x}");
+        }
+    }
+
+    #[test]
+    fn a_rom_announces_its_size_and_an_absent_one_nothing() {
+        let absent = ConfigSpace::new(IDENTITY);
+        for (mut space, written, read) in [
+            (absent.clone(), 0xffff_f800_u32, 0),
+            (absent.clone(), 0xffff_ffff, 0),
+            (absent.clone().with_rom(2048), 0xffff_f800, 0xffff_f800),
+            (absent.clone().with_rom(65536), 0xffff_f800, 0xffff_0000),
+            (absent.clone().with_rom(65536), 0xfeb0_0001, 0xfeb0_0001),
+        ] {
+            let _ = space.write(0x30, &written.to_le_bytes());
+            assert_eq!(u32_at(&space, 0x30), read, "{written:#x}");
+        }
+        assert_eq!(absent.region_size(RegionIndex::Rom), 0);
+        assert_eq!(absent.with_rom(2048).region_size(RegionIndex::Rom), 2048);
+    }
+
+    #[test]
+    fn a_bar_that_cannot_be_announced_is_refused() {
+        let memory32 = |size| Bar::Memory32 {
+            size,
+            prefetchable: false,
+        };
+        let memory64 = |size| Bar::Memory64 {
+            size,
+            prefetchable: false,
+        };
+        for (index, bar) in [
+            (RegionIndex::Bar0, Bar::Io { size: 2 }),
+            (RegionIndex::Bar0, Bar::Io { size: 12 }),
+            (RegionIndex::Bar0, memory32(8)),
+            (RegionIndex::Bar0, memory32(0)),
+            (RegionIndex::Bar0, memory64(0x3000)),
+            (RegionIndex::Bar1, memory64(0x1000)),
+            (RegionIndex::Bar2, memory32(0x1000)),
+            (RegionIndex::Bar3, memory32(0x1000)),
+            (RegionIndex::Bar5, memory64(0x1000)),
+            (RegionIndex::Rom, memory32(0x1000)),
+            (RegionIndex::Config, memory32(0x1000)),
+        ] {
+            let space = ConfigSpace::new(IDENTITY).with_bar(RegionIndex::Bar2, memory64(16));
+            let built = catch_unwind(|| space.with_bar(index, bar));
+            assert!(built.is_err(), "{bar:?} at {index:?}");
+        }
+        for size in [0, 1024, 3000] {
+            let space = ConfigSpace::new(IDENTITY);
+            assert!(catch_unwind(|| space.with_rom(size)).is_err(), "{size}");
+        }
+    }
+}

@@ -1,6 +1,7 @@
 //! What follows the header: the list of capabilities (PCI Local Bus 3.0, section 6.7).
 
 use super::express::{self, ExpressKind};
+use super::msi;
 use super::registers::Registers;
 use crate::region::RegionIndex;
 
@@ -10,12 +11,12 @@ pub enum Capability {
     /// Power management (PCI Bus Power Management 1.2, section 3.2): D0 and D3hot, no PME.
     ///
     /// `No_Soft_Reset` is set: the way back from D3hot keeps all state, so nothing happens to the
-    /// device. A guest that wants it reset has function-level reset.
+    /// device. To reset it is left to function-level reset.
     PowerManagement,
     /// MSI (PCI Local Bus 3.0, section 6.8.1): 64-bit addresses, no masking of single vectors.
     ///
-    /// Masking is left out since the client delivers: it has the vectors, and we would have to
-    /// hold back what it masks.
+    /// Masking is left out: it is the client that delivers, so a mask kept here would hold
+    /// nothing back.
     Msi {
         /// How many: 1, 2, 4, 8, 16 or 32.
         vectors: u8,
@@ -62,25 +63,6 @@ pub(super) const PMCSR: usize = 4;
 pub(super) const PMCSR_STATE: u16 = 0b11;
 const PMCSR_NO_SOFT_RESET: u16 = 1 << 3;
 
-/// Message Control, of MSI as of MSI-X.
-pub(super) const MESSAGE_CONTROL: usize = 2;
-
-pub(super) const MSI_ENABLE: u16 = 1 << 0;
-/// Multiple Message Capable, the binary logarithm of the vectors; Multiple Message Enable.
-const MSI_CAPABLE_SHIFT: u32 = 1;
-const MSI_ENABLED_SHIFT: u32 = 4;
-const MSI_LOG_MASK: u16 = 0b111;
-const MSI_64_BIT: u16 = 1 << 7;
-const MSI_ADDRESS: usize = 4;
-const MSI_DATA: usize = 12;
-const MSI_MAX_VECTORS: u8 = 32;
-
-const MSIX_FUNCTION_MASK: u16 = 1 << 14;
-pub(super) const MSIX_ENABLE: u16 = 1 << 15;
-const MSIX_TABLE: usize = 4;
-const MSIX_PBA: usize = 8;
-const MSIX_MAX_VECTORS: u16 = 2048;
-
 impl Capability {
     pub(super) fn id(&self) -> CapabilityId {
         match self {
@@ -99,12 +81,12 @@ impl Capability {
         let id = self.id();
         let mut registers = match self {
             Self::PowerManagement => power_management(),
-            Self::Msi { vectors } => msi(vectors),
+            Self::Msi { vectors } => msi::msi(vectors),
             Self::Msix {
                 vectors,
                 table,
                 pba,
-            } => msix(vectors, table, pba, size_of),
+            } => msi::msix(vectors, table, pba, size_of),
             Self::Express { kind } => express::registers(kind),
             Self::Vendor(content) => vendor(content),
         };
@@ -117,61 +99,6 @@ fn power_management() -> Registers {
     let mut registers = Registers::new(8);
     registers.define_u16(PMC, PMC_VERSION, 0);
     registers.define_u16(PMCSR, PMCSR_NO_SOFT_RESET, PMCSR_STATE);
-    registers
-}
-
-fn msi(vectors: u8) -> Registers {
-    assert!(
-        vectors.is_power_of_two() && vectors <= MSI_MAX_VECTORS,
-        "MSI cannot have {vectors} vectors"
-    );
-    let capable = (vectors.ilog2() as u16) << MSI_CAPABLE_SHIFT;
-    let mut registers = Registers::new(14);
-    registers.define_u16(
-        MESSAGE_CONTROL,
-        MSI_64_BIT | capable,
-        MSI_ENABLE | MSI_LOG_MASK << MSI_ENABLED_SHIFT,
-    );
-    registers.define_u64(MSI_ADDRESS, 0, !0b11);
-    registers.define_u16(MSI_DATA, 0, u16::MAX);
-    registers
-}
-
-/// The message control of MSI with no more vectors enabled than the device is capable of.
-pub(super) fn bound_msi_vectors(control: u16) -> u16 {
-    let capable = (control >> MSI_CAPABLE_SHIFT) & MSI_LOG_MASK;
-    let enabled = (control >> MSI_ENABLED_SHIFT) & MSI_LOG_MASK;
-    control & !(MSI_LOG_MASK << MSI_ENABLED_SHIFT) | enabled.min(capable) << MSI_ENABLED_SHIFT
-}
-
-fn msix(
-    vectors: u16,
-    table: (RegionIndex, u32),
-    pba: (RegionIndex, u32),
-    size_of: impl Fn(RegionIndex) -> u64,
-) -> Registers {
-    assert!(
-        (1..=MSIX_MAX_VECTORS).contains(&vectors),
-        "MSI-X cannot have {vectors} vectors"
-    );
-    let place = |(bar, offset): (RegionIndex, u32), len: u64| {
-        assert!(
-            bar < RegionIndex::Rom
-                && offset.is_multiple_of(8)
-                && u64::from(offset) + len <= size_of(bar),
-            "MSI-X cannot have {len} bytes at {offset:#x} of {bar:?}"
-        );
-        offset | bar as u32
-    };
-    let mut registers = Registers::new(12);
-    registers.define_u16(
-        MESSAGE_CONTROL,
-        vectors - 1,
-        MSIX_FUNCTION_MASK | MSIX_ENABLE,
-    );
-    registers.define_u32(MSIX_TABLE, place(table, 16 * u64::from(vectors)), 0);
-    let pending = 8 * u64::from(vectors.div_ceil(64));
-    registers.define_u32(MSIX_PBA, place(pba, pending), 0);
     registers
 }
 
@@ -189,4 +116,41 @@ fn vendor(content: Vec<u8>) -> Registers {
         registers.define_u8(CONTENT + at, byte, 0);
     }
     registers
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::ConfigSpace;
+    use super::super::tests::{IDENTITY, image, u16_at, u32_at};
+    use super::Capability;
+
+    fn with(capability: Capability) -> ConfigSpace {
+        ConfigSpace::new(IDENTITY).with_capability(capability)
+    }
+
+    #[test]
+    fn a_guest_moves_the_device_between_d0_and_d3hot_only() {
+        let mut space = with(Capability::PowerManagement);
+        assert_eq!(u32_at(&space, 0x40), 0x0003_0001);
+        for (written, read) in [
+            (3, 0x0b),
+            (1, 0x0b),
+            (0x8100, 0x08),
+            (2, 0x08),
+            (0xff, 0x0b),
+        ] {
+            let _ = space.write(0x44, &u16::to_le_bytes(written));
+            assert_eq!(u16_at(&space, 0x44), read, "{written:#x}");
+        }
+    }
+
+    #[test]
+    fn a_vendor_capability_counts_its_header() {
+        let mut space = with(Capability::Vendor(b"vgpu".to_vec()))
+            .with_capability(Capability::Vendor(Vec::new()));
+        let expected = [9, 0x48, 7, b'v', b'g', b'p', b'u', 0, 9, 0, 3, 0];
+        assert_eq!(image(&space)[0x40..0x4c], expected);
+        let _ = space.write(0x40, &[0xff; 12]);
+        assert_eq!(image(&space)[0x40..0x4c], expected);
+    }
 }

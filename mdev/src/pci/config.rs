@@ -6,7 +6,9 @@ use super::bar::{self, Bar};
 use super::capability::{self, Capability, CapabilityId};
 use super::express;
 use super::header::{self, Command, Identity, Pin, Status, offset};
+use super::msi;
 use super::registers::Registers;
+use crate::irq::IrqCounts;
 use crate::region::RegionIndex;
 
 /// Bytes of a conventional space (PCI Local Bus 3.0, section 6.1).
@@ -43,7 +45,6 @@ pub struct ConfigSpace {
 }
 
 /// The registers that a guest's write may have changed and someone must know of.
-#[derive(Clone, Copy, PartialEq, Eq)]
 struct Controls {
     command: Command,
     power: Option<u16>,
@@ -190,19 +191,30 @@ impl ConfigSpace {
         self.registers.set_u16(offset::STATUS, status.bits());
     }
 
-    /// Whether the guest has switched MSI on. It has also told the client, which says so with
-    /// eventfds.
+    /// How many vectors the device has, from its interrupt pin and its capabilities.
+    pub fn irqs(&self) -> IrqCounts {
+        let controls = self.controls();
+        let mut pin = [0];
+        self.read(offset::INTERRUPT_PIN as u64, &mut pin);
+        IrqCounts {
+            intx: u32::from(pin != [0]),
+            msi: controls.msi.map_or(0, msi::msi_vectors),
+            msix: controls.msix.map_or(0, msi::msix_vectors),
+        }
+    }
+
+    /// Whether the guest has switched MSI on.
     pub fn msi_enabled(&self) -> bool {
         self.controls()
             .msi
-            .is_some_and(|control| control & capability::MSI_ENABLE != 0)
+            .is_some_and(|control| control & msi::MSI_ENABLE != 0)
     }
 
     /// Whether the guest has switched MSI-X on.
     pub fn msix_enabled(&self) -> bool {
         self.controls()
             .msix
-            .is_some_and(|control| control & capability::MSIX_ENABLE != 0)
+            .is_some_and(|control| control & msi::MSIX_ENABLE != 0)
     }
 
     /// Returns every register to what it was when the device was built.
@@ -220,8 +232,8 @@ impl ConfigSpace {
         Controls {
             command: self.command(),
             power: word(CapabilityId::PowerManagement, capability::PMCSR),
-            msi: word(CapabilityId::Msi, capability::MESSAGE_CONTROL),
-            msix: word(CapabilityId::Msix, capability::MESSAGE_CONTROL),
+            msi: word(CapabilityId::Msi, msi::MESSAGE_CONTROL),
+            msix: word(CapabilityId::Msix, msi::MESSAGE_CONTROL),
         }
     }
 
@@ -247,8 +259,8 @@ impl ConfigSpace {
     /// A guest may take as many vectors as the device has, and no more.
     fn bound_msi_vectors(&mut self) {
         if let Some(start) = self.find(CapabilityId::Msi) {
-            let at = start + capability::MESSAGE_CONTROL;
-            let control = capability::bound_msi_vectors(self.registers.u16(at));
+            let at = start + msi::MESSAGE_CONTROL;
+            let control = msi::bound_vectors(self.registers.u16(at));
             self.registers.set_u16(at, control);
         }
     }

@@ -99,3 +99,46 @@ fn link(registers: &mut Registers) {
     registers.define_u16(LINK_STATUS, LINK_X1_2_5_GT, 0);
     registers.define_u32(LINK_CAPABILITIES_2, SPEED_2_5_GT, 0);
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::{IDENTITY, u16_at, u32_at};
+    use super::super::{Capability, ConfigEvents, ConfigSpace};
+    use super::ExpressKind;
+
+    fn with(kind: ExpressKind) -> ConfigSpace {
+        ConfigSpace::new(IDENTITY).with_capability(Capability::Express { kind })
+    }
+
+    #[test]
+    fn a_device_on_the_root_complex_has_no_link() {
+        for (kind, capabilities, link, status, speeds) in [
+            (ExpressKind::Endpoint, 0x0002_0010, 0x0040_0011, 0x11, 2),
+            (ExpressKind::RootComplexIntegrated, 0x0092_0010, 0, 0, 0),
+        ] {
+            let mut space = with(kind);
+            assert_eq!(u32_at(&space, 0x40), capabilities, "{kind:?}");
+            assert_eq!(u32_at(&space, 0x4c), link, "{kind:?}");
+            assert_eq!(u16_at(&space, 0x52), status, "{kind:?}");
+            assert_eq!(u32_at(&space, 0x6c), speeds, "{kind:?}");
+            let _ = space.write(0x50, &[0xff; 2]);
+            assert_eq!(u16_at(&space, 0x50) != 0, link != 0, "{kind:?}");
+        }
+    }
+
+    #[test]
+    fn a_function_level_reset_is_an_event_and_reads_zero() {
+        let mut space = with(ExpressKind::Endpoint);
+        assert_eq!(u32_at(&space, 0x44) & 1 << 28, 1 << 28);
+        for (offset, data, events, control) in [
+            (0x48, &[0x10, 0x28][..], ConfigEvents::empty(), 0x2810),
+            (0x48, &[0x0f, 0xd0], ConfigEvents::FUNCTION_RESET, 0x500f),
+            (0x49, &[0x80], ConfigEvents::FUNCTION_RESET, 0x000f),
+            (0x46, &[0, 0, 0, 0x80], ConfigEvents::FUNCTION_RESET, 0),
+            (0x48, &[0x80, 0x07], ConfigEvents::empty(), 0),
+        ] {
+            assert_eq!(space.write(offset, data), events, "{offset:#x} {data:x?}");
+            assert_eq!(u16_at(&space, 0x48), control, "{offset:#x} {data:x?}");
+        }
+    }
+}

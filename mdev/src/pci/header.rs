@@ -137,3 +137,49 @@ pub(super) fn registers(identity: Identity, len: usize) -> Registers {
     header.define_u8(offset::INTERRUPT_LINE, 0, 0xff);
     header
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::{IDENTITY, u16_at};
+    use super::super::{Capability, ConfigEvents, ConfigSpace};
+    use super::{Command, Status};
+
+    #[test]
+    fn a_change_of_the_command_register_is_told() {
+        let mut space = ConfigSpace::new(IDENTITY).with_capability(Capability::PowerManagement);
+        for (data, events, command) in [
+            (
+                &[0x06, 0x04][..],
+                ConfigEvents::COMMAND_CHANGED,
+                Command::MEMORY | Command::BUS_MASTER | Command::INTX_DISABLE,
+            ),
+            (
+                &[0x06],
+                ConfigEvents::empty(),
+                Command::MEMORY | Command::BUS_MASTER | Command::INTX_DISABLE,
+            ),
+            (
+                &[0xb8, 0x00],
+                ConfigEvents::COMMAND_CHANGED,
+                Command::empty(),
+            ),
+        ] {
+            assert_eq!(space.write(4, data), events, "{data:x?}");
+            assert_eq!(space.command(), command, "{data:x?}");
+        }
+    }
+
+    #[test]
+    fn errors_stay_until_ones_are_written_and_the_interrupt_until_the_device_says() {
+        let mut space = ConfigSpace::new(IDENTITY).with_capability(Capability::PowerManagement);
+        space.report_errors(Status::RECEIVED_MASTER_ABORT | Status::INTERRUPT);
+        assert_eq!(u16_at(&space, 6), 0x2010);
+        space.set_interrupt_status(true);
+        for (written, status) in [(0, 0x2018), (0x4000, 0x2018), (0x2008, 0x0018)] {
+            let _ = space.write(6, &u16::to_le_bytes(written));
+            assert_eq!(u16_at(&space, 6), status, "{written:#06x}");
+        }
+        space.set_interrupt_status(false);
+        assert_eq!(space.status(), Status::CAPABILITIES);
+    }
+}

@@ -7,7 +7,7 @@
 //! - `config`: the space itself, and the events that a write causes.
 //! - `header`: the first 64 bytes.
 //! - `bar`: base address registers, and the ROM's.
-//! - `capability`: what follows the header; `express` has the largest of them.
+//! - `capability`: what follows the header; the largest have files: `msi`, `express`.
 //! - `registers`: bytes that a guest writes, each bit with its own rule.
 //!
 //! Not here: the tables of MSI-X, which lie in a BAR; the extended capabilities of PCI Express.
@@ -17,6 +17,7 @@ mod capability;
 mod config;
 mod express;
 mod header;
+mod msi;
 mod registers;
 #[cfg(test)]
 mod tests;
