@@ -1,2 +1,69 @@
-//! The guest side.
-fn main() {}
+//! `/init` of the test guests, and every tool that a test runs in one.
+//!
+//! - [`init`]: brings the guest up, then hands over to [`agent`].
+//! - [`agent`]: runs the host's commands, for as long as the guest lives.
+//! - [`kms`]: modes, EDID, and a picture put on the screen through KMS.
+//! - [`console`]: the text console: its font, a line printed on it.
+//! - [`loopback`]: bytes sent round through a UART.
+//! - [`tty`]: the ioctls that the last two need.
+
+mod agent;
+mod console;
+mod init;
+mod kms;
+mod loopback;
+mod tty;
+
+use std::error::Error;
+use std::path::Path;
+use std::process::ExitCode;
+
+/// What a subcommand may fail with: its words are all that anyone uses.
+type Failure = Box<dyn Error>;
+
+const USAGE: &str = "usage: guest COMMAND
+  draw CARD WIDTHxHEIGHT SEED   show the test picture, print the id of the process that holds it
+  release PID                   end such a process, and wait until it has gone
+  modes CARD                    print the connected connector's modes
+  edid CARD                     print the EDID in hexadecimal
+  font                          dump the text console's font
+  say TEXT...                   print a line on the text console
+  loopback TTY COUNT SEED       send COUNT bytes round through the UART's loop-back";
+
+fn main() -> ExitCode {
+    if rustix::process::getpid().is_init() {
+        init::run();
+    }
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let args: Vec<&str> = args.iter().map(String::as_str).collect();
+    match dispatch(&args) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("guest: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Runs one subcommand.
+fn dispatch(args: &[&str]) -> Result<(), Failure> {
+    match *args {
+        ["draw", card, size, seed] => kms::draw(card, size, seed),
+        ["hold", card, size, seed] => kms::hold(Path::new(card), parse_size(size)?, seed.parse()?),
+        ["release", pid] => kms::release(pid.parse()?),
+        ["modes", card] => kms::print_modes(Path::new(card)),
+        ["edid", card] => kms::print_edid(Path::new(card)),
+        ["font"] => console::dump_font(),
+        ["say", ref words @ ..] => console::say(&words.join(" ")),
+        ["loopback", tty, count, seed] => {
+            loopback::run(Path::new(tty), count.parse()?, seed.parse()?)
+        }
+        _ => Err(USAGE.into()),
+    }
+}
+
+/// Reads `WIDTHxHEIGHT`.
+fn parse_size(text: &str) -> Result<(u16, u16), Failure> {
+    let (width, height) = text.split_once('x').ok_or("a size is WIDTHxHEIGHT")?;
+    Ok((width.parse()?, height.parse()?))
+}
