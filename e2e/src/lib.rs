@@ -1,1 +1,34 @@
-//! Whole-guest tests.
+//! Whole guests in QEMU, driven from tests: real QEMU, stock kernels, built programs.
+//!
+//! A test walks through these modules, in this order:
+//!
+//! - [`programs`]: where `./x` put QEMU, the kernel and everything built.
+//! - [`machine`]: a machine is described, then booted.
+//! - [`qemu`]: what comes out is a [`Vm`], a running QEMU.
+//! - [`initramfs`], from [`modules`] and [`cpio`]: what the guest boots into, kept between runs.
+//! - [`guest`]: commands run in the guest, through the agent of the program `guest`.
+//! - [`qmp`]: QEMU's own control socket: hotplug, reset, events, screenshots.
+//! - [`screen`]: a picture, compared pixel by pixel or read as text.
+//! - [`steps`]: progress lines for programs that people watch.
+//!
+//! Not here: our crates. These tests know vgpud by its programs and sockets alone. And no test here
+//! measures time; every wait has a limit, and reaching it is a failure with a name.
+
+pub mod cpio;
+pub mod error;
+pub mod guest;
+pub mod initramfs;
+pub mod machine;
+pub mod modules;
+pub mod programs;
+pub mod qemu;
+pub mod qmp;
+pub mod screen;
+pub mod steps;
+mod stream;
+
+pub use error::{Error, Result};
+pub use machine::{Machine, Memory};
+pub use programs::Programs;
+pub use qemu::Vm;
+pub use screen::Screen;

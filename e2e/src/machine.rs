@@ -1,0 +1,179 @@
+//! A machine described, and QEMU's command line made of it.
+//!
+//! The guest's first serial port is the console log, the second belongs to the agent.
+
+use std::ffi::OsString;
+use std::path::Path;
+use std::process::Command;
+
+use serde_json::{Value, json};
+
+use crate::initramfs::Initramfs;
+use crate::qemu::{AGENT, CONSOLE_LOG, QMP, Vm};
+use crate::{Programs, Result};
+
+/// What the guest's memory is made of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Memory {
+    /// A memfd that a device's server maps as well.
+    Shared,
+    /// Ordinary memory: a server gets no file descriptor, and reaches it by messages alone.
+    Private,
+}
+
+/// A machine in the making.
+#[derive(Clone, Debug)]
+pub struct Machine<'a> {
+    programs: &'a Programs,
+    memory: Memory,
+    memory_mib: u32,
+    cpus: u32,
+    kernel_args: Vec<String>,
+    arguments: Vec<OsString>,
+    initramfs: Initramfs,
+}
+
+impl<'a> Machine<'a> {
+    /// A bare machine: q35, one processor, 256 MiB of shared memory, no devices but serial ports.
+    pub fn new(programs: &'a Programs) -> Self {
+        Self {
+            programs,
+            memory: Memory::Shared,
+            memory_mib: 256,
+            cpus: 1,
+            kernel_args: Vec::new(),
+            arguments: Vec::new(),
+            initramfs: Initramfs::default(),
+        }
+    }
+
+    /// Chooses the kind of memory.
+    pub fn memory(mut self, memory: Memory) -> Self {
+        self.memory = memory;
+        self
+    }
+
+    /// Chooses the size of memory.
+    pub fn memory_mib(mut self, mib: u32) -> Self {
+        self.memory_mib = mib;
+        self
+    }
+
+    /// Chooses the number of processors.
+    pub fn cpus(mut self, cpus: u32) -> Self {
+        self.cpus = cpus;
+        self
+    }
+
+    /// Adds a device, in QEMU's own notation or as JSON text.
+    pub fn device(self, device: &str) -> Self {
+        self.arg("-device").arg(device)
+    }
+
+    /// Adds a device served on a vfio-user socket. `more` holds further properties, such as `id`.
+    pub fn vfio_user(self, socket: &Path, more: &Value) -> Self {
+        self.device(&vfio_user(socket, more).to_string())
+    }
+
+    /// Adds an argument as it is.
+    pub fn arg(mut self, argument: impl Into<OsString>) -> Self {
+        self.arguments.push(argument.into());
+        self
+    }
+
+    /// Adds words to the kernel's command line.
+    pub fn kernel_arg(mut self, argument: &str) -> Self {
+        self.kernel_args.push(argument.to_owned());
+        self
+    }
+
+    /// Loads a kernel module before the agent answers, and first what it needs.
+    pub fn module(mut self, name: &str) -> Self {
+        self.initramfs.modules.push(name.to_owned());
+        self
+    }
+
+    /// Puts a program from `VGPUD_GUEST_BIN` into the guest's `/bin`.
+    pub fn guest_program(mut self, name: &str) -> Self {
+        self.initramfs.programs.push(name.to_owned());
+        self
+    }
+
+    /// Puts a file into the guest. The path has no leading slash, and its folder is there.
+    pub fn file(mut self, path: &str, content: impl Into<Vec<u8>>) -> Self {
+        self.initramfs.files.push((path.to_owned(), content.into()));
+        self
+    }
+
+    /// Starts QEMU and waits until the guest is up.
+    pub fn boot(&self) -> Result<Vm> {
+        let mut vm = self.start()?;
+        match vm.wait_boot() {
+            Ok(()) => Ok(vm),
+            Err(error) => Err(vm.give_up(error)),
+        }
+    }
+
+    /// Starts QEMU, and does not wait for the guest.
+    pub fn start(&self) -> Result<Vm> {
+        Vm::start(|dir| self.command(dir))
+    }
+
+    fn command(&self, dir: &Path) -> Result<Command> {
+        let mut command = Command::new(&self.programs.qemu);
+        command.args(["-nodefaults", "-no-user-config"]);
+        for (option, value) in self.options(dir) {
+            command.args([option, &value]);
+        }
+        command
+            .arg("-kernel")
+            .arg(&self.programs.kernel)
+            .arg("-initrd")
+            .arg(self.initramfs.build(self.programs)?)
+            .args(&self.arguments);
+        Ok(command)
+    }
+
+    fn options(&self, dir: &Path) -> Vec<(&'static str, String)> {
+        let file = |name| dir.join(name).display().to_string();
+        let (accel, mib) = (&self.programs.accel, self.memory_mib);
+        let mut kernel_args = vec!["console=ttyS0 quiet"];
+        kernel_args.extend(self.kernel_args.iter().map(String::as_str));
+        let mut machine = format!("q35,accel={accel},usb=off");
+        let mut options = vec![
+            ("-m", format!("{mib}M")),
+            ("-smp", self.cpus.to_string()),
+            ("-net", "none".to_owned()),
+            ("-display", "none".to_owned()),
+            ("-append", kernel_args.join(" ")),
+            ("-chardev", format!("socket,id=qmp,path={}", file(QMP))),
+            ("-chardev", format!("socket,id=agent,path={}", file(AGENT))),
+            (
+                "-chardev",
+                format!("file,id=log,path={}", file(CONSOLE_LOG)),
+            ),
+            ("-qmp", "chardev:qmp".to_owned()),
+            ("-serial", "chardev:log".to_owned()),
+            ("-serial", "chardev:agent".to_owned()),
+        ];
+        if self.memory == Memory::Shared {
+            let ram = format!("memory-backend-memfd,id=ram,size={mib}M,share=on");
+            options.push(("-object", ram));
+            machine += ",memory-backend=ram";
+        }
+        options.push(("-machine", machine));
+        options
+    }
+}
+
+/// A device served on a vfio-user socket, as `-device` and `device_add` take it.
+pub fn vfio_user(socket: &Path, more: &Value) -> Value {
+    let mut device = json!({
+        "driver": "vfio-user-pci",
+        "socket": { "type": "unix", "path": socket },
+    });
+    if let (Some(device), Some(more)) = (device.as_object_mut(), more.as_object()) {
+        device.extend(more.clone());
+    }
+    device
+}
