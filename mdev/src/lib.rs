@@ -3,18 +3,30 @@
 //! A driver implements [`Driver`] and [`MediatedDevice`]; everything between that device and a
 //! virtual machine is here. A request from a client crosses these modules, in this order:
 //!
-//! - [`region`]: which regions a device has, and how a client reaches each.
+//! - [`instance`]: a device and its clients, one after the other.
+//! - [`session`]: one client. Turns requests into calls on its device.
 //! - [`device`]: what a driver implements for one vGPU, and what it is given to do so.
+//! - [`region`]: which regions a device has, and how a client reaches each.
 //! - [`pci`]: configuration space that any device can use.
 //! - [`irq`]: the eventfds that interrupt the guest.
+//! - [`dma`]: which guest memory the device may reach, by IOVA.
 //! - [`scanout`]: the picture that a device shows, for screenshots and consoles.
+//!
+//! Beside it: [`mailbox`] (how other threads reach the device's own), [`polling`] (how a session
+//! waits), [`metrics`] (what it counts).
 //!
 //! Not here: the protocol's bytes (`vfu`), any vendor's device (`drivers`), processes (`worker`).
 
 pub mod device;
+pub mod dma;
+pub mod instance;
 pub mod irq;
+pub mod mailbox;
+pub mod metrics;
 pub mod pci;
+pub mod polling;
 pub mod region;
 pub mod scanout;
+pub mod session;
 
 pub use device::{Attributes, Driver, MediatedDevice, Services, TypeSpec};

@@ -9,6 +9,9 @@ pub enum PixelFormat {
     /// Four bytes: blue, green, red, unused. DRM calls it `XRGB8888`, little-endian.
     #[serde(rename = "xrgb8888")]
     Xrgb8888,
+    /// Four bytes: unused, red, green, blue. What big-endian guests call `XRGB8888`.
+    #[serde(rename = "bgrx8888")]
+    Bgrx8888,
 }
 
 /// Where the picture lies in its memory file.

@@ -235,3 +235,15 @@ impl AsFd for Server {
         self.receiver.as_fd()
     }
 }
+
+/// Answers a client that will not be served, whose first command may not even be here yet: the
+/// first id of every client known is 0. The caller closes the socket.
+pub fn refuse_client(socket: impl AsFd, errno: Errno) {
+    let refusal = Header::command(0, Command::Version, 0).error_reply(errno);
+    // A client that is gone already needs no answer; a fresh socket has room for this one.
+    let _ = rustix::net::send(
+        socket,
+        &refusal.to_bytes(),
+        rustix::net::SendFlags::NOSIGNAL | rustix::net::SendFlags::DONTWAIT,
+    );
+}

@@ -1,0 +1,77 @@
+//! One instance: a device and its clients, one after the other, all in one thread.
+
+use std::os::fd::{AsFd, OwnedFd};
+
+use rustix::event::{PollFd, PollFlags, poll};
+use vfu::Errno;
+
+use crate::device::MediatedDevice;
+use crate::mailbox::{Mail, Mailbox};
+use crate::session::{Ended, Session, Surroundings};
+
+/// Serves clients on `device` until the mailbox says to stop.
+///
+/// A client that misbehaves ends its own session; the next one finds the device as new.
+pub fn run(
+    mut device: Box<dyn MediatedDevice>,
+    mailbox: &Mailbox,
+    around: &Surroundings,
+) -> Result<(), Errno> {
+    let mut next_client = None;
+    loop {
+        let socket = match next_client.take() {
+            Some(socket) => socket,
+            None => match wait_for_client(device.as_mut(), mailbox)? {
+                Some(socket) => socket,
+                None => return Ok(()),
+            },
+        };
+        tracing::info!("client connected");
+        let session = Session::new(socket, device.as_mut(), mailbox, around.clone());
+        match session.and_then(Session::run) {
+            Ok(Ended::ClientGone) => tracing::info!("client disconnected"),
+            Ok(Ended::Replaced(socket)) => {
+                tracing::info!("client disconnected, and another one is there");
+                next_client = Some(socket);
+            }
+            Ok(Ended::Stopped) => return Ok(()),
+            Err(error) => tracing::warn!("session ended: {}", with_causes(&error)),
+        }
+    }
+}
+
+/// Does what the mailbox asks until a client comes; `None` means to stop.
+fn wait_for_client(
+    device: &mut dyn MediatedDevice,
+    mailbox: &Mailbox,
+) -> Result<Option<OwnedFd>, Errno> {
+    loop {
+        match mailbox.next_mail() {
+            Some(Mail::Client(socket)) => return Ok(Some(socket)),
+            Some(Mail::Call(call)) => call(device),
+            Some(Mail::Stop) => return Ok(None),
+            None => {
+                let mailbox = mailbox.as_fd();
+                match poll(&mut [PollFd::new(&mailbox, PollFlags::IN)], None) {
+                    Ok(_) | Err(Errno::INTR) => {}
+                    Err(error) => return Err(error),
+                }
+            }
+        }
+    }
+}
+
+/// An error in one line, with what caused it.
+fn with_causes(error: &dyn std::error::Error) -> String {
+    let mut words = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let cause_words = cause.to_string();
+        if !words.ends_with(&cause_words) {
+            words.push_str(": ");
+            words.push_str(&cause_words);
+        }
+        source = cause.source();
+    }
+    words
+}

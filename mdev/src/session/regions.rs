@@ -1,0 +1,165 @@
+//! Region requests: what there is, reading and writing it.
+
+use vfu::Errno;
+use vfu::server::{Reply, ServerError};
+use vfu::wire::access::{RegionAccess, WriteMulti};
+use vfu::wire::region::{RegionFlags, RegionInfo, RegionInfoRequest};
+
+use std::os::fd::AsFd;
+
+use super::Handler;
+use crate::device::{Fault, Reset};
+use crate::pci::ConfigEvents;
+use crate::region::{Access, RegionIndex};
+
+/// An access to something that is not there.
+#[derive(Debug, thiserror::Error)]
+#[error("{count} bytes at {offset:#x} are not in region {region}")]
+struct OutOfRegion {
+    region: u32,
+    offset: u64,
+    count: u32,
+}
+
+impl From<RegionAccess> for OutOfRegion {
+    fn from(access: RegionAccess) -> Self {
+        Self {
+            region: access.region,
+            offset: access.offset,
+            count: access.count,
+        }
+    }
+}
+
+impl Handler<'_> {
+    pub(super) fn region_info(
+        &mut self,
+        request: RegionInfoRequest,
+        reply: Reply<'_>,
+    ) -> Result<(), ServerError> {
+        let Some(index) = RegionIndex::from_u32(request.index) else {
+            return reply.error(Errno::INVAL);
+        };
+        let region = self.device.regions().region(index);
+        let mut info = RegionInfo {
+            flags: RegionFlags::empty(),
+            index: request.index,
+            size: region.size,
+            offset: 0,
+            sparse: Vec::new(),
+        };
+        if region.size > 0 {
+            info.flags |= RegionFlags::READ;
+            info.flags
+                .set(RegionFlags::WRITE, index != RegionIndex::Rom);
+        }
+        // The file comes with the short form too: a client may trust the MMAP flag at once.
+        let fd = match &region.access {
+            Access::Trapped => None,
+            Access::Mapped { fd } => Some(fd),
+            Access::Sparse { fd, areas } => {
+                info.sparse.clone_from(areas);
+                Some(fd)
+            }
+        };
+        info.flags.set(RegionFlags::MMAP, fd.is_some());
+        let fds: Vec<_> = fd.map(AsFd::as_fd).into_iter().collect();
+        reply.with_fds(&fds, |out| info.emit(request.argsz, out))
+    }
+
+    pub(super) fn region_read(
+        &mut self,
+        access: RegionAccess,
+        reply: Reply<'_>,
+    ) -> Result<(), ServerError> {
+        let Some(index) = self.locate(access) else {
+            return self.refuse(reply, &OutOfRegion::from(access), Errno::INVAL);
+        };
+        self.around.metrics.region_reads.add(1);
+        reply.with(|out| {
+            access.emit(out);
+            let data_at = out.len();
+            out.resize(data_at + access.count as usize, 0);
+            self.read(index, access.offset, &mut out[data_at..]);
+        })
+    }
+
+    pub(super) fn region_write(
+        &mut self,
+        access: RegionAccess,
+        data: &[u8],
+        reply: Reply<'_>,
+    ) -> Result<(), ServerError> {
+        let Some(index) = self.locate(access) else {
+            return self.refuse(reply, &OutOfRegion::from(access), Errno::INVAL);
+        };
+        self.write(index, access.offset, data);
+        reply.with(|out| access.emit(out))
+    }
+
+    /// Writes all, or, if one of them is not in a region, none.
+    pub(super) fn region_write_multi(
+        &mut self,
+        multi: WriteMulti<'_>,
+        reply: Reply<'_>,
+    ) -> Result<(), ServerError> {
+        if let Some((stray, _)) = multi
+            .writes()
+            .find(|(access, _)| self.locate(*access).is_none())
+        {
+            return self.refuse(reply, &OutOfRegion::from(stray), Errno::INVAL);
+        }
+        for (access, data) in multi.writes() {
+            if let Some(index) = self.locate(access) {
+                self.write(index, access.offset, data);
+            }
+        }
+        reply.with(|out| out.extend((multi.len() as u64).to_ne_bytes()))
+    }
+
+    /// The region that holds all of an access.
+    fn locate(&self, access: RegionAccess) -> Option<RegionIndex> {
+        let index = RegionIndex::from_u32(access.region)?;
+        let end = access.offset.checked_add(u64::from(access.count))?;
+        (end <= self.device.regions().region(index).size).then_some(index)
+    }
+
+    fn read(&mut self, index: RegionIndex, offset: u64, data: &mut [u8]) {
+        if index == RegionIndex::Config {
+            self.device.config().read(offset, data);
+            return;
+        }
+        if let Err(fault) = self.device.read(index, offset, data) {
+            data.fill(0xff);
+            self.count_fault(index, offset, fault);
+        }
+    }
+
+    fn write(&mut self, index: RegionIndex, offset: u64, data: &[u8]) {
+        self.around.metrics.region_writes.add(1);
+        match index {
+            RegionIndex::Config => self.write_config(offset, data),
+            // What is read-only stays as it is, as on a real bus.
+            RegionIndex::Rom => {}
+            _ => {
+                if let Err(fault) = self.device.write(index, offset, data) {
+                    self.count_fault(index, offset, fault);
+                }
+            }
+        }
+    }
+
+    fn write_config(&mut self, offset: u64, data: &[u8]) {
+        let events = self.device.config().write(offset, data);
+        if events.contains(ConfigEvents::FUNCTION_RESET) {
+            self.reset(Reset::Function);
+        } else if events.contains(ConfigEvents::COMMAND_CHANGED) {
+            self.follow_command_register();
+        }
+    }
+
+    fn count_fault(&self, index: RegionIndex, offset: u64, fault: Fault) {
+        self.around.metrics.faults.add(1);
+        tracing::debug!(?index, offset, "fault: {fault}");
+    }
+}
