@@ -6,12 +6,13 @@
 //!
 //! Read `serial` first: it is the smallest.
 
+pub mod bochs;
 pub mod serial;
 
 use mdev::{Driver, TypeSpec};
 
 /// Every driver, in the order in which they are listed.
-pub const DRIVERS: &[&dyn Driver] = &[&serial::SerialDriver];
+pub const DRIVERS: &[&dyn Driver] = &[&serial::SerialDriver, &bochs::BochsDriver];
 
 /// The driver and the type of that name, or `None`.
 pub fn find_type(name: &str) -> Option<(&'static dyn Driver, TypeSpec)> {

@@ -1,0 +1,207 @@
+//! The PCI device: routes accesses to its parts, and publishes the picture they describe.
+
+use std::io;
+use std::sync::Arc;
+
+use mdev::MediatedDevice;
+use mdev::device::{AttributeError, Fault, Reset};
+use mdev::irq::IrqCounts;
+use mdev::pci::{Bar, Class, ConfigSpace, Identity};
+use mdev::region::{Access, RegionIndex, Regions};
+use mdev::scanout::{Geometry, ScanoutPublisher};
+
+use super::edid;
+use super::mmio::{self, Mmio};
+use super::model::{MODE, Mode, Model};
+use super::vram::Vram;
+
+/// What QEMU's `bochs-display` says. Revision 2 tells a guest that there are extended registers.
+const IDENTITY: Identity = Identity {
+    vendor: 0x1234,
+    device: 0x1111,
+    subsystem_vendor: 0x1af4,
+    subsystem: 0x1100,
+    revision: 2,
+    class: Class {
+        base: 0x03, // display
+        sub: 0x80,  // other: there is no VGA text mode for firmware to expect
+        interface: 0,
+    },
+};
+
+const NO_REGION: Fault = Fault("the device has no such region");
+const OUTSIDE: Fault = Fault("the access leaves the region");
+const NO_MEMORY: Fault = Fault("the device has no video memory since the last client left");
+const MEMORY_FAILED: Fault = Fault("video memory could not be reached");
+
+/// One bochs display.
+///
+/// Video memory outlives a reset, as it does in QEMU, and the attribute outlives the client: it
+/// is the operator's.
+pub(super) struct Bochs {
+    model: Model,
+    preferred: Mode,
+    config: ConfigSpace,
+    regions: Regions,
+    mmio: Mmio,
+    /// `None` only if the kernel had none to give when a client left.
+    vram: Option<Vram>,
+    scanout: ScanoutPublisher,
+    /// What the client of now has made us publish.
+    shown: Option<Geometry>,
+}
+
+impl Bochs {
+    pub(super) fn new(
+        model: Model,
+        preferred: Mode,
+        scanout: ScanoutPublisher,
+    ) -> io::Result<Self> {
+        let vram = Vram::new(model.vram)?;
+        let config = ConfigSpace::new(IDENTITY)
+            .with_bar(
+                RegionIndex::Bar0,
+                Bar::Memory32 {
+                    size: model.vram,
+                    prefetchable: true,
+                },
+            )
+            .with_bar(
+                RegionIndex::Bar2,
+                Bar::Memory32 {
+                    size: mmio::SIZE,
+                    prefetchable: false,
+                },
+            );
+        let mut device = Self {
+            model,
+            preferred,
+            regions: Regions::of(&config),
+            config,
+            mmio: Mmio::new(model.vram, edid::block(preferred, model.largest)),
+            vram: None,
+            scanout,
+            shown: None,
+        };
+        device.set_vram(Some(vram));
+        Ok(device)
+    }
+
+    fn set_vram(&mut self, vram: Option<Vram>) {
+        let access = match &vram {
+            Some(vram) => Access::Mapped {
+                fd: Arc::clone(vram.file()),
+            },
+            None => Access::Trapped,
+        };
+        self.regions.set_access(RegionIndex::Bar0, access);
+        self.vram = vram;
+    }
+
+    /// Takes fresh memory for the next client. If there is none to be had, that client gets
+    /// faults, and never the memory of the last one.
+    fn renew_vram(&mut self) {
+        let vram = Vram::new(self.model.vram)
+            .inspect_err(|error| tracing::error!(%error, "cannot allocate fresh video memory"))
+            .ok();
+        self.set_vram(vram);
+    }
+
+    /// Publishes the picture that the registers describe, if it is not the one shown.
+    fn show(&mut self) {
+        let picture = self.mmio.picture();
+        if picture == self.shown {
+            return;
+        }
+        match (&self.vram, picture) {
+            (Some(vram), Some(geometry)) => {
+                self.scanout.publish(Arc::clone(vram.file()), geometry);
+            }
+            _ => self.scanout.blank(),
+        }
+        self.shown = picture;
+    }
+
+    fn vram(&self) -> Result<&Vram, Fault> {
+        self.vram.as_ref().ok_or(NO_MEMORY)
+    }
+}
+
+impl MediatedDevice for Bochs {
+    fn config(&mut self) -> &mut ConfigSpace {
+        &mut self.config
+    }
+
+    fn regions(&self) -> &Regions {
+        &self.regions
+    }
+
+    fn irqs(&self) -> IrqCounts {
+        IrqCounts::default()
+    }
+
+    fn read(&mut self, region: RegionIndex, offset: u64, data: &mut [u8]) -> Result<(), Fault> {
+        match region {
+            RegionIndex::Bar0 => self.vram()?.read(offset, data).or(Err(MEMORY_FAILED)),
+            RegionIndex::Bar2 => {
+                let bytes = mmio_bytes(offset, data.len())?;
+                for (at, byte) in bytes.zip(data) {
+                    *byte = self.mmio.read(at);
+                }
+                Ok(())
+            }
+            _ => Err(NO_REGION),
+        }
+    }
+
+    fn write(&mut self, region: RegionIndex, offset: u64, data: &[u8]) -> Result<(), Fault> {
+        match region {
+            RegionIndex::Bar0 => self.vram()?.write(offset, data).or(Err(MEMORY_FAILED)),
+            RegionIndex::Bar2 => {
+                let bytes = mmio_bytes(offset, data.len())?;
+                for (at, byte) in bytes.zip(data) {
+                    self.mmio.write(at, *byte);
+                }
+                self.show();
+                Ok(())
+            }
+            _ => Err(NO_REGION),
+        }
+    }
+
+    fn reset(&mut self, cause: Reset) {
+        self.config.reset();
+        self.mmio.reset();
+        self.shown = None;
+        match cause {
+            Reset::Device | Reset::Function => self.scanout.blank(),
+            Reset::Close => self.renew_vram(),
+        }
+    }
+
+    fn attributes(&self) -> Vec<(&'static str, String)> {
+        vec![(MODE, self.preferred.to_string())]
+    }
+
+    fn set_attribute(&mut self, name: &str, value: &str) -> Result<(), AttributeError> {
+        match name {
+            MODE => {
+                self.preferred = self.model.parse_mode(value)?;
+                let edid = edid::block(self.preferred, self.model.largest);
+                self.mmio.set_edid(edid);
+                Ok(())
+            }
+            _ => Err(AttributeError::Unknown(name.to_owned())),
+        }
+    }
+}
+
+/// The offsets of the bytes of an access to BAR2.
+fn mmio_bytes(offset: u64, len: usize) -> Result<std::ops::Range<u64>, Fault> {
+    u64::try_from(len)
+        .ok()
+        .and_then(|len| offset.checked_add(len))
+        .filter(|end| *end <= u64::from(mmio::SIZE))
+        .map(|end| offset..end)
+        .ok_or(OUTSIDE)
+}

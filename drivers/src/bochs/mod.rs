@@ -1,0 +1,36 @@
+//! The bochs display: a linear frame buffer with a handful of mode-setting registers.
+//!
+//! The counterpart in user space of the kernel's `mbochs` sample, and of QEMU's `bochs-display`,
+//! so stock guests drive it (Linux: `bochs-drm`). The guest maps the video memory and draws with
+//! the CPU; only mode changes and page flips reach the device. Its parts, in the order in which
+//! an access meets them:
+//!
+//! - `driver`: builds a device of one of the types, with its attributes.
+//! - `model`: what the types differ in, and which modes their memory holds.
+//! - `device`: the PCI device. Routes an access to one of the next two, then publishes the
+//!   picture that the registers describe.
+//! - `vram`: BAR0, the memory file that holds the pixels.
+//! - `mmio`: BAR2, the register page: which byte belongs to which of the next four.
+//! - `dispi`: the VBE DISPI registers, which set a mode and a place in memory.
+//! - `vga`: what is left of a VGA: ports that are ignored, save blanking.
+//! - `extended`: the byte order of pixels.
+//! - `edid`: the monitor that the guest finds, with its modes timed by `timing`.
+//!
+//! Left out: interrupts (the hardware has none), a VGA BIOS and text modes, pixels of other than
+//! 32 bits, DISPI banking and `GETCAPS`, and hot-plug of the monitor: a change of the `mode`
+//! attribute is seen when the guest next reads the EDID.
+
+mod device;
+mod dispi;
+mod driver;
+mod edid;
+mod extended;
+mod mmio;
+mod model;
+#[cfg(test)]
+mod tests;
+mod timing;
+mod vga;
+mod vram;
+
+pub use driver::BochsDriver;
