@@ -34,6 +34,9 @@ pub enum ClientError {
     /// The server closed the connection.
     #[error("the server closed the connection")]
     Closed,
+    /// No reply came in the time that is set on the socket.
+    #[error("the server did not answer in time")]
+    TimedOut,
     /// The stream failed.
     #[error(transparent)]
     Broken(#[from] BrokenStream),
@@ -89,13 +92,16 @@ impl Client {
         };
         let mut client = Self {
             receiver: Receiver::new(Arc::clone(&socket), MAX_FRAME),
-            sender: Sender::new(socket)?,
+            sender: Sender::new(socket),
             next_id: 0,
             agreed: version.clone(),
         };
         let answer = client.call(Command::Version, &[], |out| version.emit(out))?;
         client.agreed = Version::parse(&answer.payload)?;
-        Ok(client)
+        match client.agreed.major {
+            MAJOR => Ok(client),
+            major => Err(VersionError::Major(major, client.agreed.minor).into()),
+        }
     }
 
     /// What the server answered to VERSION.
@@ -159,8 +165,10 @@ impl Client {
                     }),
                 };
             }
-            if self.receiver.receive(RecvFlags::empty())? == Received::Closed {
-                return Err(ClientError::Closed);
+            match self.receiver.receive(RecvFlags::empty())? {
+                Received::Some => {}
+                Received::Nothing => return Err(ClientError::TimedOut),
+                Received::Closed => return Err(ClientError::Closed),
             }
         }
     }
@@ -178,16 +186,28 @@ impl Client {
 
     /// DEVICE_GET_REGION_INFO, twice if the first answer says that there is more, as QEMU does.
     pub fn region_info(&mut self, index: u32) -> Result<(RegionInfo, Vec<OwnedFd>), ClientError> {
-        let mut argsz = 32;
-        loop {
-            let request = RegionInfoRequest { argsz, index };
-            let answer = self.call(Command::DeviceGetRegionInfo, &[], |out| request.emit(out))?;
-            let (info, needed) = RegionInfo::parse(&answer.payload)?;
-            if needed <= argsz {
-                return Ok((info, answer.fds));
-            }
-            argsz = needed;
+        let (info, fds, needed) = self.region_info_within(index, 32)?;
+        if needed <= 32 {
+            return Ok((info, fds));
         }
+        drop(fds);
+        let (info, fds, still_needed) = self.region_info_within(index, needed)?;
+        if still_needed > needed {
+            return Err(Malformed::Argsz(still_needed).into());
+        }
+        Ok((info, fds))
+    }
+
+    /// Asks once, and tells the `argsz` that the whole answer needs.
+    fn region_info_within(
+        &mut self,
+        index: u32,
+        argsz: u32,
+    ) -> Result<(RegionInfo, Vec<OwnedFd>, u32), ClientError> {
+        let request = RegionInfoRequest { argsz, index };
+        let answer = self.call(Command::DeviceGetRegionInfo, &[], |out| request.emit(out))?;
+        let (info, needed) = RegionInfo::parse(&answer.payload)?;
+        Ok((info, answer.fds, needed))
     }
 
     /// DEVICE_GET_IRQ_INFO.

@@ -15,6 +15,10 @@ use crate::wire::{Command, Header, Malformed, Request};
 /// Bytes around the data of the largest messages: the header and the head of an access.
 const FRAME_OVERHEAD: usize = 32;
 
+/// Data that every frame may carry, however little was agreed on: that bounds the data of an
+/// access only, and QEMU's longest REGION_WRITE_MULTI has 4824 bytes.
+const MIN_FRAME_DATA: usize = 8 << 10;
+
 /// Why a connection came to an end that the client did not ask for.
 #[derive(Debug, thiserror::Error)]
 pub enum ServerError {
@@ -38,6 +42,7 @@ pub struct Server {
     receiver: Receiver,
     sender: Sender,
     able: Capabilities,
+    /// Most data of one access; 0 until a version was agreed on.
     max_data_xfer_size: usize,
     agreed: Option<Version>,
     out: Vec<u8>,
@@ -57,15 +62,11 @@ impl Server {
     /// Serves the client behind `socket`, offering `able`.
     pub fn new(socket: OwnedFd, able: Capabilities) -> io::Result<Self> {
         let socket = Arc::new(socket);
-        let data = able
-            .max_data_xfer_size
-            .unwrap_or(Capabilities::DEFAULT_MAX_DATA_XFER_SIZE);
-        let max_data_xfer_size = usize::try_from(data).unwrap_or(usize::MAX);
         Ok(Self {
             receiver: Receiver::new(Arc::clone(&socket), FRAME_OVERHEAD + Version::MAX_JSON),
-            sender: Sender::new(socket)?,
+            sender: Sender::new(socket),
             able,
-            max_data_xfer_size,
+            max_data_xfer_size: 0,
             agreed: None,
             out: Vec::new(),
         })
@@ -130,19 +131,24 @@ impl Server {
             header,
         };
         let is_version = header.command == Command::Version as u16
-            && header.message_type() == MessageType::Command
-            && frame.fds.is_empty();
+            && header.message_type() == MessageType::Command;
         if !is_version {
             reply.error(Errno::INVAL)?;
             return Err(ServerError::NotVersion(header.command));
         }
-        let answer = Version::parse(frame.payload).and_then(|offer| offer.answer(&self.able));
+        let answer = match frame.fds.len() {
+            0 => Version::parse(frame.payload).and_then(|offer| offer.answer(&self.able)),
+            fds => Err(Malformed::Fds(fds, "none").into()),
+        };
         match answer {
             Ok(answer) => {
                 reply.with(|out| answer.emit(out))?;
-                self.agreed = Some(answer);
+                let data = answer.capabilities.max_data_xfer_size();
+                self.max_data_xfer_size = usize::try_from(data).unwrap_or(usize::MAX);
+                let frame_data = self.max_data_xfer_size.max(MIN_FRAME_DATA);
                 self.receiver
-                    .set_max_frame(FRAME_OVERHEAD + self.max_data_xfer_size);
+                    .set_max_frame(frame_data.saturating_add(FRAME_OVERHEAD));
+                self.agreed = Some(answer);
                 Ok(true)
             }
             Err(error) => {

@@ -75,7 +75,6 @@ pub enum DmaUnmap {
 impl DmaUnmap {
     /// Bytes of the payload, in the request and in the reply.
     pub const LEN: usize = 24;
-    const GET_DIRTY_BITMAP: u32 = 1 << 0;
     const ALL: u32 = 1 << 1;
 
     /// Parses a payload: `u32 argsz, u32 flags, u64 iova, u64 size`.
@@ -94,8 +93,7 @@ impl DmaUnmap {
                 Ok(Self::All)
             }
             Self::ALL => Err(Malformed::Range),
-            // Dirty tracking is not offered, so the bitmap cannot be asked for.
-            Self::GET_DIRTY_BITMAP => Err(Malformed::Flags(flags)),
+            // Bit 0 asks for the dirty bitmap; tracking is not offered.
             _ => Err(Malformed::Flags(flags)),
         }
     }

@@ -142,32 +142,43 @@ impl<'a> SetIrqs<'a> {
     /// Alioth sends an `i32` for each vector as well, and -1 for one that has no eventfd.
     fn assign(
         count: u32,
-        mut reader: Reader<'_>,
+        mut array: Reader<'_>,
         fds: Vec<OwnedFd>,
     ) -> Result<Vec<Option<OwnedFd>>, Malformed> {
-        let received = fds.len();
+        let mismatch = Malformed::Fds(fds.len(), "one for each vector, or none");
+        let has_array = !array.rest().is_empty();
+        let has_fds = !fds.is_empty();
         let mut fds = fds.into_iter();
         let mut assigned = Vec::new();
-        let has_holes = !reader.rest().is_empty();
         for _ in 0..count {
-            let hole = has_holes && reader.u32()?.cast_signed() < 0;
-            assigned.push(if hole { None } else { fds.next() });
+            let is_set = if has_array {
+                array.u32()?.cast_signed() >= 0
+            } else {
+                has_fds
+            };
+            assigned.push(if is_set {
+                Some(fds.next().ok_or(mismatch)?)
+            } else {
+                None
+            });
         }
-        let wanted = assigned.iter().flatten().count();
-        let complete = has_holes || received == 0 || u32::try_from(received) == Ok(count);
-        if wanted == received && complete {
-            Ok(assigned)
-        } else {
-            Err(Malformed::Fds(received, "one for each vector, or none"))
+        match fds.next() {
+            None => Ok(assigned),
+            Some(_) => Err(mismatch),
         }
     }
 
-    /// Appends the payload. The eventfds travel beside it.
+    /// Appends the payload. The eventfds travel beside it; where only some vectors have one, an
+    /// array says which.
     pub fn emit(&self, out: &mut Vec<u8>) {
+        let array;
         let (data_flag, data): (u32, &[u8]) = match &self.data {
             IrqData::None => (Self::DATA_NONE, &[]),
             IrqData::Bool(bytes) => (Self::DATA_BOOL, bytes),
-            IrqData::Eventfd(_) => (Self::DATA_EVENTFD, &[]),
+            IrqData::Eventfd(fds) => {
+                array = Self::array(fds);
+                (Self::DATA_EVENTFD, &array)
+            }
         };
         let argsz = u32::try_from(data.len())
             .unwrap_or(u32::MAX)
@@ -178,5 +189,18 @@ impl<'a> SetIrqs<'a> {
         out.extend(self.start.to_ne_bytes());
         out.extend(self.count.to_ne_bytes());
         out.extend(data);
+    }
+
+    /// Alioth's array: for each vector its place among the eventfds, or -1. Empty where all have
+    /// one, or none has.
+    fn array(fds: &[Option<OwnedFd>]) -> Vec<u8> {
+        let is_mixed = fds.iter().any(Option::is_some) && fds.iter().any(Option::is_none);
+        let mut places = 0_i32..;
+        let place = |fd: &Option<OwnedFd>| fd.as_ref().and_then(|_| places.next()).unwrap_or(-1);
+        let array = fds.iter().map(place);
+        array
+            .filter(|_| is_mixed)
+            .flat_map(i32::to_ne_bytes)
+            .collect()
     }
 }

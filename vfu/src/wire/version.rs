@@ -1,6 +1,7 @@
 //! VERSION: `u16 major, u16 minor`, then JSON and a NUL.
 
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 
 use super::{Malformed, Reader};
 use crate::Errno;
@@ -39,8 +40,15 @@ impl Capabilities {
     /// Default of `max_data_xfer_size`.
     pub const DEFAULT_MAX_DATA_XFER_SIZE: u64 = 1 << 20;
 
+    /// Bytes of data in one message that the sender takes, named or not.
+    pub fn max_data_xfer_size(&self) -> u64 {
+        self.max_data_xfer_size
+            .unwrap_or(Self::DEFAULT_MAX_DATA_XFER_SIZE)
+    }
+
     /// The answer to `offer` of a server that can do `self`: only keys that were offered, since
-    /// QEMU has room for no more than it sent, and each no larger than both ends can do.
+    /// QEMU has room for no more than it sent. What one end takes is for that end to say; what
+    /// both take part in is what both can do.
     #[must_use]
     pub fn answer(&self, offer: &Self) -> Self {
         Self {
@@ -57,10 +65,19 @@ fn both<T>(a: Option<T>, b: Option<T>, join: impl Fn(T, T) -> T) -> Option<T> {
     Some(join(a?, b?))
 }
 
-#[derive(Debug, Default, Serialize, Deserialize)]
-struct Document {
-    #[serde(default)]
-    capabilities: Capabilities,
+#[derive(Serialize)]
+struct Document<'a> {
+    capabilities: &'a Capabilities,
+}
+
+/// Reads the document. Both levels are objects: `serde` by itself would take arrays as well.
+fn parse_json(json: &[u8]) -> serde_json::Result<Capabilities> {
+    let mut document: Map<String, Value> = serde_json::from_slice(json)?;
+    match document.remove("capabilities") {
+        None => Ok(Capabilities::default()),
+        Some(Value::Array(_)) => Err(serde::de::Error::custom("the capabilities are an array")),
+        Some(capabilities) => serde_json::from_value(capabilities),
+    }
 }
 
 /// Why two ends cannot talk.
@@ -119,9 +136,7 @@ impl Version {
                 return Err(VersionError::TooLong(rest.len()));
             }
             [json @ .., 0] => {
-                serde_json::from_slice::<Document>(json)
-                    .map_err(|error| VersionError::Json(error.to_string()))?
-                    .capabilities
+                parse_json(json).map_err(|error| VersionError::Json(error.to_string()))?
             }
             _ => return Err(VersionError::NoNul),
         };
@@ -149,7 +164,7 @@ impl Version {
         out.extend(self.major.to_ne_bytes());
         out.extend(self.minor.to_ne_bytes());
         let document = Document {
-            capabilities: self.capabilities.clone(),
+            capabilities: &self.capabilities,
         };
         // Numbers and booleans in a flat map: writing them cannot fail.
         out.extend(serde_json::to_vec(&document).unwrap_or_default());
@@ -260,6 +275,26 @@ mod tests {
             ),
             ("too long", offer(&" ".repeat(Version::MAX_JSON))),
             ("too deep", offer(&"[".repeat(1000))),
+            (
+                "deep in a key",
+                offer(&(r#"{"x":"#.repeat(500) + &"}".repeat(500))),
+            ),
+            ("an array", offer("[]")),
+            ("an array in an array", offer("[[1,2,3,4,true]]")),
+            (
+                "capabilities an array",
+                offer(r#"{"capabilities":[1,2,3,4,true]}"#),
+            ),
+            ("capabilities null", offer(r#"{"capabilities":null}"#)),
+            ("a NUL inside", offer("{}\0{}")),
+            (
+                "a fraction",
+                offer(r#"{"capabilities":{"max_msg_fds":1.5}}"#),
+            ),
+            (
+                "a number that wraps",
+                offer(r#"{"capabilities":{"max_msg_fds":4294967296}}"#),
+            ),
         ] {
             let error = Version::parse(&payload).expect_err(name);
             assert_eq!(error.errno(), Errno::INVAL, "{name}");
