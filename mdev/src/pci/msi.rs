@@ -121,7 +121,7 @@ mod tests {
             let _ = space.write(0x42, &u16::to_le_bytes(written));
             assert_eq!(u16_at(&space, 0x42), read, "{vectors}: {written:#x}");
             assert_eq!(space.msi_enabled(), written & 1 != 0);
-            assert_eq!(space.irqs().msi, vectors.into());
+            assert_eq!(space.irqs().msi, u32::from(vectors));
         }
     }
 
