@@ -9,13 +9,23 @@ use crate::device::MediatedDevice;
 use crate::mailbox::{Mail, Mailbox};
 use crate::session::{Ended, Session, Surroundings};
 
-/// Serves clients on `device` until the mailbox says to stop.
+/// How many clients an instance serves before it ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Clients {
+    /// One after the other, until it is told to stop.
+    Any,
+    /// The first one only: what a program does that was given a connected socket.
+    One,
+}
+
+/// Serves clients on `device` until the mailbox says to stop, or `clients` is reached.
 ///
 /// A client that misbehaves ends its own session; the next one finds the device as new.
 pub fn run(
     mut device: Box<dyn MediatedDevice>,
     mailbox: &Mailbox,
     around: &Surroundings,
+    clients: Clients,
 ) -> Result<(), Errno> {
     let mut next_client = None;
     loop {
@@ -36,6 +46,9 @@ pub fn run(
             }
             Ok(Ended::Stopped) => return Ok(()),
             Err(error) => tracing::warn!("session ended: {}", with_causes(&error)),
+        }
+        if clients == Clients::One {
+            return Ok(());
         }
     }
 }

@@ -1,6 +1,6 @@
 //! What a session counts. Each number is read alone, so relaxed is enough.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 /// A number that only grows.
 #[derive(Debug, Default)]
@@ -21,6 +21,8 @@ impl Counter {
 /// Counts for one instance, over all its sessions.
 #[derive(Debug, Default)]
 pub struct Metrics {
+    /// Whether a client is connected now.
+    pub connected: AtomicBool,
     /// Clients that were served.
     pub sessions: Counter,
     /// Clients that came while one was being served.

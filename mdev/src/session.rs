@@ -5,6 +5,7 @@ mod wait;
 
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use vfu::Errno;
 use vfu::server::{Incoming, Reply, Server, ServerError};
@@ -101,6 +102,7 @@ impl<'a> Session<'a> {
     /// Serves until the client is gone, cannot be served, or mail says to stop.
     pub fn run(mut self) -> Result<Ended, SessionError> {
         self.around.metrics.sessions.add(1);
+        self.around.metrics.connected.store(true, Ordering::Relaxed);
         let waiter = Waiter::new(&self.server, self.mailbox)?;
         let mut window = PollWindow::new(self.around.polling);
         loop {
@@ -179,6 +181,10 @@ impl<'a> Session<'a> {
 impl Drop for Session<'_> {
     /// VFIO's close: nothing of the client is left.
     fn drop(&mut self) {
+        self.around
+            .metrics
+            .connected
+            .store(false, Ordering::Relaxed);
         self.around.interrupts.disconnect();
         self.around.metrics.resets.add(1);
         self.device.reset(Reset::Close);
