@@ -128,6 +128,12 @@ impl Guest {
         Ok(String::from_utf8_lossy(&bytes).trim().to_owned())
     }
 
+    /// Repeats a command line until it succeeds, for what the guest takes a moment to notice.
+    pub fn wait_for(&mut self, command: &str) -> Result<()> {
+        let script = format!("until {{ {command}\n}} >/dev/null 2>&1; do sleep 0.05; done");
+        self.sh(&script).map(drop)
+    }
+
     /// Reboots the guest from inside, and waits until it is back.
     pub fn reboot(&mut self) -> Result<()> {
         self.send("reboot -f")?;

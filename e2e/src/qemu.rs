@@ -55,14 +55,13 @@ impl Vm {
         let qmp = listen(&dir.path().join(QMP))?;
         let agent = listen(&dir.path().join(AGENT))?;
         let mut qemu = Qemu::spawn(command(dir.path())?, dir)?;
-        let deadline = Deadline::new("connection from QEMU", START_LIMIT);
-        let agent = Guest::new(qemu.accept(&agent, &deadline)?);
-        let qmp = Qmp::new(qemu.accept(&qmp, &deadline)?)?;
-        Ok(Self {
-            qmp,
-            guest: agent,
-            qemu,
-        })
+        match qemu.connect(&qmp, &agent) {
+            Ok((qmp, guest)) => Ok(Self { qmp, guest, qemu }),
+            Err(error) => {
+                qemu.has_failed = true;
+                Err(error)
+            }
+        }
     }
 
     /// Ends a machine that did not come up; its logs are printed.
@@ -154,7 +153,15 @@ impl Qemu {
         self.child.try_wait().map_err(Error::doing("wait for QEMU"))
     }
 
-    /// Takes QEMU's connection, unless QEMU ends first.
+    /// Takes both connections. QEMU makes them before it looks at its devices, and greets after.
+    fn connect(&mut self, qmp: &UnixListener, agent: &UnixListener) -> Result<(Qmp, Guest)> {
+        let deadline = Deadline::new("connection from QEMU", START_LIMIT);
+        let agent = self.accept(agent, &deadline)?;
+        let qmp = self.accept(qmp, &deadline)?;
+        Ok((Qmp::new(qmp)?, Guest::new(agent)))
+    }
+
+    /// Takes a connection, unless QEMU ends first.
     fn accept(&mut self, listener: &UnixListener, deadline: &Deadline<'_>) -> Result<UnixStream> {
         loop {
             deadline.left()?;

@@ -1,7 +1,8 @@
 //! The harness itself, proved on devices that QEMU has built in.
 
-use e2e::guest::Output;
-use e2e::{Machine, Programs, Result, Vm};
+use e2e::guest::{COMMAND_LIMIT, Output};
+use e2e::{Error, Machine, Programs, Result, Vm};
+use serde_json::json;
 
 fn boot(machine: impl FnOnce(Machine<'_>) -> Machine<'_>) -> Result<Vm> {
     let programs = Programs::from_env()?;
@@ -42,7 +43,7 @@ fn commands_give_back_their_status_and_every_byte() {
 
     guest.reboot().unwrap();
     assert_eq!(guest.sh("echo back").unwrap(), "back");
-    vm.qmp.wait_event("RESET", e2e::guest::BOOT_LIMIT).unwrap();
+    vm.qmp.wait_event("RESET", COMMAND_LIMIT).unwrap();
     vm.qmp.system_reset().unwrap();
     vm.wait_boot().unwrap();
     assert_eq!(vm.guest.sh("echo again").unwrap(), "again");
@@ -90,4 +91,27 @@ fn a_uart_sends_bytes_round() {
     };
     let said = vm.guest.loopback(tty, 64 << 10, 7).unwrap();
     assert!(said.starts_with("65536 bytes"), "{said}");
+}
+
+#[test]
+fn a_device_is_plugged_and_unplugged() {
+    let mut vm = boot(|machine| machine.device("pcie-root-port,id=rp0")).unwrap();
+    assert!(vm.guest.pci_ttys().unwrap().is_empty());
+    for _ in 0..2 {
+        let device = json!({ "driver": "pci-serial", "id": "uart", "bus": "rp0" });
+        vm.qmp.device_add(&device).unwrap();
+        vm.guest.wait_for("ls /sys/class/tty/ttyS2").unwrap();
+        vm.qmp.device_del("uart", COMMAND_LIMIT).unwrap();
+        assert!(vm.guest.pci_ttys().unwrap().is_empty());
+    }
+    let error = vm
+        .qmp
+        .device_add(&json!({ "driver": "no-such" }))
+        .unwrap_err();
+    assert!(error.to_string().contains("no-such"), "{error}");
+
+    assert!(vm.is_running().unwrap());
+    vm.qmp.execute("quit", &json!({})).unwrap();
+    assert!(vm.wait_exit(COMMAND_LIMIT).unwrap().success());
+    assert!(matches!(vm.guest.sh("true"), Err(Error::Gone(_))));
 }
