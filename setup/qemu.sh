@@ -3,8 +3,8 @@
 
 has_vfio_user() { "$1" -device help 2>/dev/null | grep -q '"vfio-user-pci"'; }
 
-# choose_qemu: sets VGPUD_QEMU, in the order that the README gives, or leaves it
-# empty when it is yet to be fetched.
+# choose_qemu: sets VGPUD_QEMU to the one asked for, else one on the PATH that
+# will do, else the fetched one; or leaves it empty when it is yet to be fetched.
 choose_qemu() {
     if [[ -n ${VGPUD_QEMU-} ]]; then
         [[ $VGPUD_QEMU == "$QEMU_DIR/qemu" ]] || has_vfio_user "$VGPUD_QEMU" ||
@@ -35,6 +35,7 @@ fetch_qemu() {
     chmod +x "$lean/qemu"
     has_vfio_user "$lean/qemu" ||
         die "the QEMU of $SUITE-backports does not run here, or has no vfio-user-pci"
+    rm -rf -- "$QEMU_DIR"
     mv -T -- "$lean" "$QEMU_DIR"
     rm -rf -- "$full" "$SCRATCH"/apt/archives/*.deb
 }
