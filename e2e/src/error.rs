@@ -1,5 +1,7 @@
 //! What can go wrong between a test and its guest.
 
+use std::error::Error as _;
+use std::fmt;
 use std::io;
 use std::path::Path;
 use std::time::Duration;
@@ -8,7 +10,9 @@ use std::time::Duration;
 pub type Result<T> = std::result::Result<T, Error>;
 
 /// Why the harness could not do what a test asked for.
-#[derive(Debug, thiserror::Error)]
+///
+/// Tests unwrap it, so `Debug` is made for reading: the words, and those of the source.
+#[derive(thiserror::Error)]
 pub enum Error {
     /// The test was not started by the script that exports this variable.
     #[error("{0} is not set: run ./x test")]
@@ -29,8 +33,8 @@ pub enum Error {
         /// How long.
         limit: Duration,
     },
-    /// QEMU went away while the test still needed it.
-    #[error("QEMU is gone: {0}")]
+    /// A process went away while the test still needed it.
+    #[error("it is gone: {0}")]
     Gone(String),
     /// QEMU refused a command.
     #[error("QMP {command}: {answer}")]
@@ -46,6 +50,16 @@ pub enum Error {
     /// A kernel module, picture or font that is not what it should be.
     #[error("{0}")]
     Malformed(String),
+}
+
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{self}")?;
+        match self.source() {
+            Some(source) => write!(f, ": {source}"),
+            None => Ok(()),
+        }
+    }
 }
 
 impl Error {

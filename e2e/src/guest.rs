@@ -3,7 +3,7 @@
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
-use guest::wire::{FromGuest, MARK, Run};
+use guest::wire::{FromGuest, MARK, MAX_COMMAND, Run};
 
 use crate::screen::Font;
 use crate::stream::{Deadline, Stream};
@@ -142,6 +142,7 @@ impl Guest {
 
     /// Prints a line on the text console.
     pub fn say(&mut self, line: &str) -> Result<()> {
+        let line = line.replace('\'', r"'\''");
         self.sh(&format!("guest say '{line}'")).map(drop)
     }
 
@@ -186,6 +187,12 @@ impl Guest {
     }
 
     fn send(&mut self, command: &str) -> Result<u32> {
+        if command.len() > MAX_COMMAND {
+            let len = command.len();
+            return Err(Error::Guest(format!(
+                "a command of {len} bytes is too long"
+            )));
+        }
         let id = self.next_id;
         self.next_id += 1;
         let run = Run {

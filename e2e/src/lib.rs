@@ -3,6 +3,7 @@
 //! A test walks through these modules, in this order:
 //!
 //! - [`programs`]: where `./x` put QEMU, the kernel and everything built.
+//! - [`process`]: a program of ours is started, and ends with the test.
 //! - [`machine`]: a machine is described, then booted.
 //! - [`qemu`]: what comes out is a [`Vm`], a running QEMU.
 //! - [`initramfs`], from [`modules`] and [`cpio`]: what the guest boots into, kept between runs.
@@ -20,6 +21,7 @@ pub mod guest;
 pub mod initramfs;
 pub mod machine;
 pub mod modules;
+pub mod process;
 pub mod programs;
 pub mod qemu;
 pub mod qmp;
@@ -29,6 +31,7 @@ mod stream;
 
 pub use error::{Error, Result};
 pub use machine::{Machine, Memory};
+pub use process::Process;
 pub use programs::Programs;
 pub use qemu::Vm;
 pub use screen::Screen;

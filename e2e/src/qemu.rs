@@ -4,18 +4,18 @@
 //! for QMP, one for the agent. When a test fails, dropping the [`Vm`] prints the guest's console
 //! log and QEMU's own words.
 
-use std::fs::{self, File};
+use std::fs;
 use std::os::fd::AsFd;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
-use std::thread;
+use std::process::Command;
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use serde_json::json;
 
 use crate::guest::{BOOT_LIMIT, Guest};
+use crate::process::Process;
 use crate::qmp::Qmp;
 use crate::stream::Deadline;
 use crate::{Error, Result, Screen};
@@ -24,7 +24,7 @@ use crate::{Error, Result, Screen};
 pub(crate) const QMP: &str = "qmp";
 pub(crate) const AGENT: &str = "agent";
 pub(crate) const CONSOLE_LOG: &str = "console.log";
-const STDERR: &str = "stderr";
+const QEMU_LOG: &str = "qemu.log";
 
 /// From starting QEMU to its two connections.
 const START_LIMIT: Duration = Duration::from_secs(60);
@@ -54,11 +54,12 @@ impl Vm {
             .map_err(Error::doing("make a temporary folder"))?;
         let qmp = listen(&dir.path().join(QMP))?;
         let agent = listen(&dir.path().join(AGENT))?;
-        let mut qemu = Qemu::spawn(command(dir.path())?, dir)?;
+        let process = Process::spawn(command(dir.path())?, &dir.path().join(QEMU_LOG))?;
+        let mut qemu = Qemu { process, dir };
         match qemu.connect(&qmp, &agent) {
             Ok((qmp, guest)) => Ok(Self { qmp, guest, qemu }),
             Err(error) => {
-                qemu.has_failed = true;
+                qemu.process.mark_failed();
                 Err(error)
             }
         }
@@ -66,7 +67,7 @@ impl Vm {
 
     /// Ends a machine that did not come up; its logs are printed.
     pub(crate) fn give_up(mut self, error: Error) -> Error {
-        self.qemu.has_failed = true;
+        self.qemu.process.mark_failed();
         error
     }
 
@@ -83,35 +84,14 @@ impl Vm {
         Screen::read_png(&path)
     }
 
-    /// Waits until QEMU has ended by itself.
-    pub fn wait_exit(&mut self, limit: Duration) -> Result<ExitStatus> {
-        let deadline = Deadline::new("end of QEMU", limit);
-        loop {
-            if let Some(status) = self.qemu.ended()? {
-                return Ok(status);
-            }
-            thread::sleep(deadline.left()?.min(Duration::from_millis(20)));
-        }
-    }
-
-    /// Whether QEMU is still there.
-    pub fn is_running(&mut self) -> Result<bool> {
-        Ok(self.qemu.ended()?.is_none())
-    }
-
-    /// QEMU's process id.
-    pub fn pid(&self) -> u32 {
-        self.qemu.child.id()
+    /// QEMU itself.
+    pub fn process(&mut self) -> &mut Process {
+        &mut self.qemu.process
     }
 
     /// What the guest's kernel has said so far.
     pub fn console_log(&self) -> String {
-        self.qemu.text("serial")
-    }
-
-    /// What QEMU itself has said so far.
-    pub fn stderr(&self) -> String {
-        self.qemu.text("stderr")
+        self.qemu.console_log()
     }
 
     /// The machine's own folder, gone with it.
@@ -120,12 +100,11 @@ impl Vm {
     }
 }
 
-/// The process and its folder.
+/// The process, and the folder that holds its sockets and logs.
 #[derive(Debug)]
 struct Qemu {
-    child: Child,
+    process: Process,
     dir: tempfile::TempDir,
-    has_failed: bool,
 }
 
 fn listen(path: &Path) -> Result<UnixListener> {
@@ -133,26 +112,6 @@ fn listen(path: &Path) -> Result<UnixListener> {
 }
 
 impl Qemu {
-    fn spawn(mut command: Command, dir: tempfile::TempDir) -> Result<Self> {
-        let stderr = dir.path().join(STDERR);
-        let stderr = File::create(&stderr).map_err(Error::io("create", &stderr))?;
-        let child = command
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(stderr)
-            .spawn()
-            .map_err(Error::io("start", Path::new(command.get_program())))?;
-        Ok(Self {
-            child,
-            dir,
-            has_failed: false,
-        })
-    }
-
-    fn ended(&mut self) -> Result<Option<ExitStatus>> {
-        self.child.try_wait().map_err(Error::doing("wait for QEMU"))
-    }
-
     /// Takes both connections. QEMU makes them before it looks at its devices, and greets after.
     fn connect(&mut self, qmp: &UnixListener, agent: &UnixListener) -> Result<(Qmp, Guest)> {
         let deadline = Deadline::new("connection from QEMU", START_LIMIT);
@@ -171,26 +130,22 @@ impl Qemu {
                 let (stream, _) = listener.accept().map_err(Error::doing("hear QEMU"))?;
                 return Ok(stream);
             }
-            if let Some(status) = self.ended()? {
-                return Err(Error::Gone(format!("{status}\n{}", self.text(STDERR))));
+            if let Some(status) = self.process.ended()? {
+                return Err(Error::Gone(status.to_string()));
             }
         }
     }
 
-    fn text(&self, file: &str) -> String {
-        let bytes = fs::read(self.dir.path().join(file)).unwrap_or_default();
+    fn console_log(&self) -> String {
+        let bytes = fs::read(self.dir.path().join(CONSOLE_LOG)).unwrap_or_default();
         String::from_utf8_lossy(&bytes).into_owned()
     }
 }
 
 impl Drop for Qemu {
-    /// Only a process that this harness started is killed: `Child` knows whether it still is one.
     fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-        if self.has_failed || thread::panicking() {
-            eprintln!("---- guest console ----\n{}", self.text(CONSOLE_LOG));
-            eprintln!("---- QEMU ----\n{}", self.text(STDERR));
+        if self.process.has_failed() {
+            eprintln!("---- guest console ----\n{}", self.console_log());
         }
     }
 }

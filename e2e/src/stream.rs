@@ -56,7 +56,7 @@ impl Stream {
     pub(crate) fn send(&mut self, bytes: &[u8]) -> Result<()> {
         self.socket
             .write_all(bytes)
-            .map_err(|error| Error::Gone(error.to_string()))
+            .map_err(|error| Error::Gone(format!("QEMU: {error}")))
     }
 
     /// Returns everything up to `mark`, and takes the mark off.
@@ -102,12 +102,12 @@ impl Stream {
     /// Waits for bytes, and adds them to those pending.
     fn fill(&mut self, deadline: &Deadline<'_>) -> Result<()> {
         let mut chunk = [0; 16 << 10];
-        let gone = |error: std::io::Error| Error::Gone(error.to_string());
+        let gone = |error: std::io::Error| Error::Gone(format!("QEMU: {error}"));
         self.socket
             .set_read_timeout(Some(deadline.left()?))
             .map_err(gone)?;
         match self.socket.read(&mut chunk) {
-            Ok(0) => Err(Error::Gone("it closed a connection".to_owned())),
+            Ok(0) => Err(Error::Gone("QEMU closed a connection".to_owned())),
             Ok(n) => {
                 self.pending.extend_from_slice(&chunk[..n]);
                 Ok(())

@@ -1,7 +1,7 @@
 //! The harness itself, proved on devices that QEMU has built in.
 
 use e2e::guest::{COMMAND_LIMIT, Output};
-use e2e::{Error, Machine, Programs, Result, Vm};
+use e2e::{Error, Machine, Memory, Programs, Result, Vm};
 use serde_json::json;
 
 fn boot(machine: impl FnOnce(Machine<'_>) -> Machine<'_>) -> Result<Vm> {
@@ -55,7 +55,7 @@ fn the_screen_is_read_as_text_and_pixel_by_pixel() {
     let modules = vm.guest.sh("cat /etc/modules").unwrap();
     assert!(modules.ends_with("/bochs.ko"), "{modules}");
 
-    let line = "The quick brown fox: 0123456789 @#~";
+    let line = "The quick brown fox's tail: 0123456789 @#~";
     vm.guest.say(line).unwrap();
     let font = vm.guest.font().unwrap();
     let screen = vm.screenshot().unwrap();
@@ -84,7 +84,7 @@ fn the_screen_is_read_as_text_and_pixel_by_pixel() {
 
 #[test]
 fn a_uart_sends_bytes_round() {
-    let mut vm = boot(|machine| machine.device("pci-serial")).unwrap();
+    let mut vm = boot(|machine| machine.memory(Memory::Private).device("pci-serial")).unwrap();
     let ttys = vm.guest.pci_ttys().unwrap();
     let [tty] = ttys.as_slice() else {
         panic!("{ttys:?}")
@@ -110,8 +110,8 @@ fn a_device_is_plugged_and_unplugged() {
         .unwrap_err();
     assert!(error.to_string().contains("no-such"), "{error}");
 
-    assert!(vm.is_running().unwrap());
+    assert!(vm.process().ended().unwrap().is_none());
     vm.qmp.execute("quit", &json!({})).unwrap();
-    assert!(vm.wait_exit(COMMAND_LIMIT).unwrap().success());
+    assert!(vm.process().wait_exit(COMMAND_LIMIT).unwrap().success());
     assert!(matches!(vm.guest.sh("true"), Err(Error::Gone(_))));
 }

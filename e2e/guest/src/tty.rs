@@ -46,7 +46,7 @@ pub(crate) fn open_raw(path: &Path, blocking: Blocking) -> io::Result<File> {
     Ok(tty)
 }
 
-/// Switches a UART's loop-back on. Closing the terminal switches it off.
+/// Switches a UART's loop-back on.
 pub(crate) fn loop_back(tty: impl AsFd) -> io::Result<()> {
     // SAFETY: TIOCMBIS reads one int, which the setter holds until the call is over.
     unsafe { ioctl(tty, Setter::<TIOCMBIS, i32>::new(TIOCM_LOOP)) }?;
