@@ -1,2 +1,0 @@
-//! vgpu
-fn main() {}

@@ -1,0 +1,103 @@
+//! The command line of `vgpu-worker`, and of `vgpu run`.
+//!
+//! `--socket-path` and `--fd` are the specification's: every vfio-user server takes them.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use mdev::polling::Polling;
+
+/// Serves one vGPU over vfio-user.
+#[derive(Clone, Debug, clap::Parser)]
+#[command(version)]
+pub struct Arguments {
+    /// What to serve: a type that `vgpu types` lists
+    #[arg(long = "type", value_name = "TYPE")]
+    pub type_name: String,
+
+    /// Where a VMM connects: a UNIX socket that is made here
+    #[arg(long, value_name = "PATH", required_unless_present = "fd")]
+    pub socket_path: Option<PathBuf>,
+
+    /// An open socket to use instead: one that listens, or one that a VMM is connected to
+    #[arg(long, value_name = "FDNUM", conflicts_with = "socket_path")]
+    pub fd: Option<i32>,
+
+    /// Where to take control requests: a UNIX socket that is made here
+    #[arg(long, value_name = "PATH")]
+    pub control: Option<PathBuf>,
+
+    /// An attribute of the device; may be given several times
+    #[arg(short = 'o', long = "attribute", value_name = "NAME=VALUE", value_parser = attribute)]
+    pub attributes: Vec<(String, String)>,
+
+    /// Before sleeping, look for the next message: as long as pays, never, or this many
+    /// microseconds
+    #[arg(long, value_name = "auto|off|MICROSECONDS", default_value = "auto", value_parser = polling)]
+    pub poll: Polling,
+}
+
+fn attribute(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
+        _ => Err("an attribute is NAME=VALUE".to_owned()),
+    }
+}
+
+fn polling(text: &str) -> Result<Polling, String> {
+    /// Longer than this, a VMM that has nothing to say would cost a whole CPU.
+    const LONGEST_US: u64 = 10_000;
+    match text {
+        "auto" => Ok(Polling::Adaptive),
+        "off" => Ok(Polling::Off),
+        number => match number.parse() {
+            Ok(us @ 1..=LONGEST_US) => Ok(Polling::Fixed(Duration::from_micros(us))),
+            _ => Err(format!("'auto', 'off' or 1 to {LONGEST_US} microseconds")),
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser;
+
+    #[test]
+    fn a_worker_listens_on_a_path_or_uses_a_descriptor() {
+        for (arguments, good) in [
+            (&["--type", "t", "--socket-path", "p"][..], true),
+            (&["--type", "t", "--fd", "3"], true),
+            (&["--type", "t"], false),
+            (&["--type", "t", "--fd", "3", "--socket-path", "p"], false),
+            (&["--socket-path", "p"], false),
+            (
+                &["--type", "t", "--socket-path", "p", "-o", "mode=1x1"],
+                true,
+            ),
+            (&["--type", "t", "--socket-path", "p", "-o", "mode"], false),
+            (&["--type", "t", "--socket-path", "p", "-o", "=1"], false),
+        ] {
+            let all = std::iter::once(&"vgpu-worker").chain(arguments);
+            assert_eq!(
+                Arguments::try_parse_from(all).is_ok(),
+                good,
+                "{arguments:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn polling_is_a_word_or_a_bounded_number() {
+        for (text, expected) in [
+            ("auto", Some(Polling::Adaptive)),
+            ("off", Some(Polling::Off)),
+            ("50", Some(Polling::Fixed(Duration::from_micros(50)))),
+            ("0", None),
+            ("10001", None),
+            ("-1", None),
+            ("", None),
+        ] {
+            assert_eq!(polling(text).ok(), expected, "{text}");
+        }
+    }
+}

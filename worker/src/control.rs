@@ -1,0 +1,120 @@
+//! The asking end of a worker's control socket.
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::Path;
+use std::time::Duration;
+
+use rustix::net::sockopt::{Timeout, set_socket_timeout};
+
+use crate::protocol::{Answer, Envelope, Request, Status, VERSION};
+use crate::seqpacket;
+
+/// How long a worker may take to answer. It answers between two messages of its VMM.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Why a request has no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum ControlError {
+    /// Nobody answers there.
+    #[error("cannot reach the worker: {0}")]
+    Io(#[from] io::Error),
+    /// The worker said no.
+    #[error("{message}")]
+    Refused {
+        /// The errno that fits, by name.
+        errno: String,
+        /// Why.
+        message: String,
+    },
+    /// The other end is not a worker, or another version of it.
+    #[error("the answer makes no sense: {0}")]
+    Garbled(String),
+}
+
+/// A picture that a worker shows: its memory, and where in it to look.
+#[derive(Debug)]
+pub struct Picture {
+    /// The memory file.
+    pub memory: OwnedFd,
+    /// Where the picture lies in it.
+    pub geometry: mdev::scanout::Geometry,
+    /// Counts the pictures that were published.
+    pub sequence: u64,
+}
+
+/// A connection to a worker.
+#[derive(Debug)]
+pub struct Control {
+    socket: OwnedFd,
+}
+
+impl Control {
+    /// Connects to the control socket at `path`.
+    pub fn connect(path: &Path) -> Result<Self, ControlError> {
+        let socket = seqpacket::connect_to(path)?;
+        for direction in [Timeout::Recv, Timeout::Send] {
+            set_socket_timeout(&socket, direction, Some(PATIENCE)).map_err(io::Error::from)?;
+        }
+        Ok(Self { socket })
+    }
+
+    /// Asks, and waits for the answer.
+    fn ask(&self, request: Request) -> Result<(Answer, Option<OwnedFd>), ControlError> {
+        let envelope = Envelope {
+            version: VERSION,
+            request,
+        };
+        let document = serde_json::to_vec(&envelope).map_err(|error| garbled(&error))?;
+        seqpacket::send(&self.socket, &document, None)?;
+        let Some((document, fd)) = seqpacket::receive(&self.socket)? else {
+            return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
+        };
+        match serde_json::from_slice(&document).map_err(|error| garbled(&error))? {
+            Answer::Error { errno, message } => Err(ControlError::Refused { errno, message }),
+            answer => Ok((answer, fd)),
+        }
+    }
+
+    /// How the worker is.
+    pub fn status(&self) -> Result<Status, ControlError> {
+        match self.ask(Request::Status)? {
+            (Answer::Status(status), _) => Ok(status),
+            (other, _) => Err(unexpected(&other)),
+        }
+    }
+
+    /// What the worker shows.
+    pub fn scanout(&self) -> Result<Picture, ControlError> {
+        match self.ask(Request::Scanout)? {
+            (Answer::Scanout { geometry, sequence }, Some(memory)) => Ok(Picture {
+                memory,
+                geometry,
+                sequence,
+            }),
+            (other, _) => Err(unexpected(&other)),
+        }
+    }
+
+    /// Changes an attribute.
+    pub fn set_attribute(&self, name: &str, value: &str) -> Result<(), ControlError> {
+        self.ask(Request::SetAttribute {
+            name: name.to_owned(),
+            value: value.to_owned(),
+        })
+        .map(drop)
+    }
+
+    /// Ends the worker.
+    pub fn stop(&self) -> Result<(), ControlError> {
+        self.ask(Request::Stop).map(drop)
+    }
+}
+
+fn garbled(error: &serde_json::Error) -> ControlError {
+    ControlError::Garbled(error.to_string())
+}
+
+fn unexpected(answer: &Answer) -> ControlError {
+    ControlError::Garbled(format!("{answer:?}"))
+}

@@ -1,0 +1,164 @@
+//! Where clients come from: a path that is claimed, or a descriptor that was inherited.
+
+use std::fs;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::os::unix::net::UnixListener;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, bail, ensure};
+use mdev::instance::Clients;
+use mdev::mailbox::{Mail, MailSender};
+use rustix::fs::{FlockOperation, Mode, OFlags, flock, open};
+use rustix::net::{SocketType, sockopt};
+use worker::arguments::Arguments;
+use worker::seqpacket;
+
+use crate::inherited;
+
+/// A socket file of ours. Dropping it removes the file, unless it is another's by now.
+#[derive(Debug)]
+pub(crate) struct ClaimedPath {
+    path: PathBuf,
+    identity: (u64, u64),
+}
+
+impl ClaimedPath {
+    pub(crate) fn as_path(&self) -> &Path {
+        &self.path
+    }
+}
+
+impl Drop for ClaimedPath {
+    fn drop(&mut self) {
+        let is_ours = fs::symlink_metadata(&self.path)
+            .is_ok_and(|file| (file.dev(), file.ino()) == self.identity);
+        if is_ours {
+            // Best effort: a file left behind is stale, and is replaced by the next.
+            let _ = fs::remove_file(&self.path);
+        }
+    }
+}
+
+/// Makes a socket file at `path` by `bind`, which gets the path too. A file left by a dead
+/// process is replaced; a live one is not: `is_live` tells by connecting.
+fn claim<T>(
+    path: &Path,
+    bind: impl FnOnce(&Path) -> io::Result<T>,
+    is_live: impl FnOnce(&Path) -> io::Result<()>,
+) -> anyhow::Result<(T, ClaimedPath)> {
+    let shown = path.display();
+    let folder = match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    // Two processes that start at once must not both find the file stale.
+    let lock = open(
+        folder,
+        OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC,
+        Mode::empty(),
+    )
+    .with_context(|| format!("cannot open the folder {}", folder.display()))?;
+    flock(&lock, FlockOperation::LockExclusive)
+        .with_context(|| format!("cannot lock the folder {}", folder.display()))?;
+    match fs::symlink_metadata(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => return Err(error).with_context(|| format!("cannot look at {shown}")),
+        Ok(file) if !file.file_type().is_socket() => bail!("{shown} is there, and is no socket"),
+        Ok(_) => match is_live(path) {
+            Ok(()) => bail!("another process serves {shown}"),
+            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
+                fs::remove_file(path).with_context(|| format!("cannot replace {shown}"))?;
+            }
+            Err(error) => return Err(error).with_context(|| format!("cannot try {shown}")),
+        },
+    }
+    // A socket is as open as its mode: for us alone, from its first moment on.
+    let old_mask = rustix::process::umask(Mode::from_raw_mode(0o177));
+    let bound = bind(path);
+    rustix::process::umask(old_mask);
+    let bound = bound.with_context(|| format!("cannot make a socket at {shown}"))?;
+    let file = fs::symlink_metadata(path).with_context(|| format!("cannot look at {shown}"))?;
+    let claimed = ClaimedPath {
+        path: path.to_owned(),
+        identity: (file.dev(), file.ino()),
+    };
+    Ok((bound, claimed))
+}
+
+/// Claims the control socket.
+pub(crate) fn claim_control(path: &Path) -> anyhow::Result<(OwnedFd, ClaimedPath)> {
+    claim(path, seqpacket::listen_at, |path| {
+        seqpacket::connect_to(path).map(drop)
+    })
+}
+
+/// Where clients come from.
+pub(crate) enum ClientSource {
+    /// A path of ours.
+    Path(UnixListener, ClaimedPath),
+    /// A listening socket of somebody else, who keeps its path.
+    Listener(UnixListener),
+    /// The one client there will be.
+    Connected(OwnedFd),
+}
+
+impl ClientSource {
+    pub(crate) fn open(arguments: &Arguments) -> anyhow::Result<Self> {
+        if let Some(path) = &arguments.socket_path {
+            let (listener, claimed) = claim(
+                path,
+                |path| UnixListener::bind(path),
+                |path| std::os::unix::net::UnixStream::connect(path).map(drop),
+            )?;
+            return Ok(Self::Path(listener, claimed));
+        }
+        let number = arguments.fd.context("neither a path nor a descriptor")?;
+        let fd = inherited::take(number)?;
+        let kind =
+            sockopt::socket_type(&fd).with_context(|| format!("--fd {number} is not a socket"))?;
+        ensure!(
+            kind == SocketType::STREAM,
+            "--fd {number} is not a stream socket"
+        );
+        if sockopt::socket_acceptconn(fd.as_fd()).context("cannot ask about --fd")? {
+            Ok(Self::Listener(fd.into()))
+        } else {
+            Ok(Self::Connected(fd))
+        }
+    }
+
+    /// Sends clients to the device's thread from now on. The path must be kept while it runs.
+    pub(crate) fn start(self, mail: &MailSender) -> anyhow::Result<(Clients, Option<ClaimedPath>)> {
+        let (listener, claimed) = match self {
+            Self::Connected(client) => {
+                mail.send(Mail::Client(client))?;
+                return Ok((Clients::One, None));
+            }
+            Self::Listener(listener) => (listener, None),
+            Self::Path(listener, claimed) => (listener, Some(claimed)),
+        };
+        let mail = mail.clone();
+        crate::spawn("accept", move || accept(&listener, &mail))?;
+        Ok((Clients::Any, claimed))
+    }
+}
+
+/// The body of the accepting thread: ends with the device's.
+fn accept(listener: &UnixListener, mail: &MailSender) {
+    loop {
+        match listener.accept() {
+            Ok((client, _)) => {
+                if mail.send(Mail::Client(client.into())).is_err() {
+                    return;
+                }
+            }
+            Err(error) => {
+                tracing::warn!("cannot accept a client: {error}");
+                // Out of descriptors, say. Trying at once would only burn the CPU.
+                std::thread::sleep(std::time::Duration::from_millis(100));
+            }
+        }
+    }
+}

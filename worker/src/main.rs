@@ -1,0 +1,136 @@
+//! `vgpu-worker`: serves one vGPU.
+//!
+//! Its threads: this one waits for signals; `device` owns the device and its client; `accept`
+//! hands new clients to it; `control` takes requests, one thread for each who asks.
+
+mod inherited;
+mod listener;
+mod requests;
+
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::thread;
+
+use anyhow::{Context, anyhow};
+use clap::Parser;
+use mdev::instance::{self, Clients};
+use mdev::mailbox::{Mail, MailSender, Mailbox};
+use mdev::metrics::Metrics;
+use mdev::session::Surroundings;
+use mdev::{Attributes, MediatedDevice, Services};
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+use tracing_subscriber::EnvFilter;
+
+use listener::{ClaimedPath, ClientSource};
+use requests::Responder;
+use worker::arguments::Arguments;
+
+fn main() -> ExitCode {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .init();
+    match serve(&Arguments::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("vgpu-worker: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Serves until a signal, a request or the end of the only client.
+fn serve(arguments: &Arguments) -> anyhow::Result<()> {
+    // Before any thread: from here on a signal waits until it is looked for.
+    let mut signals = Signals::new([SIGTERM, SIGINT]).context("cannot take signals")?;
+    let (device, services) = build(arguments)?;
+    let (mailbox, mail) = Mailbox::new().context("cannot make the mailbox")?;
+    let source = ClientSource::open(arguments)?;
+    let metrics = Arc::new(Metrics::default());
+    let responder = Responder {
+        type_name: arguments.type_name.clone(),
+        mail: mail.clone(),
+        services: services.clone(),
+        metrics: Arc::clone(&metrics),
+    };
+    let control = arguments
+        .control
+        .as_deref()
+        .map(|path| listener::claim_control(path).context("cannot take control requests"))
+        .transpose()?;
+    let around = Surroundings {
+        interrupts: services.interrupts,
+        metrics,
+        polling: arguments.poll,
+    };
+    let signals_handle = signals.handle();
+    let (clients, client_path) = source.start(&mail)?;
+    let device_thread = spawn("device", move || {
+        let end = run_device(device, &mailbox, &around, clients);
+        signals_handle.close();
+        end
+    })?;
+    let control_path = control
+        .map(|(socket, path)| requests::start(socket, responder).map(|()| path))
+        .transpose()?;
+    announce(arguments, client_path.as_ref(), control_path.as_ref());
+    wait_for_signal(&mut signals, &mail);
+    device_thread
+        .join()
+        .map_err(|_| anyhow!("the device's thread panicked"))?
+}
+
+fn build(arguments: &Arguments) -> anyhow::Result<(Box<dyn MediatedDevice>, Services)> {
+    let name = &arguments.type_name;
+    let (driver, spec) = drivers::find_type(name)
+        .with_context(|| format!("there is no type '{name}'; 'vgpu types' lists them"))?;
+    let services = Services::default();
+    let attributes = Attributes(arguments.attributes.clone());
+    let device = driver
+        .build(&spec, &attributes, services.clone())
+        .with_context(|| format!("cannot build a {name}"))?;
+    Ok((device, services))
+}
+
+/// The body of the device's thread.
+fn run_device(
+    device: Box<dyn MediatedDevice>,
+    mailbox: &Mailbox,
+    around: &Surroundings,
+    clients: Clients,
+) -> anyhow::Result<()> {
+    instance::run(device, mailbox, around, clients).context("the device cannot be served")
+}
+
+fn announce(arguments: &Arguments, client: Option<&ClaimedPath>, control: Option<&ClaimedPath>) {
+    let at = |path: Option<&ClaimedPath>| path.map(|path| path.as_path().display().to_string());
+    tracing::info!(
+        socket = at(client),
+        control = at(control),
+        "serving {}",
+        arguments.type_name
+    );
+}
+
+/// Waits for the first signal and passes it on as the order to stop. Returns as well when the
+/// device's thread ends by itself. A second signal does what it does to any program.
+fn wait_for_signal(signals: &mut Signals, mail: &MailSender) {
+    if let Some(signal) = signals.forever().next() {
+        tracing::info!("stopping on signal {signal}");
+        // If the thread is gone already, there is nothing to stop.
+        let _ = mail.send(Mail::Stop);
+    }
+}
+
+/// Starts a thread that `top -H` and core files show by name.
+fn spawn<T: Send + 'static>(
+    name: &str,
+    body: impl FnOnce() -> T + Send + 'static,
+) -> anyhow::Result<thread::JoinHandle<T>> {
+    thread::Builder::new()
+        .name(name.to_owned())
+        .spawn(body)
+        .with_context(|| format!("cannot start the thread '{name}'"))
+}

@@ -1,0 +1,136 @@
+//! What travels over a worker's control socket: one JSON document in each packet, and a file
+//! descriptor beside the answer to [`Request::Scanout`].
+
+use mdev::scanout::Geometry;
+use serde::{Deserialize, Serialize};
+
+/// The version that this crate speaks. A request of another one is refused with words.
+pub const VERSION: u32 = 1;
+
+/// Most bytes of one document. Whoever may open the socket could else choose our buffer.
+pub const MAX_DOCUMENT: usize = 64 << 10;
+
+/// A request in its envelope.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Envelope {
+    /// [`VERSION`] of the sender.
+    pub version: u32,
+    /// What is asked.
+    #[serde(flatten)]
+    pub request: Request,
+}
+
+/// What a worker can be asked.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "request", rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Request {
+    /// How it is. Answered by [`Answer::Status`].
+    Status,
+    /// What it shows. Answered by [`Answer::Scanout`] and the memory file.
+    Scanout,
+    /// Changes an attribute. Answered by [`Answer::Done`].
+    SetAttribute {
+        /// Which.
+        name: String,
+        /// To what.
+        value: String,
+    },
+    /// Ends the worker. Answered by [`Answer::Done`], before it ends.
+    Stop,
+}
+
+/// What a worker answers.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "answer", rename_all = "kebab-case")]
+pub enum Answer {
+    /// It was done.
+    Done,
+    /// How the worker is.
+    Status(Status),
+    /// The picture, whose memory came beside this document.
+    Scanout {
+        /// Where it lies in the memory.
+        geometry: Geometry,
+        /// Counts the pictures that were published.
+        sequence: u64,
+    },
+    /// It was not done.
+    Error {
+        /// The errno that fits, by name.
+        errno: String,
+        /// Why, in words.
+        message: String,
+    },
+}
+
+/// How a worker is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Status {
+    /// The type it serves.
+    #[serde(rename = "type")]
+    pub type_name: String,
+    /// Its process.
+    pub pid: u32,
+    /// Whether a VMM is connected.
+    pub connected: bool,
+    /// What is shown now, if anything.
+    pub scanout: Option<Geometry>,
+    /// The device's attributes.
+    pub attributes: Vec<Attribute>,
+    /// What was counted since it started.
+    pub counters: Counters,
+}
+
+/// An attribute and its value.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Attribute {
+    /// Which.
+    pub name: String,
+    /// Its value now.
+    pub value: String,
+}
+
+/// [`mdev::metrics::Metrics`] at one moment.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[expect(missing_docs, reason = "they stand at mdev::metrics::Metrics")]
+pub struct Counters {
+    pub sessions: u64,
+    pub refused_clients: u64,
+    pub requests: u64,
+    pub refused_requests: u64,
+    pub region_reads: u64,
+    pub region_writes: u64,
+    pub faults: u64,
+    pub dma_maps: u64,
+    pub dma_unmaps: u64,
+    pub resets: u64,
+    pub interrupts: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn requests_keep_their_form() {
+        for (request, json) in [
+            (Request::Status, r#"{"version":1,"request":"status"}"#),
+            (Request::Scanout, r#"{"version":1,"request":"scanout"}"#),
+            (
+                Request::SetAttribute {
+                    name: "mode".into(),
+                    value: "800x600".into(),
+                },
+                r#"{"version":1,"request":"set-attribute","name":"mode","value":"800x600"}"#,
+            ),
+            (Request::Stop, r#"{"version":1,"request":"stop"}"#),
+        ] {
+            let envelope = Envelope {
+                version: VERSION,
+                request,
+            };
+            assert_eq!(serde_json::to_string(&envelope).unwrap(), json);
+            assert_eq!(serde_json::from_str::<Envelope>(json).unwrap(), envelope);
+        }
+    }
+}

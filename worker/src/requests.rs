@@ -1,0 +1,168 @@
+//! The answering end of the control socket.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use mdev::Services;
+use mdev::mailbox::{Mail, MailSender};
+use mdev::metrics::Metrics;
+use rustix::net::{SocketFlags, accept_with};
+use worker::protocol::{Answer, Attribute, Counters, Envelope, Request, Status, VERSION};
+use worker::seqpacket;
+
+/// Most who may ask at a time. Each has a thread.
+const MAX_ASKERS: usize = 16;
+
+/// What is needed to answer.
+#[derive(Clone)]
+pub(crate) struct Responder {
+    pub(crate) type_name: String,
+    pub(crate) mail: MailSender,
+    pub(crate) services: Services,
+    pub(crate) metrics: Arc<Metrics>,
+}
+
+/// Answers whoever connects to `socket`, from now on.
+pub(crate) fn start(socket: OwnedFd, responder: Responder) -> anyhow::Result<()> {
+    crate::spawn("control", move || accept(&socket, &Arc::new(responder)))?;
+    Ok(())
+}
+
+fn accept(socket: &OwnedFd, responder: &Arc<Responder>) {
+    loop {
+        match accept_with(socket, SocketFlags::CLOEXEC) {
+            Ok(asker) if Arc::strong_count(responder) <= MAX_ASKERS => {
+                let responder = Arc::clone(responder);
+                // Without a thread the asker sees the connection close.
+                let _ = crate::spawn("asker", move || responder.serve(&asker));
+            }
+            Ok(_too_many) => {}
+            Err(error) => {
+                tracing::warn!("cannot accept a control connection: {error}");
+                std::thread::sleep(std::time::Duration::from_millis(100));
+            }
+        }
+    }
+}
+
+impl Responder {
+    /// Answers one asker until it is gone.
+    fn serve(&self, asker: &OwnedFd) {
+        while let Ok(Some((document, _))) = seqpacket::receive(asker) {
+            let (answer, memory) = self.answer_document(&document);
+            // Geometry and text of our own: writing them cannot fail.
+            let document = serde_json::to_vec(&answer).unwrap_or_default();
+            let memory = memory.as_ref().map(|memory| memory.as_fd());
+            if seqpacket::send(asker, &document, memory).is_err() {
+                return;
+            }
+        }
+    }
+
+    fn answer_document(&self, document: &[u8]) -> (Answer, Option<Arc<OwnedFd>>) {
+        match serde_json::from_slice::<Envelope>(document) {
+            Ok(envelope) if envelope.version == VERSION => self.answer(envelope.request),
+            Ok(envelope) => {
+                let version = envelope.version;
+                let message = format!("version {version} is not spoken here; {VERSION} is");
+                (refuse("EPROTO", message), None)
+            }
+            Err(error) => (refuse("EINVAL", format!("not a request: {error}")), None),
+        }
+    }
+
+    fn answer(&self, request: Request) -> (Answer, Option<Arc<OwnedFd>>) {
+        match request {
+            Request::Status => (self.status(), None),
+            Request::Scanout => self.scanout(),
+            Request::SetAttribute { name, value } => (self.set_attribute(name, value), None),
+            Request::Stop => (self.stop(), None),
+        }
+    }
+
+    fn status(&self) -> Answer {
+        let attributes = self.mail.call(|device| {
+            let attributes = device.attributes().into_iter();
+            attributes
+                .map(|(name, value)| Attribute {
+                    name: name.to_owned(),
+                    value,
+                })
+                .collect()
+        });
+        match attributes {
+            Err(gone) => refuse("ENODEV", gone.to_string()),
+            Ok(attributes) => Answer::Status(Status {
+                type_name: self.type_name.clone(),
+                pid: std::process::id(),
+                connected: self.metrics.connected.load(Ordering::Relaxed),
+                scanout: self
+                    .services
+                    .scanout
+                    .current()
+                    .map(|scanout| scanout.geometry),
+                attributes,
+                counters: self.counters(),
+            }),
+        }
+    }
+
+    fn counters(&self) -> Counters {
+        let metrics = &self.metrics;
+        Counters {
+            sessions: metrics.sessions.value(),
+            refused_clients: metrics.refused_clients.value(),
+            requests: metrics.requests.value(),
+            refused_requests: metrics.refused_requests.value(),
+            region_reads: metrics.region_reads.value(),
+            region_writes: metrics.region_writes.value(),
+            faults: metrics.faults.value(),
+            dma_maps: metrics.dma_maps.value(),
+            dma_unmaps: metrics.dma_unmaps.value(),
+            resets: metrics.resets.value(),
+            interrupts: self.services.interrupts.raised(),
+        }
+    }
+
+    fn scanout(&self) -> (Answer, Option<Arc<OwnedFd>>) {
+        match self.services.scanout.current() {
+            Some(scanout) => (
+                Answer::Scanout {
+                    geometry: scanout.geometry,
+                    sequence: scanout.sequence,
+                },
+                Some(scanout.memory),
+            ),
+            None => {
+                let message = "nothing is shown: the guest has set no mode".to_owned();
+                (refuse("ENODATA", message), None)
+            }
+        }
+    }
+
+    fn set_attribute(&self, name: String, value: String) -> Answer {
+        match self
+            .mail
+            .call(move |device| device.set_attribute(&name, &value))
+        {
+            Err(gone) => refuse("ENODEV", gone.to_string()),
+            Ok(Err(error)) => refuse("EINVAL", error.to_string()),
+            Ok(Ok(())) => Answer::Done,
+        }
+    }
+
+    fn stop(&self) -> Answer {
+        match self.mail.send(Mail::Stop) {
+            Err(gone) => refuse("ENODEV", gone.to_string()),
+            Ok(()) => Answer::Done,
+        }
+    }
+}
+
+fn refuse(errno: &str, message: String) -> Answer {
+    Answer::Error {
+        errno: errno.to_owned(),
+        message,
+    }
+}
