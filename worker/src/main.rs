@@ -7,6 +7,7 @@ mod inherited;
 mod listener;
 mod requests;
 
+use std::io::IsTerminal;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::thread;
@@ -31,6 +32,7 @@ fn main() -> ExitCode {
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
         .init();
     match serve(&Arguments::parse()) {
         Ok(()) => ExitCode::SUCCESS,
