@@ -4,6 +4,7 @@
 //!
 //! - [`programs`]: where `./x` put QEMU, the kernel and everything built.
 //! - [`process`]: a program of ours is started, and ends with the test.
+//! - [`vgpu`]: one of those is a vGPU.
 //! - [`machine`]: a machine is described, then booted.
 //! - [`qemu`]: what comes out is a [`Vm`], a running QEMU.
 //! - [`initramfs`], from [`modules`] and [`cpio`]: what the guest boots into, kept between runs.
@@ -28,6 +29,7 @@ pub mod qmp;
 pub mod screen;
 pub mod steps;
 mod stream;
+pub mod vgpu;
 
 pub use error::{Error, Result};
 pub use machine::{Machine, Memory};
@@ -35,3 +37,4 @@ pub use process::Process;
 pub use programs::Programs;
 pub use qemu::Vm;
 pub use screen::Screen;
+pub use vgpu::Vgpu;

@@ -1,0 +1,105 @@
+//! A vGPU of ours, run as a user would: by `vgpu run`, asked by `vgpu`.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use rustix::process::Signal;
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::{Error, Process, Programs, Result, Screen};
+
+/// How long it may take to start, and to end.
+const LIMIT: Duration = Duration::from_secs(10);
+
+/// A running vGPU. Dropping it ends it.
+#[derive(Debug)]
+pub struct Vgpu {
+    process: Process,
+    program: PathBuf,
+    dir: TempDir,
+}
+
+impl Vgpu {
+    /// Starts a vGPU of a type, with further arguments of `vgpu run`.
+    pub fn run(programs: &Programs, type_name: &str, more: &[&str]) -> Result<Self> {
+        let dir = tempfile::tempdir().map_err(Error::doing("make a folder for a vGPU"))?;
+        let program = programs.ours("vgpu");
+        let mut command = Command::new(&program);
+        command
+            .args(["run", "--type", type_name, "--socket-path"])
+            .arg(dir.path().join("vgpu.sock"))
+            .arg("--control")
+            .arg(dir.path().join("control.sock"))
+            .args(more);
+        let mut process = Process::spawn(command, &dir.path().join("vgpu.log"))?;
+        process.wait_path(&dir.path().join("control.sock"), LIMIT)?;
+        process.wait_path(&dir.path().join("vgpu.sock"), LIMIT)?;
+        Ok(Self {
+            process,
+            program,
+            dir,
+        })
+    }
+
+    /// Where a VMM connects.
+    pub fn socket(&self) -> PathBuf {
+        self.dir.path().join("vgpu.sock")
+    }
+
+    /// Where requests go.
+    pub fn control(&self) -> PathBuf {
+        self.dir.path().join("control.sock")
+    }
+
+    /// Its process.
+    pub fn process(&mut self) -> &mut Process {
+        &mut self.process
+    }
+
+    /// Runs `vgpu COMMAND --control … ARGUMENTS`, and gives back what it printed.
+    pub fn ask(&self, command: &str, arguments: &[&str]) -> Result<String> {
+        let output = Command::new(&self.program)
+            .args([command, "--control"])
+            .arg(self.control())
+            .args(arguments)
+            .output()
+            .map_err(Error::io("run", &self.program))?;
+        if !output.status.success() {
+            let words = String::from_utf8_lossy(&output.stderr).into_owned();
+            return Err(Error::Gone(format!("vgpu {command}: {words}")));
+        }
+        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    }
+
+    /// What `vgpu status --json` says.
+    pub fn status(&self) -> Result<Value> {
+        let text = self.ask("status", &["--json"])?;
+        serde_json::from_str(&text).map_err(|error| Error::Malformed(error.to_string()))
+    }
+
+    /// Saves what it shows as a PNG file.
+    pub fn save_screenshot(&self, file: &Path) -> Result<()> {
+        let name = file.display().to_string();
+        self.ask("screenshot", &[&name, "--quiet"]).map(drop)
+    }
+
+    /// What it shows.
+    pub fn screenshot(&self) -> Result<Screen> {
+        let file = self.dir.path().join("screen.png");
+        self.save_screenshot(&file)?;
+        Screen::read_png(&file)
+    }
+
+    /// Ends it by SIGTERM. An error if it does not end well.
+    pub fn terminate(mut self) -> Result<()> {
+        self.process.signal(Signal::TERM)?;
+        let status = self.process.wait_exit(LIMIT)?;
+        if status.success() {
+            Ok(())
+        } else {
+            Err(Error::Gone(format!("vgpu ended: {status}")))
+        }
+    }
+}
