@@ -103,3 +103,143 @@ impl Sender {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
+    use std::os::fd::AsFd;
+    use std::os::unix::net::UnixStream;
+    use std::thread;
+
+    use rustix::net::RecvFlags;
+
+    use super::*;
+    use crate::socket::{Received, Receiver};
+    use crate::wire::{Command, Header};
+
+    const SHORT: Duration = Duration::from_millis(100);
+
+    fn pair(timeout: Duration) -> (Sender, UnixStream) {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        let sender = Sender::with_timeout(Arc::new(ours.into()), timeout);
+        (sender, theirs)
+    }
+
+    fn message(id: u16, len: usize) -> Vec<u8> {
+        let mut message = Header::command(id, Command::RegionWrite, len)
+            .to_bytes()
+            .to_vec();
+        message.resize(Header::LEN + len, id.to_ne_bytes()[0]);
+        message
+    }
+
+    #[test]
+    fn a_peer_that_never_reads_makes_send_fail_for_every_clone() {
+        for len in [1 << 20, 20] {
+            let (sender, _peer) = pair(SHORT);
+            let clone = sender.clone();
+            let mut receiver = Receiver::new(Arc::clone(&sender.socket), 100);
+            let begin = Instant::now();
+            let error = loop {
+                if let Err(error) = sender.send(&message(0, len), &[]) {
+                    break error;
+                }
+            };
+            assert_eq!(error.kind(), io::ErrorKind::TimedOut, "{len}");
+            assert!(begin.elapsed() >= SHORT, "{len}");
+            // Part of a message may have left: nothing may follow it.
+            let error = clone.send(&message(1, 0), &[]).unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::BrokenPipe, "{len}");
+            let received = receiver.receive(RecvFlags::DONTWAIT).unwrap();
+            assert_eq!(received, Received::Closed, "{len}");
+        }
+    }
+
+    #[test]
+    fn a_peer_that_reads_a_little_now_and_then_does_not_hold_send_up() {
+        let (sender, mut peer) = pair(SHORT);
+        let reader = thread::spawn(move || {
+            let mut room = vec![0; 64 << 10];
+            while peer.read(&mut room).is_ok_and(|len| len > 0) {
+                thread::sleep(SHORT / 2);
+            }
+        });
+        let begin = Instant::now();
+        let error = sender.send(&message(0, 8 << 20), &[]).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+        assert!(begin.elapsed() < 10 * SHORT, "{:?}", begin.elapsed());
+        drop(sender);
+        reader.join().unwrap();
+    }
+
+    #[test]
+    fn messages_of_two_threads_do_not_mix() {
+        let (sender, peer) = pair(Duration::from_secs(5));
+        let sizes = [0, 1000, 70_000, 300_000];
+        let threads = [0, 1, 2, 3].map(|id| {
+            let sender = sender.clone();
+            thread::spawn(move || {
+                for turn in 0..40 {
+                    let len = sizes[(turn + usize::from(id)) % sizes.len()];
+                    sender.send(&message(id, len), &[]).unwrap();
+                }
+            })
+        });
+        let mut receiver = Receiver::new(Arc::new(peer.into()), 1 << 20);
+        let mut seen = 0;
+        while seen < 160 {
+            receiver.receive(RecvFlags::empty()).unwrap();
+            while let Some(frame) = receiver.next_frame().unwrap() {
+                let expected = frame.header.id.to_ne_bytes()[0];
+                assert!(frame.payload.iter().all(|byte| *byte == expected));
+                seen += 1;
+            }
+        }
+        for thread in threads {
+            thread.join().unwrap();
+        }
+    }
+
+    /// QEMU reads the header by itself, and looks for descriptors nowhere else.
+    #[test]
+    fn descriptors_come_with_the_header_of_a_large_message() {
+        let (sender, peer) = pair(Duration::from_secs(5));
+        let file = peer.try_clone().unwrap();
+        let writer = thread::spawn(move || {
+            let fds = [file.as_fd(), file.as_fd()];
+            sender.send(&message(0, 1 << 20), &fds).unwrap();
+            sender.send(&message(1, 0), &[]).unwrap();
+        });
+        let mut receiver = Receiver::new(Arc::new(peer.into()), 2 << 20);
+        let mut seen = Vec::new();
+        while seen.len() < 2 {
+            receiver.receive(RecvFlags::empty()).unwrap();
+            while let Some(frame) = receiver.next_frame().unwrap() {
+                seen.push((frame.payload.len(), frame.fds.len()));
+            }
+        }
+        assert_eq!(
+            seen,
+            [(1 << 20, 2), (0, 0)],
+            "the rest does not bring them again"
+        );
+        writer.join().unwrap();
+    }
+
+    #[test]
+    fn more_descriptors_than_the_kernel_passes_are_refused_and_no_harm_done() {
+        let (sender, peer) = pair(SHORT);
+        let fds = vec![peer.as_fd(); SCM_MAX_FD + 1];
+        let error = sender.send(&message(0, 0), &fds).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
+        sender.send(&message(0, 0), &fds[1..]).unwrap();
+    }
+
+    #[test]
+    fn a_peer_that_is_gone_makes_send_fail_at_once() {
+        let (sender, peer) = pair(Duration::from_secs(5));
+        drop(peer);
+        let error = sender.send(&message(0, 1 << 20), &[]).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::BrokenPipe);
+    }
+}
