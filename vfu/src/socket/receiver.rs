@@ -218,3 +218,57 @@ impl AsFd for Receiver {
         self.socket.as_fd()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+    use std::os::unix::net::UnixStream;
+    use std::thread;
+
+    use super::*;
+    use crate::wire::Command;
+
+    #[test]
+    fn the_buffer_is_long_only_while_large_messages_come() {
+        let (peer, socket) = UnixStream::pair().unwrap();
+        let mut receiver = Receiver::new(Arc::new(socket.into()), 1 << 20);
+        let large = (1 << 20) - Header::LEN;
+        for (len, expected) in [
+            (100, READ_LEN),
+            (large, 1 << 20),
+            (large, 1 << 20),
+            (100, 1 << 20),
+            (100, READ_LEN),
+        ] {
+            let header = Header::command(0, Command::RegionWrite, len);
+            let message = [&header.to_bytes()[..], &vec![0; len]].concat();
+            let mut writer = peer.try_clone().unwrap();
+            let writer = thread::spawn(move || writer.write_all(&message).unwrap());
+            while receiver.next_frame().unwrap().is_none() {
+                receiver.receive(RecvFlags::empty()).unwrap();
+            }
+            writer.join().unwrap();
+            assert_eq!(receiver.buffer.len(), expected, "{len}");
+        }
+    }
+
+    #[test]
+    fn a_byte_is_moved_once_at_most() {
+        let (mut peer, socket) = UnixStream::pair().unwrap();
+        let mut receiver = Receiver::new(Arc::new(socket.into()), READ_LEN);
+        // Messages of a third and a bit: every third does not fit where it begins.
+        let len = READ_LEN / 3 + 100;
+        let header = Header::command(0, Command::RegionWrite, len - Header::LEN);
+        let mut message = header.to_bytes().to_vec();
+        message.resize(len, 0);
+        let mut moves = 0;
+        for piece in message.repeat(9).chunks(100) {
+            peer.write_all(piece).unwrap();
+            let before = receiver.start;
+            receiver.receive(RecvFlags::DONTWAIT).unwrap();
+            moves += usize::from(receiver.start < before);
+            while receiver.next_frame().unwrap().is_some() {}
+        }
+        assert!((1..9).contains(&moves), "{moves} moves for 9 messages");
+    }
+}

@@ -45,7 +45,6 @@ fn assigned(payload: &[u8], fds: Vec<OwnedFd>) -> Result<Vec<bool>, Malformed> {
     Ok(fds.iter().map(Option::is_some).collect())
 }
 
-/// The VERSION of each client, and what our answer must be.
 #[test]
 fn each_client_gets_only_keys_that_it_offered() {
     let able = Capabilities {
@@ -276,6 +275,7 @@ fn a_refusal_is_a_header_and_no_more() {
     let refusal = header.without_reply().error_reply(Errno::EXIST);
     let expected = [0x34, 0x12, 2, 0, 16, 0, 0, 0, 0x21, 0, 0, 0, 17, 0, 0, 0];
     assert_eq!(refusal.to_bytes(), expected);
+    assert_eq!(header.without_reply().reply(0), header.reply(0));
 }
 
 /// The specification lets the errno be 0, and libvfio-user and others differ in it.
