@@ -11,7 +11,7 @@ use std::os::fd::OwnedFd;
 use std::ptr::NonNull;
 use std::sync::{Arc, Weak};
 
-use rustix::fs::{FileType, OFlags, fcntl_getfl, fstat};
+use rustix::fs::{FileType, OFlags, SealFlags, fcntl_get_seals, fcntl_getfl, fstat};
 use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
 use vfu::Errno;
 use vfu::wire::dma::DmaFlags;
@@ -185,35 +185,65 @@ impl Files {
             inode: status.st_ino,
             writable,
         };
-        let extents = self.extents.entry(id).or_default();
-        extents.retain(|extent| extent.strong_count() > 0);
-        let known = extents.iter().filter_map(Weak::upgrade).find_map(|extent| {
-            let position = extent.position(offset, len)?;
-            Some(Slice { extent, position })
-        });
-        if let Some(slice) = known {
+        if let Some(slice) = self.find(id, offset, len) {
             return Ok(slice);
         }
-        // The whole file; or, if it has grown since, all from this slice on.
-        let start = if extents.is_empty() { 0 } else { offset };
-        let extent = Arc::new(Extent::map(fd, start, file_len - start, writable)?);
+        // Whoever sends file after file must not make us remember those that are gone.
+        self.extents.retain(|_, extents| {
+            extents.retain(|extent| extent.strong_count() > 0);
+            !extents.is_empty()
+        });
+        let extents = self.extents.entry(id).or_default();
+        let unit = u64::try_from(status.st_blksize).unwrap_or(1).max(1);
+        let from_slice = offset - offset % unit;
+        // The whole file; or, if it has grown since, all from this slice on; or, if there is no
+        // room for that much, the slice alone.
+        let first = if extents.is_empty() { 0 } else { from_slice };
+        let extent = match Extent::map(fd, first, file_len - first, writable) {
+            Err(FileError::Os(Errno::NOMEM | Errno::OVERFLOW)) => {
+                let slice_end = end.next_multiple_of(unit).min(file_len);
+                Extent::map(fd, from_slice, slice_end - from_slice, writable)
+            }
+            mapped => mapped,
+        };
+        let extent = Arc::new(extent?);
         extents.push(Arc::downgrade(&extent));
         let position = extent.position(offset, len).ok_or(Errno::OVERFLOW)?;
         Ok(Slice { extent, position })
     }
+
+    /// How many files are remembered.
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        self.extents.len()
+    }
+
+    /// The slice in what is mapped already.
+    fn find(&self, id: FileId, offset: u64, len: u64) -> Option<Slice> {
+        let extents = self.extents.get(&id)?.iter();
+        extents.filter_map(Weak::upgrade).find_map(|extent| {
+            let position = extent.position(offset, len)?;
+            Some(Slice { extent, position })
+        })
+    }
 }
 
-/// Whether the file is open for writing; an error if it is not open for what `flags` ask.
+/// Whether the file can be mapped for writing; an error if it cannot be for what `flags` ask.
 fn is_writable(fd: &OwnedFd, flags: DmaFlags) -> Result<bool, FileError> {
     let mode = fcntl_getfl(fd)? & OFlags::RWMODE;
-    let writable = mode == OFlags::RDWR;
-    let enough = match mode {
-        OFlags::RDONLY => !flags.contains(DmaFlags::WRITE),
-        mode => mode == OFlags::RDWR,
-    };
-    if enough {
+    let writable = mode == OFlags::RDWR && !is_sealed(fd);
+    // Memory that cannot be read cannot be mapped at all.
+    let readable = matches!(mode, OFlags::RDONLY | OFlags::RDWR);
+    if readable && (writable || !flags.contains(DmaFlags::WRITE)) {
         Ok(writable)
     } else {
         Err(FileError::Access(flags))
     }
+}
+
+/// Whether the file is sealed against writing, for good.
+fn is_sealed(fd: &OwnedFd) -> bool {
+    // A file that is not a memfd has no seals.
+    fcntl_get_seals(fd)
+        .is_ok_and(|seals| seals.intersects(SealFlags::WRITE | SealFlags::FUTURE_WRITE))
 }

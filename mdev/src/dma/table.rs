@@ -12,7 +12,10 @@ use super::memory::{FileError, Files, Slice};
 /// Why a mapping, or its end, was refused. The rules are those of the kernel's type1 IOMMU.
 #[derive(Debug, thiserror::Error)]
 pub enum DmaError {
-    /// Empty, wrapping, or not a multiple of the page size.
+    /// Past the end of the address space, or of any file.
+    #[error("{0:#x}+{1:#x} wraps")]
+    Wraps(u64, u64),
+    /// Empty, or not a multiple of the page size.
     #[error("{iova:#x}+{size:#x} at {offset:#x} is not a range of whole pages")]
     NotPages {
         /// First address.
@@ -43,6 +46,7 @@ impl DmaError {
     /// What the client is told.
     pub fn errno(&self) -> Errno {
         match self {
+            Self::Wraps(..) => Errno::OVERFLOW,
             Self::NotPages { .. } | Self::NoAccess(_) => Errno::INVAL,
             Self::Overlap(..) => Errno::EXIST,
             Self::NotMapped(_) => Errno::NOENT,
@@ -64,26 +68,43 @@ pub struct Mapping {
 }
 
 /// The mappings of one client.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct DmaTable {
     by_start: BTreeMap<Iova, Mapping>,
     files: Files,
+    max_mappings: usize,
+}
+
+impl Default for DmaTable {
+    fn default() -> Self {
+        Self::with_room_for(Self::MAX_MAPPINGS)
+    }
 }
 
 impl DmaTable {
     /// The page size that is offered, and the unit of every range.
     pub const PAGE_SIZE: u64 = 4096;
-    /// Most mappings at a time.
+    /// Most mappings at a time: some 100 MiB of ours. More than the 65,535 that are offered, since
+    /// QEMU keeps to no limit, and a virtual IOMMU maps page by page.
     const MAX_MAPPINGS: usize = 1 << 20;
+
+    fn with_room_for(max_mappings: usize) -> Self {
+        Self {
+            by_start: BTreeMap::new(),
+            files: Files::default(),
+            max_mappings,
+        }
+    }
 
     /// Adds a mapping.
     pub fn map(&mut self, map: &DmaMap, fd: Option<OwnedFd>) -> Result<(), DmaError> {
+        // Without a file its offset says nothing.
         let offset = if fd.is_some() { map.offset } else { 0 };
         let range = whole_pages(map.iova, map.size, offset)?;
         if map.flags.is_empty() {
             return Err(DmaError::NoAccess(range));
         }
-        if self.by_start.len() >= Self::MAX_MAPPINGS {
+        if self.by_start.len() >= self.max_mappings {
             return Err(DmaError::TooMany(self.by_start.len()));
         }
         if let Some(other) = self.last_before(range.last())
@@ -148,8 +169,16 @@ impl DmaTable {
 }
 
 fn whole_pages(iova: u64, size: u64, offset: u64) -> Result<IovaRange, DmaError> {
+    for start in [iova, offset] {
+        if start.checked_add(size.saturating_sub(1)).is_none() {
+            return Err(DmaError::Wraps(start, size));
+        }
+    }
     let is_aligned = (iova | size | offset).is_multiple_of(DmaTable::PAGE_SIZE);
     IovaRange::new(Iova(iova), size)
         .filter(|_| is_aligned)
         .ok_or(DmaError::NotPages { iova, size, offset })
 }
+
+#[cfg(test)]
+mod tests;
