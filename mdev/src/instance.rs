@@ -20,7 +20,9 @@ pub enum Clients {
 
 /// Serves clients on `device` until the mailbox says to stop, or `clients` is reached.
 ///
-/// A client that misbehaves ends its own session; the next one finds the device as new.
+/// A client that misbehaves ends its own session; the next one finds the device as new. Whoever
+/// waits for a [`crate::mailbox::MailSender::call`] is told that the device is gone once the
+/// mailbox is dropped, so drop it soon after this returns.
 pub fn run(
     mut device: Box<dyn MediatedDevice>,
     mailbox: &Mailbox,
@@ -36,16 +38,20 @@ pub fn run(
                 None => return Ok(()),
             },
         };
-        tracing::info!("client connected");
+        around.log.info(format_args!("client connected"));
         let session = Session::new(socket, device.as_mut(), mailbox, around.clone());
         match session.and_then(Session::run) {
-            Ok(Ended::ClientGone) => tracing::info!("client disconnected"),
+            Ok(Ended::ClientGone) => around.log.info(format_args!("client disconnected")),
             Ok(Ended::Replaced(socket)) => {
-                tracing::info!("client disconnected, and another one is there");
+                around.log.info(format_args!(
+                    "client disconnected, and another one is there"
+                ));
                 next_client = Some(socket);
             }
             Ok(Ended::Stopped) => return Ok(()),
-            Err(error) => tracing::warn!("session ended: {}", with_causes(&error)),
+            Err(error) => around
+                .log
+                .warn(format_args!("session ended: {}", with_causes(&error))),
         }
         if clients == Clients::One {
             return Ok(());

@@ -13,12 +13,15 @@
 //! - [`scanout`]: the picture that a device shows, for screenshots and consoles.
 //!
 //! Beside it: [`mailbox`] (how other threads reach the device's own), [`polling`] (how a session
-//! waits), [`metrics`] (what it counts).
+//! waits), [`metrics`] (what it counts), [`client_log`] (what it says, bounded), [`fake`] (a device
+//! that remembers, for tests and as a first example).
 //!
 //! Not here: the protocol's bytes (`vfu`), any vendor's device (`drivers`), processes (`worker`).
 
+pub mod client_log;
 pub mod device;
 pub mod dma;
+pub mod fake;
 pub mod instance;
 pub mod irq;
 pub mod mailbox;

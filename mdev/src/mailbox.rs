@@ -109,7 +109,10 @@ impl Drop for Mailbox {
     fn drop(&mut self) {
         let mut queue = self.shared.queue();
         queue.closed = true;
-        queue.mail.clear();
+        let mail = std::mem::take(&mut queue.mail);
+        drop(queue);
+        // A call may own something whose end sends mail: that must find the queue unlocked.
+        drop(mail);
     }
 }
 
@@ -127,7 +130,8 @@ impl MailSender {
         Ok(())
     }
 
-    /// Runs `call` on the device, in its own thread, and waits for what it returns.
+    /// Runs `call` on the device, in its own thread, and waits for what it returns. For other
+    /// threads only: the device's own would wait for itself.
     pub fn call<R: Send + 'static>(
         &self,
         call: impl FnOnce(&mut dyn MediatedDevice) -> R + Send + 'static,
@@ -137,5 +141,108 @@ impl MailSender {
             let _ = answer.send(call(device));
         })))?;
         answered.recv().map_err(|_| Gone)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::thread;
+    use std::time::Duration;
+
+    use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+    use super::*;
+    use crate::fake::FakeDevice;
+    use crate::irq::Interrupts;
+
+    /// Opens `calls` calls on a device, sleeping in between, and then is gone.
+    fn serve(mailbox: Mailbox, calls: usize) -> thread::JoinHandle<()> {
+        thread::spawn(move || {
+            let (mut device, _) = FakeDevice::new(Interrupts::default()).unwrap();
+            let mut opened = 0;
+            while opened < calls {
+                poll(&mut [PollFd::new(&mailbox, PollFlags::IN)], None).unwrap();
+                while let Some(mail) = mailbox.next_mail() {
+                    if let Mail::Call(call) = mail {
+                        call(&mut device);
+                        opened += 1;
+                    }
+                }
+            }
+        })
+    }
+
+    fn is_readable(mailbox: &Mailbox) -> bool {
+        let now = Timespec::default();
+        poll(&mut [PollFd::new(mailbox, PollFlags::IN)], Some(&now)).unwrap() == 1
+    }
+
+    #[test]
+    fn a_call_runs_on_the_device_wakes_it_and_returns() {
+        let (mailbox, sender) = Mailbox::new().unwrap();
+        let device = serve(mailbox, 8);
+        let callers = (0..8_u64).map(|caller| {
+            let sender = sender.clone();
+            thread::spawn(move || sender.call(move |device| device.config().size() + caller))
+        });
+        let answers: Vec<_> = callers.map(|caller| caller.join().unwrap()).collect();
+        assert_eq!(answers, (0..8).map(|n| Ok(4096 + n)).collect::<Vec<_>>());
+        device.join().unwrap();
+    }
+
+    #[test]
+    fn after_its_end_every_message_is_told_that_the_device_is_gone() {
+        let (mailbox, sender) = Mailbox::new().unwrap();
+        let waiting = sender.clone();
+        let caller = thread::spawn(move || waiting.call(|_| ()));
+        while !mailbox.has_mail() {
+            thread::sleep(Duration::from_millis(1));
+        }
+        drop(mailbox);
+        assert_eq!(caller.join().unwrap(), Err(Gone));
+        assert_eq!(sender.call(|_| ()), Err(Gone));
+        assert_eq!(sender.send(Mail::Stop), Err(Gone));
+    }
+
+    #[test]
+    fn a_call_that_panics_tells_its_caller() {
+        let (mailbox, sender) = Mailbox::new().unwrap();
+        let device = serve(mailbox, 1);
+        assert_eq!(sender.call(|_| panic!("on purpose")), Err::<(), _>(Gone));
+        assert!(device.join().is_err());
+    }
+
+    /// Sends mail when it is dropped.
+    struct SendsAtItsEnd(MailSender);
+
+    impl Drop for SendsAtItsEnd {
+        fn drop(&mut self) {
+            assert_eq!(self.0.send(Mail::Stop), Err(Gone));
+        }
+    }
+
+    #[test]
+    fn a_call_that_is_never_opened_may_send_mail_at_its_end() {
+        let (mailbox, sender) = Mailbox::new().unwrap();
+        let sends = SendsAtItsEnd(sender.clone());
+        let call = Mail::Call(Box::new(move |_| drop(sends)));
+        sender.send(call).unwrap();
+        drop(mailbox);
+    }
+
+    #[test]
+    fn mail_comes_in_order_and_the_wake_up_ends_with_the_last() {
+        let (mailbox, sender) = Mailbox::new().unwrap();
+        assert!(!mailbox.has_mail() && !is_readable(&mailbox));
+        assert!(mailbox.next_mail().is_none());
+        for _ in 0..2 {
+            let (client, _) = rustix::pipe::pipe().unwrap();
+            sender.send(Mail::Client(client)).unwrap();
+            sender.send(Mail::Stop).unwrap();
+            assert!(matches!(mailbox.next_mail(), Some(Mail::Client(_))));
+            assert!(mailbox.has_mail() && is_readable(&mailbox));
+            assert!(matches!(mailbox.next_mail(), Some(Mail::Stop)));
+            assert!(!mailbox.has_mail() && !is_readable(&mailbox));
+        }
     }
 }

@@ -31,6 +31,7 @@ pub enum Polling {
 pub struct PollWindow {
     mode: Polling,
     window: Duration,
+    has_two_cpus: fn() -> bool,
 }
 
 impl PollWindow {
@@ -40,7 +41,11 @@ impl PollWindow {
             Polling::Off | Polling::Adaptive => Duration::ZERO,
             Polling::Fixed(window) => window,
         };
-        Self { mode, window }
+        Self {
+            mode,
+            window,
+            has_two_cpus,
+        }
     }
 
     /// How long to look before sleeping.
@@ -53,10 +58,8 @@ impl PollWindow {
         if self.mode != Polling::Adaptive || waited <= self.window {
             return;
         }
-        self.window = if waited > LONGEST {
-            Duration::ZERO
-        } else if self.window.is_zero() && !has_two_cpus() {
-            // The client could only run while we sleep.
+        // With one CPU the client could only run while we sleep.
+        self.window = if waited > LONGEST || !(self.has_two_cpus)() {
             Duration::ZERO
         } else {
             (self.window * 2).clamp(FIRST, LONGEST)
@@ -81,6 +84,7 @@ mod tests {
         let mut polling = PollWindow {
             mode: Polling::Adaptive,
             window: us(25),
+            has_two_cpus: || true,
         };
         for (waited, window) in [
             (us(10), us(25)),
@@ -92,6 +96,20 @@ mod tests {
         ] {
             polling.waited(waited);
             assert_eq!(polling.window(), window, "after {waited:?}");
+        }
+    }
+
+    #[test]
+    fn with_one_cpu_nobody_looks() {
+        let mut polling = PollWindow {
+            mode: Polling::Adaptive,
+            window: Duration::ZERO,
+            has_two_cpus: || false,
+        };
+        for window in [us(0), us(25)] {
+            polling.window = window;
+            polling.waited(us(30));
+            assert_eq!(polling.window(), Duration::ZERO);
         }
     }
 

@@ -1,5 +1,6 @@
 //! Regions: which a device has, how large each is, and how a client reaches it.
 
+use std::ops::Range;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
@@ -60,9 +61,12 @@ pub enum Access {
         /// A memory file whose offsets are the region's.
         fd: Arc<OwnedFd>,
         /// Page-aligned parts of the region, in order, not overlapping.
-        areas: Vec<std::ops::Range<u64>>,
+        areas: Vec<Range<u64>>,
     },
 }
+
+/// What a client can map.
+const PAGE_SIZE: u64 = 4096;
 
 /// One region. A size of 0 means that the device does not have it.
 #[derive(Clone, Debug, Default)]
@@ -90,7 +94,21 @@ impl Regions {
     }
 
     /// Changes how a client reaches a region.
+    ///
+    /// # Panics
+    ///
+    /// If the region cannot be reached that way: pages are what is mapped, so a mapped region, or
+    /// area of it, is made of whole ones; areas lie in the region, in order; and configuration
+    /// space is always trapped.
     pub fn set_access(&mut self, index: RegionIndex, access: Access) {
+        let size = self.region(index).size;
+        let is_possible = match &access {
+            Access::Trapped => true,
+            _ if index == RegionIndex::Config => false,
+            Access::Mapped { .. } => size > 0 && size.is_multiple_of(PAGE_SIZE),
+            Access::Sparse { areas, .. } => are_areas_of(areas, size),
+        };
+        assert!(is_possible, "{index:?} cannot be reached by {access:?}");
         self.regions[index as usize].access = access;
     }
 
@@ -104,5 +122,64 @@ impl Regions {
         self.regions
             .iter()
             .any(|region| !matches!(region.access, Access::Trapped))
+    }
+}
+
+/// Whether these are parts of a region of this size that a client can map.
+fn are_areas_of(areas: &[Range<u64>], size: u64) -> bool {
+    let are_pages = areas.iter().all(|area| {
+        !area.is_empty() && (area.start | area.end).is_multiple_of(PAGE_SIZE) && area.end <= size
+    });
+    let are_in_order = areas.is_sorted_by(|a, b| a.end <= b.start);
+    are_pages && are_in_order
+}
+
+#[cfg(test)]
+mod tests {
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+
+    use rustix::fs::{MemfdFlags, memfd_create};
+
+    use super::*;
+
+    fn regions(size: u64) -> Regions {
+        let mut regions = Regions::default();
+        for index in [RegionIndex::Bar0, RegionIndex::Config] {
+            regions.regions[index as usize].size = size;
+        }
+        regions
+    }
+
+    fn can(index: RegionIndex, size: u64, access: Access) -> bool {
+        catch_unwind(AssertUnwindSafe(|| regions(size).set_access(index, access))).is_ok()
+    }
+
+    #[test]
+    #[expect(clippy::single_range_in_vec_init, reason = "one area is what is meant")]
+    fn what_is_mapped_are_whole_pages_of_the_region() {
+        let fd = Arc::new(memfd_create("region", MemfdFlags::CLOEXEC).unwrap());
+        let bar = RegionIndex::Bar0;
+        for (size, possible) in [(0, false), (16, false), (0x1000, true), (0x1800, false)] {
+            let fd = Arc::clone(&fd);
+            assert_eq!(can(bar, size, Access::Mapped { fd }), possible, "{size:#x}");
+            assert!(can(bar, size, Access::Trapped), "{size:#x}");
+        }
+        for (areas, possible) in [
+            (vec![], true),
+            (vec![0..0x1000], true),
+            (vec![0..0x1000, 0x1000..0x4000], true),
+            (vec![0x2000..0x3000, 0..0x1000], false),
+            (vec![0..0x2000, 0x1000..0x3000], false),
+            (vec![0x1000..0x1000], false),
+            (vec![0x800..0x1000], false),
+            (vec![0..0x1800], false),
+            (vec![0x3000..0x5000], false),
+        ] {
+            let fd = Arc::clone(&fd);
+            let words = format!("{areas:x?}");
+            let access = Access::Sparse { fd, areas };
+            assert_eq!(can(bar, 0x4000, access), possible, "{words}");
+        }
+        assert!(!can(RegionIndex::Config, 0x1000, Access::Mapped { fd }));
     }
 }

@@ -1,42 +1,27 @@
 //! One client connected to one device: each request becomes one call, and one reply.
 
+mod handler;
 mod regions;
+mod surroundings;
 mod wait;
 
 use std::os::fd::OwnedFd;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use vfu::Errno;
-use vfu::server::{Incoming, Reply, Server, ServerError};
+use vfu::server::{Incoming, Server, ServerError};
 use vfu::socket::Received;
-use vfu::wire::Request;
-use vfu::wire::device::{DeviceFlags, DeviceInfo};
-use vfu::wire::dma::{DmaMap, DmaUnmap};
-use vfu::wire::irq::{IrqFlags, IrqInfo, SetIrqs};
 use vfu::wire::version::Capabilities;
 
 use crate::device::{MediatedDevice, Reset};
-use crate::dma::{DmaError, DmaTable};
-use crate::irq::{Interrupts, IrqIndex};
+use crate::dma::DmaTable;
 use crate::mailbox::{Mail, Mailbox};
-use crate::metrics::Metrics;
-use crate::pci::Command;
-use crate::polling::{PollWindow, Polling};
-use crate::region::RegionIndex;
+use crate::polling::PollWindow;
 
+use handler::Handler;
+pub use surroundings::Surroundings;
 use wait::{Waiter, Woken};
-
-/// What a session is given besides its client and its device.
-#[derive(Clone, Debug)]
-pub struct Surroundings {
-    /// The device's interrupts.
-    pub interrupts: Interrupts,
-    /// Where to count.
-    pub metrics: Arc<Metrics>,
-    /// How to wait.
-    pub polling: Polling,
-}
 
 /// How a session came to its end.
 #[derive(Debug)]
@@ -88,26 +73,31 @@ impl<'a> Session<'a> {
             // With a mapped region QEMU waits for each write, and has nothing to gather.
             write_multiple: Some(!device.regions().any_mapped()),
         };
-        around.interrupts.set_counts(device.config().irqs());
         let server = Server::new(socket, able).map_err(|error| os_error(&error))?;
-        Ok(Self {
+        let mut session = Self {
             server,
             device,
             mailbox,
             around,
             dma: DmaTable::default(),
-        })
+        };
+        session.handler().prepare_interrupts();
+        Ok(session)
     }
 
     /// Serves until the client is gone, cannot be served, or mail says to stop.
     pub fn run(mut self) -> Result<Ended, SessionError> {
         self.around.metrics.sessions.add(1);
         self.around.metrics.connected.store(true, Ordering::Relaxed);
-        let waiter = Waiter::new(&self.server, self.mailbox)?;
+        let mut waiter = Waiter::new(&self.server, self.mailbox, self.around.patience)?;
         let mut window = PollWindow::new(self.around.polling);
         loop {
             match waiter.wait(&mut self.server, self.mailbox, &mut window)? {
-                Woken::Received(Received::Some) => self.serve_received()?,
+                Woken::Received(Received::Some) => {
+                    if self.serve_received()? {
+                        waiter.client_paid();
+                    }
+                }
                 Woken::Received(Received::Nothing) => {}
                 Woken::Received(Received::Closed) => return Ok(Ended::ClientGone),
                 Woken::Mail => {
@@ -131,39 +121,43 @@ impl<'a> Session<'a> {
         }
     }
 
-    /// Another client is there. If this one has closed, which can be seen only after all that it
-    /// sent, the other takes its place; else it is told that the device is taken.
+    /// Another client is there. If this one has closed, though not all that it sent has been
+    /// served, the other takes its place; else it is told that the device is taken.
     fn meet_next_client(&mut self, socket: OwnedFd) -> Option<Ended> {
-        match self.serve_until_nothing() {
-            Ok(true) => {}
-            Ok(false) => return Some(Ended::Replaced(socket)),
-            Err(error) => {
-                tracing::warn!("session ended: {error}");
-                return Some(Ended::Replaced(socket));
+        if self.has_hung_up() {
+            if let Err(error) = self.serve_the_rest() {
+                self.around.log.warn(format_args!("session ended: {error}"));
             }
+            return Some(Ended::Replaced(socket));
         }
         self.around.metrics.refused_clients.add(1);
-        tracing::warn!("a second client was refused: a device has one at a time");
+        self.around.log.warn(format_args!(
+            "a second client was refused: a device has one at a time"
+        ));
         vfu::server::refuse_client(&socket, Errno::BUSY);
         None
     }
 
-    /// Serves all that the client has sent. `false` if it has closed.
-    fn serve_until_nothing(&mut self) -> Result<bool, SessionError> {
-        loop {
-            match self.server.receive()? {
-                Received::Some => self.serve_received()?,
-                Received::Nothing => return Ok(true),
-                Received::Closed => return Ok(false),
-            }
-        }
+    /// Whether the client will send no more. What it has sent may still be unread.
+    fn has_hung_up(&self) -> bool {
+        let mut fds = [PollFd::new(&self.server, PollFlags::RDHUP)];
+        poll(&mut fds, Some(&Timespec::default())).is_ok_and(|ready| ready == 1)
     }
 
-    /// Answers every request that is here whole.
-    fn serve_received(&mut self) -> Result<(), SessionError> {
+    /// Serves what a client left that sends no more: as much as its socket holds.
+    fn serve_the_rest(&mut self) -> Result<(), SessionError> {
+        while self.server.receive()? == Received::Some {
+            self.serve_received()?;
+        }
+        Ok(())
+    }
+
+    /// Answers every request that is here whole. `true` if there was one, VERSION included.
+    fn serve_received(&mut self) -> Result<bool, SessionError> {
+        let mut served = self.server.agreed().is_none();
         while let Some(Incoming { request, reply }) = self.server.next_request()? {
-            let metrics = &self.around.metrics;
-            metrics.requests.add(1);
+            served = true;
+            self.around.metrics.requests.add(1);
             let mut handler = Handler {
                 device: &mut *self.device,
                 dma: &mut self.dma,
@@ -171,10 +165,18 @@ impl<'a> Session<'a> {
             };
             match request {
                 Ok(request) => handler.handle(request, reply)?,
-                Err(malformed) => handler.refuse(reply, &malformed, malformed.errno())?,
+                Err(malformed) => handler.refuse_malformed(reply, malformed)?,
             }
         }
-        Ok(())
+        Ok(served && self.server.agreed().is_some())
+    }
+
+    fn handler(&mut self) -> Handler<'_> {
+        Handler {
+            device: &mut *self.device,
+            dma: &mut self.dma,
+            around: &self.around,
+        }
     }
 }
 
@@ -193,117 +195,4 @@ impl Drop for Session<'_> {
 
 fn os_error(error: &std::io::Error) -> Errno {
     Errno::from_io_error(error).unwrap_or(Errno::IO)
-}
-
-/// What a request may touch.
-struct Handler<'a> {
-    device: &'a mut dyn MediatedDevice,
-    dma: &'a mut DmaTable,
-    around: &'a Surroundings,
-}
-
-impl Handler<'_> {
-    /// Serves one request. Each arm names its handler; the work is in the handler.
-    fn handle(&mut self, request: Request<'_>, reply: Reply<'_>) -> Result<(), ServerError> {
-        match request {
-            Request::DmaMap(map, fd) => self.dma_map(&map, fd, reply),
-            Request::DmaUnmap(unmap) => self.dma_unmap(&unmap, reply),
-            Request::DeviceGetInfo => reply.with(|out| device_info().emit(out)),
-            Request::DeviceGetRegionInfo(request) => self.region_info(request, reply),
-            Request::DeviceGetIrqInfo(index) => self.irq_info(index, reply),
-            Request::DeviceSetIrqs(set) => self.set_irqs(set, reply),
-            Request::RegionRead(access) => self.region_read(access, reply),
-            Request::RegionWrite(access, data) => self.region_write(access, data, reply),
-            Request::RegionWriteMulti(multi) => self.region_write_multi(multi, reply),
-            Request::DeviceReset => {
-                self.reset(Reset::Device);
-                reply.empty()
-            }
-        }
-    }
-
-    /// Answers with an error: the errno to the client, the words to the log.
-    fn refuse(
-        &self,
-        reply: Reply<'_>,
-        why: &dyn std::error::Error,
-        errno: Errno,
-    ) -> Result<(), ServerError> {
-        self.around.metrics.refused_requests.add(1);
-        tracing::debug!(command = reply.command(), %errno, "refused: {why}");
-        reply.error(errno)
-    }
-
-    fn dma_map(
-        &mut self,
-        map: &DmaMap,
-        fd: Option<OwnedFd>,
-        reply: Reply<'_>,
-    ) -> Result<(), ServerError> {
-        match self.dma.map(map, fd) {
-            Ok(()) => {
-                self.around.metrics.dma_maps.add(1);
-                reply.empty()
-            }
-            Err(error) => self.refuse_dma(reply, &error),
-        }
-    }
-
-    fn dma_unmap(&mut self, unmap: &DmaUnmap, reply: Reply<'_>) -> Result<(), ServerError> {
-        match self.dma.unmap(unmap) {
-            Ok(()) => {
-                self.around.metrics.dma_unmaps.add(1);
-                reply.with(|out| unmap.emit(out))
-            }
-            Err(error) => self.refuse_dma(reply, &error),
-        }
-    }
-
-    fn refuse_dma(&self, reply: Reply<'_>, error: &DmaError) -> Result<(), ServerError> {
-        self.refuse(reply, error, error.errno())
-    }
-
-    fn irq_info(&mut self, index: u32, reply: Reply<'_>) -> Result<(), ServerError> {
-        let Some(group) = IrqIndex::from_u32(index) else {
-            return reply.error(Errno::INVAL);
-        };
-        let flags = match group {
-            IrqIndex::Intx => IrqFlags::EVENTFD | IrqFlags::MASKABLE | IrqFlags::AUTOMASKED,
-            _ => IrqFlags::EVENTFD | IrqFlags::NORESIZE,
-        };
-        let count = self.device.config().irqs().of(group);
-        let info = IrqInfo {
-            flags,
-            index,
-            count,
-        };
-        reply.with(|out| info.emit(out))
-    }
-
-    fn set_irqs(&mut self, set: SetIrqs<'_>, reply: Reply<'_>) -> Result<(), ServerError> {
-        match self.around.interrupts.set_irqs(set) {
-            Ok(()) => reply.empty(),
-            Err(error) => self.refuse(reply, &error, error.errno()),
-        }
-    }
-
-    fn reset(&mut self, cause: Reset) {
-        self.around.metrics.resets.add(1);
-        self.device.reset(cause);
-        self.follow_command_register();
-    }
-
-    fn follow_command_register(&mut self) {
-        let command = self.device.config().command();
-        let disabled = command.contains(Command::INTX_DISABLE);
-        self.around.interrupts.set_intx_disabled(disabled);
-    }
-}
-
-fn device_info() -> DeviceInfo {
-    DeviceInfo {
-        flags: DeviceFlags::RESET | DeviceFlags::PCI,
-        num_regions: RegionIndex::COUNT,
-        num_irqs: IrqIndex::COUNT,
-    }
 }

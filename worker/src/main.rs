@@ -63,9 +63,9 @@ fn serve(arguments: &Arguments) -> anyhow::Result<()> {
         .map(|path| listener::claim_control(path).context("cannot take control requests"))
         .transpose()?;
     let around = Surroundings {
-        interrupts: services.interrupts,
         metrics,
         polling: arguments.poll,
+        ..Surroundings::new(services.interrupts)
     };
     let signals_handle = signals.handle();
     let (clients, client_path) = source.start(&mail)?;

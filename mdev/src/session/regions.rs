@@ -1,16 +1,21 @@
 //! Region requests: what there is, reading and writing it.
 
+use std::os::fd::AsFd;
+
 use vfu::Errno;
 use vfu::server::{Reply, ServerError};
 use vfu::wire::access::{RegionAccess, WriteMulti};
 use vfu::wire::region::{RegionFlags, RegionInfo, RegionInfoRequest};
 
-use std::os::fd::AsFd;
-
-use super::Handler;
+use super::handler::Handler;
 use crate::device::{Fault, Reset};
 use crate::pci::ConfigEvents;
 use crate::region::{Access, RegionIndex};
+
+/// A question about a region that there is not.
+#[derive(Debug, thiserror::Error)]
+#[error("there is no region {0}")]
+struct NoRegion(u32);
 
 /// An access to something that is not there.
 #[derive(Debug, thiserror::Error)]
@@ -38,7 +43,7 @@ impl Handler<'_> {
         reply: Reply<'_>,
     ) -> Result<(), ServerError> {
         let Some(index) = RegionIndex::from_u32(request.index) else {
-            return reply.error(Errno::INVAL);
+            return self.refuse(reply, &NoRegion(request.index), Errno::INVAL);
         };
         let region = self.device.regions().region(index);
         let mut info = RegionInfo {
@@ -57,6 +62,8 @@ impl Handler<'_> {
         let fd = match &region.access {
             Access::Trapped => None,
             Access::Mapped { fd } => Some(fd),
+            // Without a list of areas the client would map all of it.
+            Access::Sparse { areas, .. } if areas.is_empty() => None,
             Access::Sparse { fd, areas } => {
                 info.sparse.clone_from(areas);
                 Some(fd)
@@ -125,6 +132,9 @@ impl Handler<'_> {
     }
 
     fn read(&mut self, index: RegionIndex, offset: u64, data: &mut [u8]) {
+        if data.is_empty() {
+            return;
+        }
         if index == RegionIndex::Config {
             self.device.config().read(offset, data);
             return;
@@ -138,6 +148,7 @@ impl Handler<'_> {
     fn write(&mut self, index: RegionIndex, offset: u64, data: &[u8]) {
         self.around.metrics.region_writes.add(1);
         match index {
+            _ if data.is_empty() => {}
             RegionIndex::Config => self.write_config(offset, data),
             // What is read-only stays as it is, as on a real bus.
             RegionIndex::Rom => {}

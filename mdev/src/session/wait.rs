@@ -14,13 +14,6 @@ use super::SessionError;
 use crate::mailbox::Mailbox;
 use crate::polling::PollWindow;
 
-/// How long a client may stay silent while it owes us its VERSION or the rest of a message.
-/// Nobody else can connect meanwhile.
-const PATIENCE: Timespec = Timespec {
-    tv_sec: 5,
-    tv_nsec: 0,
-};
-
 const SOCKET: u64 = 0;
 const MAILBOX: u64 = 1;
 
@@ -35,10 +28,17 @@ pub(super) enum Woken {
 /// Sleeps on the socket and the mailbox.
 pub(super) struct Waiter {
     epoll: OwnedFd,
+    patience: Duration,
+    /// Since when the client has owed us its VERSION or the rest of a message.
+    owed_since: Option<Instant>,
 }
 
 impl Waiter {
-    pub(super) fn new(server: &Server, mailbox: &Mailbox) -> Result<Self, Errno> {
+    pub(super) fn new(
+        server: &Server,
+        mailbox: &Mailbox,
+        patience: Duration,
+    ) -> Result<Self, Errno> {
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
         let readable = epoll::EventFlags::IN;
         epoll::add(
@@ -53,12 +53,21 @@ impl Waiter {
             epoll::EventData::new_u64(MAILBOX),
             readable,
         )?;
-        Ok(Self { epoll })
+        Ok(Self {
+            epoll,
+            patience,
+            owed_since: None,
+        })
+    }
+
+    /// A message came whole: the next one has its own time.
+    pub(super) fn client_paid(&mut self) {
+        self.owed_since = None;
     }
 
     /// Looks for a message as long as `window` says, then sleeps until there is one.
     pub(super) fn wait(
-        &self,
+        &mut self,
         server: &mut Server,
         mailbox: &Mailbox,
         window: &mut PollWindow,
@@ -75,11 +84,11 @@ impl Waiter {
         Ok(woken)
     }
 
-    fn sleep(&self, server: &mut Server, mailbox: &Mailbox) -> Result<Woken, SessionError> {
-        let patience = server.awaits_client().then_some(&PATIENCE);
+    fn sleep(&mut self, server: &mut Server, mailbox: &Mailbox) -> Result<Woken, SessionError> {
+        let patience = self.patience_left(server);
         let mut events = [const { MaybeUninit::uninit() }; 2];
         let (ready, _) = loop {
-            match epoll::wait(&self.epoll, &mut events, patience) {
+            match epoll::wait(&self.epoll, &mut events, patience.as_ref()) {
                 Err(Errno::INTR) => {}
                 ready => break ready?,
             }
@@ -91,6 +100,18 @@ impl Waiter {
             return Ok(Woken::Mail);
         }
         Ok(Woken::Received(server.receive()?))
+    }
+
+    /// How long to sleep at most; `None` for ever. Time runs on while mail is opened, and while
+    /// a message comes byte by byte.
+    fn patience_left(&mut self, server: &Server) -> Option<Timespec> {
+        if !server.awaits_client() {
+            self.owed_since = None;
+            return None;
+        }
+        let owed_since = *self.owed_since.get_or_insert_with(Instant::now);
+        // A time past what the kernel can count is for ever.
+        Timespec::try_from(self.patience.saturating_sub(owed_since.elapsed())).ok()
     }
 }
 

@@ -1,0 +1,157 @@
+//! Serving one request: what is asked of the device, of its interrupts and of the DMA table.
+
+use std::os::fd::OwnedFd;
+
+use vfu::Errno;
+use vfu::server::{Reply, ServerError};
+use vfu::wire::device::{DeviceFlags, DeviceInfo};
+use vfu::wire::dma::{DmaMap, DmaUnmap};
+use vfu::wire::irq::{IrqFlags, IrqInfo, SetIrqs};
+use vfu::wire::{Malformed, Request};
+
+use super::Surroundings;
+use crate::device::{MediatedDevice, Reset};
+use crate::dma::{DmaError, DmaTable};
+use crate::irq::{IrqError, IrqIndex};
+use crate::pci::Command;
+use crate::region::RegionIndex;
+
+/// What a request may touch.
+pub(super) struct Handler<'a> {
+    pub(super) device: &'a mut dyn MediatedDevice,
+    pub(super) dma: &'a mut DmaTable,
+    pub(super) around: &'a Surroundings,
+}
+
+impl Handler<'_> {
+    /// Serves one request. Each arm names its handler; the work is in the handler.
+    pub(super) fn handle(
+        &mut self,
+        request: Request<'_>,
+        reply: Reply<'_>,
+    ) -> Result<(), ServerError> {
+        match request {
+            Request::DmaMap(map, fd) => self.dma_map(&map, fd, reply),
+            Request::DmaUnmap(unmap) => self.dma_unmap(&unmap, reply),
+            Request::DeviceGetInfo => reply.with(|out| device_info().emit(out)),
+            Request::DeviceGetRegionInfo(request) => self.region_info(request, reply),
+            Request::DeviceGetIrqInfo(index) => self.irq_info(index, reply),
+            Request::DeviceSetIrqs(set) => self.set_irqs(set, reply),
+            Request::RegionRead(access) => self.region_read(access, reply),
+            Request::RegionWrite(access, data) => self.region_write(access, data, reply),
+            Request::RegionWriteMulti(multi) => self.region_write_multi(multi, reply),
+            Request::DeviceReset => {
+                self.reset(Reset::Device);
+                reply.empty()
+            }
+        }
+    }
+
+    /// Refuses what cannot be parsed. A reply that nobody waits for gets no answer: it could be
+    /// taken for the answer to a request of the client's that has the same id.
+    pub(super) fn refuse_malformed(
+        &self,
+        reply: Reply<'_>,
+        malformed: Malformed,
+    ) -> Result<(), ServerError> {
+        if malformed == Malformed::UnexpectedReply {
+            self.around.metrics.refused_requests.add(1);
+            tracing::debug!(command = reply.command(), "ignored: {malformed}");
+            return Ok(());
+        }
+        self.refuse(reply, &malformed, malformed.errno())
+    }
+
+    /// Answers with an error: the errno to the client, the words to the log.
+    pub(super) fn refuse(
+        &self,
+        reply: Reply<'_>,
+        why: &dyn std::error::Error,
+        errno: Errno,
+    ) -> Result<(), ServerError> {
+        self.around.metrics.refused_requests.add(1);
+        tracing::debug!(command = reply.command(), %errno, "refused: {why}");
+        reply.error(errno)
+    }
+
+    fn dma_map(
+        &mut self,
+        map: &DmaMap,
+        fd: Option<OwnedFd>,
+        reply: Reply<'_>,
+    ) -> Result<(), ServerError> {
+        match self.dma.map(map, fd) {
+            Ok(()) => {
+                self.around.metrics.dma_maps.add(1);
+                reply.empty()
+            }
+            Err(error) => self.refuse_dma(reply, &error),
+        }
+    }
+
+    fn dma_unmap(&mut self, unmap: &DmaUnmap, reply: Reply<'_>) -> Result<(), ServerError> {
+        match self.dma.unmap(unmap) {
+            Ok(()) => {
+                self.around.metrics.dma_unmaps.add(1);
+                reply.with(|out| unmap.emit(out))
+            }
+            Err(error) => self.refuse_dma(reply, &error),
+        }
+    }
+
+    fn refuse_dma(&self, reply: Reply<'_>, error: &DmaError) -> Result<(), ServerError> {
+        self.refuse(reply, error, error.errno())
+    }
+
+    fn irq_info(&mut self, index: u32, reply: Reply<'_>) -> Result<(), ServerError> {
+        let Some(group) = IrqIndex::from_u32(index) else {
+            let error = IrqError::UnknownIndex(index);
+            return self.refuse(reply, &error, error.errno());
+        };
+        let flags = match group {
+            IrqIndex::Intx => IrqFlags::EVENTFD | IrqFlags::MASKABLE | IrqFlags::AUTOMASKED,
+            _ => IrqFlags::EVENTFD | IrqFlags::NORESIZE,
+        };
+        let count = self.device.config().irqs().of(group);
+        let info = IrqInfo {
+            flags,
+            index,
+            count,
+        };
+        reply.with(|out| info.emit(out))
+    }
+
+    fn set_irqs(&mut self, set: SetIrqs<'_>, reply: Reply<'_>) -> Result<(), ServerError> {
+        match self.around.interrupts.set_irqs(set) {
+            Ok(()) => reply.empty(),
+            Err(error) => self.refuse(reply, &error, error.errno()),
+        }
+    }
+
+    /// Before the first request: which vectors there are, and whether the pin may be asserted.
+    pub(super) fn prepare_interrupts(&mut self) {
+        let counts = self.device.config().irqs();
+        self.around.interrupts.set_counts(counts);
+        self.follow_command_register();
+    }
+
+    pub(super) fn reset(&mut self, cause: Reset) {
+        self.around.metrics.resets.add(1);
+        self.device.reset(cause);
+        self.follow_command_register();
+    }
+
+    pub(super) fn follow_command_register(&mut self) {
+        let command = self.device.config().command();
+        let disabled = command.contains(Command::INTX_DISABLE);
+        self.around.interrupts.set_intx_disabled(disabled);
+    }
+}
+
+fn device_info() -> DeviceInfo {
+    DeviceInfo {
+        flags: DeviceFlags::RESET | DeviceFlags::PCI,
+        num_regions: RegionIndex::COUNT,
+        num_irqs: IrqIndex::COUNT,
+    }
+}
