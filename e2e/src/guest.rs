@@ -172,12 +172,60 @@ impl Guest {
         self.sh(&format!("guest release {pid}")).map(drop)
     }
 
+    /// The PCI functions of a kind, such as `1234:1111`, by the order of their addresses.
+    pub fn pci_functions(&mut self, id: &str) -> Result<Vec<String>> {
+        let script = "cd /sys/bus/pci/devices && for function in *; do
+            read vendor <$function/vendor && read device <$function/device
+            echo ${vendor#0x}:${device#0x} $function
+        done";
+        let all = self.sh(script)?;
+        let wanted = all.lines().filter_map(|line| line.split_once(' '));
+        Ok(wanted
+            .filter(|(found, _)| *found == id)
+            .map(|(_, function)| function.to_owned())
+            .collect())
+    }
+
+    /// Has a driver take a PCI function.
+    pub fn bind(&mut self, driver: &str, function: &str) -> Result<()> {
+        self.sh(&format!(
+            "echo {function} >/sys/bus/pci/drivers/{driver}/bind"
+        ))
+        .map(drop)
+    }
+
+    /// Has a driver let go of a PCI function.
+    pub fn unbind(&mut self, driver: &str, function: &str) -> Result<()> {
+        self.sh(&format!(
+            "echo {function} >/sys/bus/pci/drivers/{driver}/unbind"
+        ))
+        .map(drop)
+    }
+
+    /// The name in `/dev/dri` of the display at a PCI function.
+    pub fn card_of(&mut self, function: &str) -> Result<String> {
+        self.sh(&format!(
+            "cd /sys/bus/pci/devices/{function}/drm && echo card*"
+        ))
+    }
+
+    /// The terminals of a PCI function, in the order of their numbers.
+    pub fn ttys_of(&mut self, function: &str) -> Result<Vec<String>> {
+        self.ttys_under(&format!("*/{function}/*"))
+    }
+
     /// The terminals that PCI devices have brought, in the order of their numbers.
     pub fn pci_ttys(&mut self) -> Result<Vec<String>> {
-        let script = "cd /sys/class/tty && for tty in ttyS*; do
-            case $(readlink $tty) in */pci*) echo $tty ;; esac
-        done | sort -V";
-        Ok(self.sh(script)?.lines().map(str::to_owned).collect())
+        self.ttys_under("*/pci*")
+    }
+
+    fn ttys_under(&mut self, pattern: &str) -> Result<Vec<String>> {
+        let script = format!(
+            "cd /sys/class/tty && for tty in ttyS*; do
+                case $(readlink $tty) in {pattern}) echo $tty ;; esac
+            done | sort -V"
+        );
+        Ok(self.sh(&script)?.lines().map(str::to_owned).collect())
     }
 
     /// Sends `count` bytes round through a UART's loop-back, each one checked; returns what

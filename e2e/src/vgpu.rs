@@ -2,16 +2,22 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::thread;
 use std::time::Duration;
 
 use rustix::process::Signal;
 use serde_json::Value;
 use tempfile::TempDir;
 
+use crate::guest::Guest;
+use crate::stream::Deadline;
 use crate::{Error, Process, Programs, Result, Screen};
 
 /// How long it may take to start, and to end.
 const LIMIT: Duration = Duration::from_secs(10);
+
+/// How often a wait asks again.
+const POLL: Duration = Duration::from_millis(50);
 
 /// A running vGPU. Dropping it ends it.
 #[derive(Debug)]
@@ -77,6 +83,51 @@ impl Vgpu {
     pub fn status(&self) -> Result<Value> {
         let text = self.ask("status", &["--json"])?;
         serde_json::from_str(&text).map_err(|error| Error::Malformed(error.to_string()))
+    }
+
+    /// One of the counters of [`Self::status`].
+    pub fn counter(&self, name: &str) -> Result<u64> {
+        let status = self.status()?;
+        let counter = status.pointer(&format!("/counters/{name}"));
+        let number = counter.and_then(Value::as_u64);
+        number.ok_or_else(|| Error::Malformed(format!("no counter {name} in {status}")))
+    }
+
+    /// Waits until no client is connected.
+    pub fn wait_idle(&self) -> Result<()> {
+        let deadline = Deadline::new("end of the client's session", LIMIT);
+        while self.status()?["connected"] != false {
+            thread::sleep(deadline.left()?.min(POLL));
+        }
+        Ok(())
+    }
+
+    /// Has the display at `function` show the test picture of `seed`, and compares what this vGPU
+    /// shows, pixel by pixel. The text console is back on return.
+    pub fn check_drawing(
+        &self,
+        guest: &mut Guest,
+        function: &str,
+        size: (u32, u32),
+        seed: u32,
+    ) -> Result<()> {
+        let card = guest.card_of(function)?;
+        let picture = guest.draw(&card, size, seed)?;
+        self.check_picture(size, seed)?;
+        guest.release(picture)
+    }
+
+    /// Compares what it shows with the test picture of `seed`, pixel by pixel.
+    pub fn check_picture(&self, size: (u32, u32), seed: u32) -> Result<()> {
+        let screen = self.screenshot()?;
+        match screen.differs_from_pattern(seed) {
+            None if screen.size() == size => Ok(()),
+            difference => Err(Error::Malformed(format!(
+                "a picture of {:?} shows as one of {:?}, the first difference being {difference:x?}",
+                size,
+                screen.size()
+            ))),
+        }
     }
 
     /// Saves what it shows as a PNG file.
