@@ -16,11 +16,10 @@ use vfu::wire::dma::{DmaFlags, DmaMap};
 
 const PAGE: u64 = 4096;
 
-/// What a client is told that does not send anything itself, and so cannot miss it.
+/// What a client is told whose VERSION is here before anybody has a look at it.
 fn greeting(instance: &Instance) -> Outcome {
-    let mut raw = Raw::new(instance.connect());
+    let mut raw = Raw::new(instance.connect_with(&message(0, 1, &[0; 4])));
     let (_, outcome) = raw.receive();
-    assert_eq!(raw.receive().1, Outcome::Closed);
     outcome
 }
 

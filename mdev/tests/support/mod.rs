@@ -6,6 +6,7 @@
 pub(crate) mod mapping;
 pub(crate) mod raw;
 
+use std::io::Write;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
@@ -75,7 +76,13 @@ impl Instance {
 
     /// A socket whose other end the instance serves.
     pub(crate) fn connect(&self) -> UnixStream {
-        let (ours, theirs) = UnixStream::pair().unwrap();
+        self.connect_with(&[])
+    }
+
+    /// The same, of a client that has said something before it comes to the instance.
+    pub(crate) fn connect_with(&self, words: &[u8]) -> UnixStream {
+        let (mut ours, theirs) = UnixStream::pair().unwrap();
+        ours.write_all(words).unwrap();
         ours.set_read_timeout(Some(DEADLINE)).unwrap();
         ours.set_write_timeout(Some(DEADLINE)).unwrap();
         self.mail.send(Mail::Client(theirs.into())).unwrap();
