@@ -1,6 +1,6 @@
 //! What a driver implements for one vGPU, and what it is given to do so.
 
-use crate::irq::{Interrupts, IrqCounts};
+use crate::irq::Interrupts;
 use crate::pci::ConfigSpace;
 use crate::region::{RegionIndex, Regions};
 use crate::scanout::ScanoutPublisher;
@@ -11,16 +11,14 @@ use crate::scanout::ScanoutPublisher;
 /// the client: QEMU holds its big lock while it waits, and gives up after 5 s.
 pub trait MediatedDevice: Send {
     /// The configuration space. The session serves region 7 from it and acts on what a write
-    /// to it asks for (function-level reset, INTx disable); the device only reads it.
+    /// to it asks for (function-level reset, INTx disable); the device only reads it. It also
+    /// says how many vectors each interrupt group has, which is fixed for the device's life.
     fn config(&mut self) -> &mut ConfigSpace;
 
     /// The regions apart from configuration space. Their number, sizes and kinds are fixed for
     /// the life of the device; a file behind a mapped region may be replaced in [`Self::reset`]
     /// with [`Reset::Close`].
     fn regions(&self) -> &Regions;
-
-    /// How many vectors each interrupt group has. Fixed for the life of the device.
-    fn irqs(&self) -> IrqCounts;
 
     /// Reads `data.len()` bytes at `offset`. The access lies inside the region.
     ///

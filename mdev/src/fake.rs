@@ -161,10 +161,6 @@ impl MediatedDevice for FakeDevice {
         &self.regions
     }
 
-    fn irqs(&self) -> crate::irq::IrqCounts {
-        self.config.irqs()
-    }
-
     fn read(&mut self, region: RegionIndex, offset: u64, data: &mut [u8]) -> Result<(), Fault> {
         match region {
             RegionIndex::Bar0 => {

@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use mdev::MediatedDevice;
 use mdev::device::{AttributeError, Fault, Reset};
-use mdev::irq::IrqCounts;
 use mdev::pci::{Bar, Class, ConfigSpace, Identity};
 use mdev::region::{Access, RegionIndex, Regions};
 use mdev::scanout::{Geometry, ScanoutPublisher};
@@ -134,10 +133,6 @@ impl MediatedDevice for Bochs {
 
     fn regions(&self) -> &Regions {
         &self.regions
-    }
-
-    fn irqs(&self) -> IrqCounts {
-        IrqCounts::default()
     }
 
     fn read(&mut self, region: RegionIndex, offset: u64, data: &mut [u8]) -> Result<(), Fault> {

@@ -1,7 +1,7 @@
 //! The PCI function: finds the port and the register of an access, and drives INTA.
 
 use mdev::device::{Fault, Reset};
-use mdev::irq::{Interrupts, IrqCounts};
+use mdev::irq::Interrupts;
 use mdev::pci::{Bar, Class, ConfigSpace, Identity, Pin};
 use mdev::region::{RegionIndex, Regions};
 use mdev::{MediatedDevice, Services};
@@ -102,13 +102,6 @@ impl MediatedDevice for SerialDevice {
 
     fn regions(&self) -> &Regions {
         &self.regions
-    }
-
-    fn irqs(&self) -> IrqCounts {
-        IrqCounts {
-            intx: 1,
-            ..IrqCounts::default()
-        }
     }
 
     /// Registers are one byte wide: a longer access is one to each register, in order.

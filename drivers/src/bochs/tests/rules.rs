@@ -25,7 +25,7 @@ fn the_device_is_the_one_that_stock_drivers_look_for() {
             rustix::fs::fstat(display.mapped()).unwrap().st_size as u64,
             size
         );
-        let irqs = display.device.irqs();
+        let irqs = display.device.config().irqs();
         assert_eq!((irqs.intx, irqs.msi, irqs.msix), (0, 0, 0));
     }
 }
