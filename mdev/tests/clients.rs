@@ -3,12 +3,15 @@
 mod support;
 
 use std::os::fd::AsFd;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::Relaxed;
 use std::thread;
 
 use mdev::device::Reset;
 use mdev::fake::{Event, register};
 use mdev::instance::Clients;
-use mdev::mailbox::{Gone, Mail};
+use mdev::mailbox::{Gone, Mail, MailSender};
 use support::raw::{Outcome, Raw, access, header, message};
 use support::{Instance, PATIENCE, assign, memfd, new_eventfd, signals, wait_until};
 use vfu::Errno;
@@ -194,6 +197,28 @@ fn calls_reach_the_device_with_and_without_a_client() {
     assert_eq!(config_size(), Ok(4096));
 }
 
+/// A call that leaves itself as the next one, until it is told to end.
+fn endless(mail: MailSender, end: Arc<AtomicBool>) -> Mail {
+    Mail::Call(Box::new(move |_| {
+        if !end.load(Relaxed) {
+            let _ = mail.clone().send(endless(mail, end));
+        }
+    }))
+}
+
+#[test]
+fn mail_without_end_does_not_hold_up_the_client() {
+    let instance = Instance::new();
+    let mut raw = instance.raw();
+    let end = Arc::new(AtomicBool::new(false));
+    let call = endless(instance.mail.clone(), Arc::clone(&end));
+    instance.mail.send(call).unwrap();
+    for _ in 0..100 {
+        assert!(raw.is_in_step());
+    }
+    end.store(true, Relaxed);
+}
+
 #[test]
 fn an_order_to_stop_ends_the_session_and_the_instance() {
     let instance = Instance::new();
@@ -217,7 +242,6 @@ fn an_instance_for_one_client_ends_with_it() {
 
 #[test]
 fn whether_a_client_is_connected_can_be_seen() {
-    use std::sync::atomic::Ordering::Relaxed;
     let instance = Instance::new();
     let metrics = &instance.metrics;
     assert!(!metrics.connected.load(Relaxed));

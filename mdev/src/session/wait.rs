@@ -31,6 +31,8 @@ pub(super) struct Waiter {
     patience: Duration,
     /// Since when the client has owed us its VERSION or the rest of a message.
     owed_since: Option<Instant>,
+    /// Whether mail was opened last.
+    had_mail: bool,
 }
 
 impl Waiter {
@@ -57,6 +59,7 @@ impl Waiter {
             epoll,
             patience,
             owed_since: None,
+            had_mail: false,
         })
     }
 
@@ -73,7 +76,7 @@ impl Waiter {
         window: &mut PollWindow,
     ) -> Result<Woken, SessionError> {
         if mailbox.has_mail() {
-            return Ok(Woken::Mail);
+            return self.mail_or_socket(server);
         }
         let start = Instant::now();
         if let Some(woken) = look(server, mailbox, window.window(), start)? {
@@ -82,6 +85,20 @@ impl Waiter {
         let woken = self.sleep(server, mailbox)?;
         window.waited(start.elapsed());
         Ok(woken)
+    }
+
+    /// Mail goes first, but not twice while the client has something to say: clients that come
+    /// to be refused are mail too, and must not hold up the one that is served.
+    fn mail_or_socket(&mut self, server: &mut Server) -> Result<Woken, SessionError> {
+        let had_mail = std::mem::replace(&mut self.had_mail, true);
+        if had_mail {
+            self.had_mail = false;
+            match server.receive()? {
+                Received::Nothing => {}
+                received => return Ok(Woken::Received(received)),
+            }
+        }
+        Ok(Woken::Mail)
     }
 
     fn sleep(&mut self, server: &mut Server, mailbox: &Mailbox) -> Result<Woken, SessionError> {
