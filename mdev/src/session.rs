@@ -117,7 +117,12 @@ impl<'a> Session<'a> {
                 call(self.device);
                 None
             }
-            Mail::Stop => Some(Ended::Stopped),
+            Mail::Stop => {
+                // Whoever waits for a reply gets it: without one QEMU stops the guest for 5 s.
+                self.server.refuse_more();
+                self.finish();
+                Some(Ended::Stopped)
+            }
         }
     }
 
@@ -125,9 +130,7 @@ impl<'a> Session<'a> {
     /// served, the other takes its place; else it is told that the device is taken.
     fn meet_next_client(&mut self, socket: OwnedFd) -> Option<Ended> {
         if self.has_hung_up() {
-            if let Err(error) = self.serve_the_rest() {
-                self.around.log.warn(format_args!("session ended: {error}"));
-            }
+            self.finish();
             return Some(Ended::Replaced(socket));
         }
         self.around.metrics.refused_clients.add(1);
@@ -142,6 +145,13 @@ impl<'a> Session<'a> {
     fn has_hung_up(&self) -> bool {
         let mut fds = [PollFd::new(&self.server, PollFlags::RDHUP)];
         poll(&mut fds, Some(&Timespec::default())).is_ok_and(|ready| ready == 1)
+    }
+
+    /// Serves what is left of a session that is over, whatever comes of it.
+    fn finish(&mut self) {
+        if let Err(error) = self.serve_the_rest() {
+            self.around.log.warn(format_args!("session ended: {error}"));
+        }
     }
 
     /// Serves what a client left that sends no more: as much as its socket holds.

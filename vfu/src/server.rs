@@ -4,7 +4,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
-use rustix::net::RecvFlags;
+use rustix::net::{RecvFlags, SendFlags, Shutdown};
 
 use crate::Errno;
 use crate::socket::{BrokenStream, Received, Receiver, Sender};
@@ -85,6 +85,12 @@ impl Server {
     /// Whether the client owes us something: its VERSION, or the rest of a message.
     pub fn awaits_client(&self) -> bool {
         self.agreed.is_none() || self.receiver.is_mid_message()
+    }
+
+    /// Takes no more requests: what was sent is still to be received, what follows fails at once.
+    pub fn refuse_more(&self) {
+        // It fails only where the client is gone, and then there is no more either.
+        let _ = rustix::net::shutdown(&self.receiver, Shutdown::Read);
     }
 
     /// Reads what has come, without waiting.
@@ -242,14 +248,36 @@ impl AsFd for Server {
     }
 }
 
-/// Answers a client that will not be served, whose first command may not even be here yet: the
-/// first id of every client known is 0. The caller closes the socket.
+impl Drop for Server {
+    fn drop(&mut self) {
+        hang_up(&self.receiver);
+    }
+}
+
+/// Answers a client that will not be served. Its first command must be here, whose id the answer
+/// has to bear: one process counts the ids of all its connections, and QEMU aborts on an answer to
+/// what it has not asked. Without a command nothing is said.
 pub fn refuse_client(socket: impl AsFd, errno: Errno) {
-    let refusal = Header::command(0, Command::Version, 0).error_reply(errno);
-    // A client that is gone already needs no answer; a fresh socket has room for this one.
-    let _ = rustix::net::send(
-        socket,
-        &refusal.to_bytes(),
-        rustix::net::SendFlags::NOSIGNAL | rustix::net::SendFlags::DONTWAIT,
-    );
+    let mut header = [0; Header::LEN];
+    let received = rustix::net::recv(&socket, &mut header, RecvFlags::DONTWAIT);
+    if let (Ok((_, Header::LEN)), Ok(command)) = (received, Header::parse(&header)) {
+        // A client that is gone already needs no answer; a fresh socket has room for this one.
+        let _ = rustix::net::send(
+            &socket,
+            &command.error_reply(errno).to_bytes(),
+            SendFlags::NOSIGNAL | SendFlags::DONTWAIT,
+        );
+    }
+    hang_up(socket);
+}
+
+/// Makes the close that follows an end, not a reset: that is what a client sees if bytes of its
+/// are left unread, and QEMU 11.1 aborts on it, guest and all.
+fn hang_up(socket: impl AsFd) {
+    // From here on the client's sends fail, so what is left to read has an end.
+    let _ = rustix::net::shutdown(&socket, Shutdown::Read);
+    let mut unread = [0; 4096];
+    while rustix::net::recv(&socket, &mut unread, RecvFlags::DONTWAIT)
+        .is_ok_and(|(_, bytes)| bytes > 0)
+    {}
 }
