@@ -4,14 +4,16 @@ use std::fs;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
-use std::os::unix::net::UnixListener;
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail, ensure};
 use mdev::instance::Clients;
 use mdev::mailbox::{Mail, MailSender};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{FlockOperation, Mode, OFlags, flock, open};
-use rustix::net::{SocketType, sockopt};
+use rustix::io::retry_on_intr;
+use rustix::net::{RecvFlags, SocketType, recv, sockopt};
 use worker::arguments::Arguments;
 use worker::seqpacket;
 
@@ -110,7 +112,7 @@ impl ClientSource {
             let (listener, claimed) = claim(
                 path,
                 |path| UnixListener::bind(path),
-                |path| std::os::unix::net::UnixStream::connect(path).map(drop),
+                |path| UnixStream::connect(path).map(drop),
             )?;
             return Ok(Self::Path(listener, claimed));
         }
@@ -145,10 +147,19 @@ impl ClientSource {
     }
 }
 
+/// How long a client may take to its first word. The next one waits meanwhile.
+const PATIENCE: Timespec = Timespec {
+    tv_sec: 5,
+    tv_nsec: 0,
+};
+
 /// The body of the accepting thread: ends with the device's.
 fn accept(listener: &UnixListener, mail: &MailSender) {
     loop {
         match listener.accept() {
+            Ok((client, _)) if !has_spoken(&client) => {
+                tracing::debug!("a client was dropped: it connected and said nothing");
+            }
             Ok((client, _)) => {
                 if mail.send(Mail::Client(client.into())).is_err() {
                     return;
@@ -161,4 +172,15 @@ fn accept(listener: &UnixListener, mail: &MailSender) {
             }
         }
     }
+}
+
+/// Waits for a client's first word. A client that is refused must have asked before: QEMU 11.1
+/// aborts, and its guest with it, on a reply that comes before the request was sent.
+fn has_spoken(client: &UnixStream) -> bool {
+    let mut fds = [PollFd::new(client, PollFlags::IN)];
+    let ready = retry_on_intr(|| poll(&mut fds, Some(&PATIENCE)));
+    // Only looked at: the session is to read it. Whoever just tries the path says nothing.
+    let look = RecvFlags::PEEK | RecvFlags::DONTWAIT;
+    ready.is_ok_and(|ready| ready > 0)
+        && recv(client, &mut [0; 1], look).is_ok_and(|(_, bytes)| bytes > 0)
 }

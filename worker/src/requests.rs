@@ -50,25 +50,23 @@ impl Responder {
     /// Answers one asker until it is gone.
     fn serve(&self, asker: &OwnedFd) {
         while let Ok(Some((document, _))) = seqpacket::receive(asker) {
-            let (answer, memory) = self.answer_document(&document);
+            let request = parse(&document);
+            let is_stop = matches!(request, Ok(Request::Stop));
+            let (answer, memory) = match request {
+                Ok(request) => self.answer(request),
+                Err((errno, message)) => (refuse(errno, message), None),
+            };
             // Geometry and text of our own: writing them cannot fail.
             let document = serde_json::to_vec(&answer).unwrap_or_default();
             let memory = memory.as_ref().map(|memory| memory.as_fd());
-            if seqpacket::send(asker, &document, memory).is_err() {
+            let sent = seqpacket::send(asker, &document, memory);
+            if is_stop {
+                // Only now: the end of the process would overtake the answer.
+                let _ = self.mail.send(Mail::Stop);
+            }
+            if sent.is_err() {
                 return;
             }
-        }
-    }
-
-    fn answer_document(&self, document: &[u8]) -> (Answer, Option<Arc<OwnedFd>>) {
-        match serde_json::from_slice::<Envelope>(document) {
-            Ok(envelope) if envelope.version == VERSION => self.answer(envelope.request),
-            Ok(envelope) => {
-                let version = envelope.version;
-                let message = format!("version {version} is not spoken here; {VERSION} is");
-                (refuse("EPROTO", message), None)
-            }
-            Err(error) => (refuse("EINVAL", format!("not a request: {error}")), None),
         }
     }
 
@@ -77,7 +75,7 @@ impl Responder {
             Request::Status => (self.status(), None),
             Request::Scanout => self.scanout(),
             Request::SetAttribute { name, value } => (self.set_attribute(name, value), None),
-            Request::Stop => (self.stop(), None),
+            Request::Stop => (Answer::Done, None),
         }
     }
 
@@ -151,12 +149,18 @@ impl Responder {
             Ok(Ok(())) => Answer::Done,
         }
     }
+}
 
-    fn stop(&self) -> Answer {
-        match self.mail.send(Mail::Stop) {
-            Err(gone) => refuse("ENODEV", gone.to_string()),
-            Ok(()) => Answer::Done,
+/// The request in a document, or the errno and the words that refuse it.
+fn parse(document: &[u8]) -> Result<Request, (&'static str, String)> {
+    match serde_json::from_slice::<Envelope>(document) {
+        Ok(envelope) if envelope.version == VERSION => Ok(envelope.request),
+        Ok(envelope) => {
+            let version = envelope.version;
+            let message = format!("version {version} is not spoken here; {VERSION} is");
+            Err(("EPROTO", message))
         }
+        Err(error) => Err(("EINVAL", format!("not a request: {error}"))),
     }
 }
 
