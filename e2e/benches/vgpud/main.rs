@@ -1,0 +1,91 @@
+//! How fast vgpud is, as ratios to something else measured in the same run.
+//!
+//! `./x bench`, or `./x bench -- --quick`, or `./x bench -- round-trips`. The parts, as they run:
+//!
+//! - [`round_trips`]: a register access against a bare ping-pong of messages of those sizes, and
+//!   against the crate `vfio_user`.
+//! - [`idle`]: what a silent client costs.
+//! - [`first_picture`]: a guest's boot against QEMU's own `bochs-display`.
+//!
+//! And what they stand on:
+//!
+//! - [`raw_client`]: a client that does nothing but send and receive.
+//! - [`servers`]: what it talks to, each in a process of its own; those that are not vgpud are this
+//!   program, started again: [`peers`].
+//! - [`cpus`], [`proc`]: which CPUs a process may use, and what it has used.
+//! - [`stats`], [`report`]: medians, intervals, the table and `target/bench/summary.json`.
+
+mod cpus;
+mod first_picture;
+mod idle;
+mod peers;
+mod proc;
+mod raw_client;
+mod report;
+mod round_trips;
+mod servers;
+mod stats;
+
+use std::process::ExitCode;
+
+use clap::{Parser, ValueEnum};
+use e2e::Programs;
+
+use cpus::Cpus;
+use peers::Peer;
+use report::Report;
+
+/// Measures vgpud against its floor and its peers.
+#[derive(Parser)]
+struct Arguments {
+    /// What to measure; everything if nothing is named
+    parts: Vec<Part>,
+    /// Fewer and shorter samples: shows that the bench works, not how fast vgpud is
+    #[arg(long)]
+    quick: bool,
+    /// `cargo bench` says it
+    #[arg(long, hide = true)]
+    bench: bool,
+    /// Be a peer, on standard input
+    #[arg(long, hide = true)]
+    peer: Option<Peer>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Part {
+    RoundTrips,
+    Idle,
+    FirstPicture,
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let result = match arguments.peer {
+        Some(peer) => peer.serve(),
+        None => measure(&arguments),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("bench: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn measure(arguments: &Arguments) -> anyhow::Result<()> {
+    let programs = Programs::from_env()?;
+    let cpus = Cpus::choose()?;
+    let mut report = Report::new(&cpus, arguments.quick)?;
+    let wants = |part| arguments.parts.is_empty() || arguments.parts.contains(&part);
+    if wants(Part::RoundTrips) {
+        round_trips::measure(&programs, &cpus, arguments.quick, &mut report)?;
+    }
+    if wants(Part::Idle) {
+        idle::measure(&programs, &cpus, &mut report)?;
+    }
+    if wants(Part::FirstPicture) {
+        first_picture::measure(&programs, arguments.quick, &mut report)?;
+    }
+    report.save()
+}

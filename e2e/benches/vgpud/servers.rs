@@ -1,0 +1,168 @@
+//! What is measured: a server in a process of its own, and a client connected to it.
+
+use std::env;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{self, RecvTimeoutError, Sender};
+use std::thread;
+use std::time::Duration;
+
+use anyhow::Context;
+use e2e::{Programs, Vgpu};
+use rustix::net::{Shutdown, shutdown};
+
+use crate::cpus::{Pinned, hold_thread};
+use crate::peers::Peer;
+use crate::proc;
+use crate::raw_client::{Access, RawClient, Wait};
+
+/// The type that is measured: the smallest.
+const TYPE: &str = "bochs-4m";
+
+/// A server and its client. Dropping it ends the server.
+pub(crate) struct Contestant {
+    /// For people.
+    pub(crate) name: String,
+    /// For machines.
+    pub(crate) key: String,
+    pub(crate) client: RawClient,
+    cpus: Vec<usize>,
+    pid: u32,
+    _process: Process,
+}
+
+#[expect(dead_code, reason = "held to be dropped")]
+enum Process {
+    Vgpu(Box<Vgpu>),
+    Peer(PeerProcess),
+}
+
+/// A copy of this program.
+struct PeerProcess(Child);
+
+impl Contestant {
+    /// A vGPU with `--poll POLL`, on `cpus`.
+    pub(crate) fn vgpu(programs: &Programs, poll: &str, cpus: &[usize]) -> anyhow::Result<Self> {
+        let pinned = Pinned::to(cpus)?;
+        let mut vgpu = Vgpu::run(programs, TYPE, &["--poll", poll])?;
+        drop(pinned);
+        Ok(Self {
+            name: format!("vgpud --poll {poll}"),
+            key: format!("vgpud-{poll}"),
+            client: RawClient::connect(&vgpu.socket())?,
+            cpus: cpus.to_vec(),
+            pid: vgpu.process().pid(),
+            _process: Process::Vgpu(Box::new(vgpu)),
+        })
+    }
+
+    /// One of the servers that are not ours, on `cpus`.
+    pub(crate) fn peer(peer: Peer, cpus: &[usize]) -> anyhow::Result<Self> {
+        let (client, process) = match peer {
+            Peer::Floor => {
+                let (ours, theirs) = UnixStream::pair()?;
+                let process = PeerProcess::start(peer, theirs.into(), cpus)?;
+                (RawClient::new(ours.into()), process)
+            }
+            Peer::VfioUser => {
+                let dir = tempfile::tempdir()?;
+                let path = dir.path().join("peer.sock");
+                let listener = UnixListener::bind(&path)?;
+                let process = PeerProcess::start(peer, listener.into(), cpus)?;
+                (RawClient::connect(&path)?, process)
+            }
+        };
+        Ok(Self {
+            name: peer.name().to_owned(),
+            key: peer.key()?,
+            client,
+            cpus: cpus.to_vec(),
+            pid: process.0.id(),
+            _process: Process::Peer(process),
+        })
+    }
+
+    /// Whether the server may run where it likes.
+    pub(crate) fn is_free(&self) -> bool {
+        self.cpus.len() > 1
+    }
+
+    /// Moves the server off the client's CPU, if it is free; then it is free again. The kernel
+    /// likes to put two that wake each other on one CPU, and then nothing is across CPUs.
+    pub(crate) fn move_from(&mut self, client_cpu: usize) -> anyhow::Result<()> {
+        if !self.is_free() {
+            return Ok(());
+        }
+        // First its window opens, which it would not on one CPU.
+        self.wake(50)?;
+        let cpus = self.cpus.iter().copied();
+        let others: Vec<usize> = cpus.filter(|cpu| *cpu != client_cpu).collect();
+        self.hold(&others)?;
+        self.wake(10)?;
+        self.hold(&self.cpus)
+    }
+
+    fn wake(&mut self, times: usize) -> anyhow::Result<()> {
+        let client = &mut self.client;
+        client.trips(Access::Read, Wait::Sleep, times, &mut Vec::new())?;
+        Ok(())
+    }
+
+    fn hold(&self, cpus: &[usize]) -> anyhow::Result<()> {
+        for thread in proc::thread_ids(self.pid())? {
+            hold_thread(thread, cpus)?;
+        }
+        Ok(())
+    }
+
+    /// The server's process.
+    pub(crate) fn pid(&self) -> u32 {
+        self.pid
+    }
+}
+
+impl PeerProcess {
+    fn start(peer: Peer, socket: OwnedFd, cpus: &[usize]) -> anyhow::Result<Self> {
+        let own = env::current_exe().context("cannot tell where this program is")?;
+        let _pinned = Pinned::to(cpus)?;
+        let child = Command::new(own)
+            .args(["--peer", &peer.key()?])
+            .stdin(Stdio::from(socket))
+            .stdout(Stdio::null())
+            .spawn()
+            .context("cannot start a peer")?;
+        Ok(Self(child))
+    }
+}
+
+impl Drop for PeerProcess {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Closes connections if nobody drops it in time, so that no client waits for ever.
+pub(crate) struct Watchdog {
+    _alive: Sender<()>,
+}
+
+impl Watchdog {
+    /// Gives the clients of `contestants` as long as `limit`.
+    pub(crate) fn new(contestants: &[Contestant], limit: Duration) -> anyhow::Result<Self> {
+        let sockets = contestants.iter().map(|one| one.client.socket());
+        let sockets: Vec<OwnedFd> = sockets.collect::<Result<_, _>>()?;
+        let (alive, dropped) = mpsc::channel::<()>();
+        thread::spawn(move || {
+            if dropped.recv_timeout(limit) == Err(RecvTimeoutError::Timeout) {
+                eprintln!("bench: nothing came within {limit:?}");
+                for socket in sockets {
+                    // It fails only if the connection is closed already.
+                    let _ = shutdown(&socket, Shutdown::Both);
+                }
+            }
+        });
+        Ok(Self { _alive: alive })
+    }
+}
