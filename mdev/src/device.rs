@@ -20,14 +20,14 @@ pub trait MediatedDevice: Send {
     /// with [`Reset::Close`].
     fn regions(&self) -> &Regions;
 
-    /// Reads `data.len()` bytes at `offset`. The access lies inside the region.
+    /// Reads `data.len()` bytes, at least one, at `offset`. The access lies inside the region.
     ///
     /// Also called for mapped regions: a client may always use messages. On a fault the session
     /// counts it and the guest reads all-ones, as on a real bus.
     fn read(&mut self, region: RegionIndex, offset: u64, data: &mut [u8]) -> Result<(), Fault>;
 
-    /// Writes `data` at `offset`. The access lies inside the region. A faulting write is counted
-    /// and dropped.
+    /// Writes `data`, at least one byte, at `offset`. The access lies inside the region. A
+    /// faulting write is counted and dropped.
     fn write(&mut self, region: RegionIndex, offset: u64, data: &[u8]) -> Result<(), Fault>;
 
     /// Returns the device, its configuration space included, to its state just after creation.

@@ -120,9 +120,10 @@ impl FakeDevice {
     /// The same device with nothing to map: every access is a message.
     #[must_use]
     pub fn all_trapped(mut self) -> Self {
-        for index in [RegionIndex::Bar1, RegionIndex::Bar2] {
-            self.regions.set_access(index, Access::Trapped);
-        }
+        self.regions.set_access(RegionIndex::Bar1, Access::Trapped);
+        let (fd, areas) = (Arc::clone(&self.parts), Vec::new());
+        self.regions
+            .set_access(RegionIndex::Bar2, Access::Sparse { fd, areas });
         self
     }
 
@@ -162,6 +163,7 @@ impl MediatedDevice for FakeDevice {
     }
 
     fn read(&mut self, region: RegionIndex, offset: u64, data: &mut [u8]) -> Result<(), Fault> {
+        assert!(!data.is_empty(), "the session promises at least one byte");
         match region {
             RegionIndex::Bar0 => {
                 for (at, byte) in (offset..).zip(data) {
@@ -180,6 +182,7 @@ impl MediatedDevice for FakeDevice {
     }
 
     fn write(&mut self, region: RegionIndex, offset: u64, data: &[u8]) -> Result<(), Fault> {
+        assert!(!data.is_empty(), "the session promises at least one byte");
         self.log.push(Event::Write(region, offset, data.to_vec()));
         match region {
             RegionIndex::Bar0 => {

@@ -65,6 +65,18 @@ pub enum Access {
     },
 }
 
+impl Access {
+    /// The file that a client maps, or parts of it.
+    pub fn file(&self) -> Option<&Arc<OwnedFd>> {
+        match self {
+            Self::Trapped => None,
+            Self::Mapped { fd } => Some(fd),
+            // Without a list of areas a client would map all of it.
+            Self::Sparse { fd, areas } => (!areas.is_empty()).then_some(fd),
+        }
+    }
+}
+
 /// What a client can map.
 const PAGE_SIZE: u64 = 4096;
 
@@ -121,7 +133,7 @@ impl Regions {
     pub fn any_mapped(&self) -> bool {
         self.regions
             .iter()
-            .any(|region| !matches!(region.access, Access::Trapped))
+            .any(|region| region.access.file().is_some())
     }
 }
 

@@ -186,6 +186,20 @@ fn a_client_that_owes_nothing_may_be_silent_for_long() {
 }
 
 #[test]
+fn a_client_that_is_always_in_the_middle_of_a_message_is_served() {
+    let instance = Instance::impatient();
+    let mut raw = instance.raw();
+    let reset = message(1, 13, &[]);
+    let (front, rest) = reset.split_at(8);
+    raw.send(front, &[]);
+    for _ in 0..30 {
+        thread::sleep(PATIENCE / 10);
+        raw.send(&[rest, front].concat(), &[]);
+        assert_eq!(raw.receive().1, Outcome::Success(vec![]));
+    }
+}
+
+#[test]
 fn calls_reach_the_device_with_and_without_a_client() {
     let instance = Instance::new();
     let config_size = || instance.mail.call(|device| device.config().size());

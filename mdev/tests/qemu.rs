@@ -239,10 +239,17 @@ fn a_fault_reads_ones_and_is_counted() {
     assert_eq!(data, [0xff; 2]);
     write(&mut client, register::BROKEN, 1);
     assert_eq!(instance.metrics.faults.value(), 2);
-    client
-        .region_read(0, u64::from(FakeDevice::REGISTERS), &mut [])
-        .unwrap();
-    assert_eq!(instance.metrics.faults.value(), 2);
+}
+
+#[test]
+fn an_access_of_no_bytes_succeeds_and_does_not_reach_the_device() {
+    let instance = Instance::new();
+    let mut client = instance.client();
+    for offset in [0, register::BROKEN, u64::from(FakeDevice::REGISTERS)] {
+        client.region_read(0, offset, &mut []).unwrap();
+        client.region_write(0, offset, &[]).unwrap();
+    }
+    assert_eq!(instance.log.take(), []);
 }
 
 /// Section 3: posted writes, and many in one message, only where nothing is mapped.
@@ -252,8 +259,14 @@ fn many_writes_in_one_message_are_offered_where_nothing_is_mapped() {
         (Instance::new(), Some(false)),
         (Instance::all_trapped(Clients::Any), Some(true)),
     ] {
-        let client = instance.client();
+        let mut client = instance.client();
         assert_eq!(client.agreed().capabilities.write_multiple, offered);
+        for bar in [1, 2] {
+            let (info, fds) = client.region_info(bar).unwrap();
+            let is_mapped = info.flags.contains(RegionFlags::MMAP);
+            assert_eq!(is_mapped, offered == Some(false), "{bar}");
+            assert_eq!(fds.len(), usize::from(is_mapped), "{bar}");
+        }
     }
 }
 

@@ -59,16 +59,10 @@ impl Handler<'_> {
                 .set(RegionFlags::WRITE, index != RegionIndex::Rom);
         }
         // The file comes with the short form too: a client may trust the MMAP flag at once.
-        let fd = match &region.access {
-            Access::Trapped => None,
-            Access::Mapped { fd } => Some(fd),
-            // Without a list of areas the client would map all of it.
-            Access::Sparse { areas, .. } if areas.is_empty() => None,
-            Access::Sparse { fd, areas } => {
-                info.sparse.clone_from(areas);
-                Some(fd)
-            }
-        };
+        let fd = region.access.file();
+        if let Access::Sparse { areas, .. } = &region.access {
+            info.sparse.clone_from(areas);
+        }
         info.flags.set(RegionFlags::MMAP, fd.is_some());
         let fds: Vec<_> = fd.map(AsFd::as_fd).into_iter().collect();
         reply.with_fds(&fds, |out| info.emit(request.argsz, out))
