@@ -16,6 +16,10 @@ use crate::{Error, Process, Programs, Result, Screen};
 /// How long it may take to start, and to end.
 const LIMIT: Duration = Duration::from_secs(10);
 
+/// Names in its folder.
+const SOCKET: &str = "vgpu.sock";
+const CONTROL: &str = "control.sock";
+
 /// How often a wait asks again.
 const POLL: Duration = Duration::from_millis(50);
 
@@ -24,6 +28,8 @@ const POLL: Duration = Duration::from_millis(50);
 pub struct Vgpu {
     process: Process,
     program: PathBuf,
+    /// Of `vgpu run`, without its sockets.
+    arguments: Vec<String>,
     dir: TempDir,
 }
 
@@ -32,31 +38,50 @@ impl Vgpu {
     pub fn run(programs: &Programs, type_name: &str, more: &[&str]) -> Result<Self> {
         let dir = tempfile::tempdir().map_err(Error::doing("make a folder for a vGPU"))?;
         let program = programs.ours("vgpu");
-        let mut command = Command::new(&program);
-        command
-            .args(["run", "--type", type_name, "--socket-path"])
-            .arg(dir.path().join("vgpu.sock"))
-            .arg("--control")
-            .arg(dir.path().join("control.sock"))
-            .args(more);
-        let mut process = Process::spawn(command, &dir.path().join("vgpu.log"))?;
-        process.wait_path(&dir.path().join("control.sock"), LIMIT)?;
-        process.wait_path(&dir.path().join("vgpu.sock"), LIMIT)?;
-        Ok(Self {
+        let arguments = [&["--type", type_name], more].concat();
+        let arguments: Vec<_> = arguments.into_iter().map(str::to_owned).collect();
+        let process = spawn(&program, &arguments, dir.path())?;
+        let mut vgpu = Self {
             process,
             program,
+            arguments,
             dir,
-        })
+        };
+        vgpu.wait_answer()?;
+        Ok(vgpu)
+    }
+
+    /// Kills it, and starts another one at the paths that it left behind.
+    pub fn kill_and_run_again(&mut self) -> Result<()> {
+        self.process.signal(Signal::KILL)?;
+        self.process.wait_exit(LIMIT)?;
+        self.process = spawn(&self.program, &self.arguments, self.dir.path())?;
+        self.wait_answer()
+    }
+
+    /// Waits until it has made both sockets, and answers on one of them.
+    fn wait_answer(&mut self) -> Result<()> {
+        let (control, socket) = (self.control(), self.socket());
+        self.process.wait_path(&control, LIMIT)?;
+        self.process.wait_path(&socket, LIMIT)?;
+        let deadline = Deadline::new("answer from a vGPU", LIMIT);
+        while let Err(error) = self.status() {
+            if self.process.ended()?.is_some() {
+                return Err(error);
+            }
+            thread::sleep(deadline.left()?.min(POLL));
+        }
+        Ok(())
     }
 
     /// Where a VMM connects.
     pub fn socket(&self) -> PathBuf {
-        self.dir.path().join("vgpu.sock")
+        self.dir.path().join(SOCKET)
     }
 
     /// Where requests go.
     pub fn control(&self) -> PathBuf {
-        self.dir.path().join("control.sock")
+        self.dir.path().join(CONTROL)
     }
 
     /// Its process.
@@ -153,4 +178,16 @@ impl Vgpu {
             Err(Error::Gone(format!("vgpu ended: {status}")))
         }
     }
+}
+
+fn spawn(program: &Path, arguments: &[String], dir: &Path) -> Result<Process> {
+    let mut command = Command::new(program);
+    command
+        .arg("run")
+        .args(arguments)
+        .arg("--socket-path")
+        .arg(dir.join(SOCKET))
+        .arg("--control")
+        .arg(dir.join(CONTROL));
+    Process::spawn(command, &dir.join("vgpu.log"))
 }
