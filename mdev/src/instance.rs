@@ -1,6 +1,6 @@
 //! One instance: a device and its clients, one after the other, all in one thread.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 
 use rustix::event::{PollFd, PollFlags, poll};
 use vfu::Errno;
@@ -70,8 +70,11 @@ fn wait_for_client(
             Some(Mail::Call(call)) => call(device),
             Some(Mail::Stop) => return Ok(None),
             None => {
-                let mailbox = mailbox.as_fd();
-                match poll(&mut [PollFd::new(&mailbox, PollFlags::IN)], None) {
+                mailbox.rest();
+                if mailbox.has_mail() {
+                    continue;
+                }
+                match poll(&mut [PollFd::new(mailbox, PollFlags::IN)], None) {
                     Ok(_) | Err(Errno::INTR) => {}
                     Err(error) => return Err(error),
                 }

@@ -87,6 +87,14 @@ impl Mailbox {
         self.shared.has_mail.load(Ordering::Acquire)
     }
 
+    /// Lets the thread sleep again, though there was no mail: whoever has the eventfd may write it.
+    pub(crate) fn rest(&self) {
+        let queue = self.shared.queue();
+        if queue.mail.is_empty() {
+            let _ = rustix::io::read(&self.shared.wake, &mut [0; 8]);
+        }
+    }
+
     /// The next message.
     pub fn next_mail(&self) -> Option<Mail> {
         let mut queue = self.shared.queue();

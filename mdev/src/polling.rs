@@ -4,7 +4,7 @@
 //! within that time is cheaper looked for. The window follows what was seen, as KVM's does when
 //! a virtual CPU halts.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::thread::sched_getaffinity;
 
@@ -26,17 +26,26 @@ pub enum Polling {
     Fixed(Duration),
 }
 
+/// How many waits to go by what is known of the CPUs: asking costs a system call.
+const CPUS_KNOWN_FOR: u32 = 4096;
+
 /// The window now, and how it got there.
 #[derive(Debug)]
 pub struct PollWindow {
     mode: Polling,
     window: Duration,
-    has_two_cpus: fn() -> bool,
+    ask_for_two_cpus: fn() -> bool,
+    has_two_cpus: bool,
+    waits: u32,
 }
 
 impl PollWindow {
     /// Starts with no window, or the fixed one.
     pub fn new(mode: Polling) -> Self {
+        Self::asking(mode, has_two_cpus)
+    }
+
+    fn asking(mode: Polling, ask_for_two_cpus: fn() -> bool) -> Self {
         let window = match mode {
             Polling::Off | Polling::Adaptive => Duration::ZERO,
             Polling::Fixed(window) => window,
@@ -44,7 +53,9 @@ impl PollWindow {
         Self {
             mode,
             window,
-            has_two_cpus,
+            ask_for_two_cpus,
+            has_two_cpus: ask_for_two_cpus(),
+            waits: 0,
         }
     }
 
@@ -53,13 +64,27 @@ impl PollWindow {
         self.window
     }
 
+    /// When a wait begins; `None` if it need not be timed, since there is no window, and none
+    /// will be opened: with one CPU the client could only run while we sleep.
+    pub fn begin(&mut self) -> Option<Instant> {
+        self.waits = self.waits.wrapping_add(1);
+        if self.waits.is_multiple_of(CPUS_KNOWN_FOR) {
+            self.has_two_cpus = (self.ask_for_two_cpus)();
+        }
+        let is_timed = match self.mode {
+            Polling::Off => false,
+            Polling::Adaptive => self.has_two_cpus,
+            Polling::Fixed(_) => true,
+        };
+        is_timed.then(Instant::now)
+    }
+
     /// Learns from a message that came after `waited`, be it found or slept for.
     pub fn waited(&mut self, waited: Duration) {
         if self.mode != Polling::Adaptive || waited <= self.window {
             return;
         }
-        // With one CPU the client could only run while we sleep.
-        self.window = if waited > LONGEST || !(self.has_two_cpus)() {
+        self.window = if waited > LONGEST {
             Duration::ZERO
         } else {
             (self.window * 2).clamp(FIRST, LONGEST)
@@ -81,11 +106,8 @@ mod tests {
 
     #[test]
     fn the_window_grows_while_waits_are_short_and_closes_after_a_long_one() {
-        let mut polling = PollWindow {
-            mode: Polling::Adaptive,
-            window: us(25),
-            has_two_cpus: || true,
-        };
+        let mut polling = PollWindow::asking(Polling::Adaptive, || true);
+        polling.window = us(25);
         for (waited, window) in [
             (us(10), us(25)),
             (us(40), us(50)),
@@ -100,17 +122,27 @@ mod tests {
     }
 
     #[test]
-    fn with_one_cpu_nobody_looks() {
-        let mut polling = PollWindow {
-            mode: Polling::Adaptive,
-            window: Duration::ZERO,
-            has_two_cpus: || false,
-        };
-        for window in [us(0), us(25)] {
-            polling.window = window;
-            polling.waited(us(30));
-            assert_eq!(polling.window(), Duration::ZERO);
+    fn only_waits_that_could_be_looked_through_are_timed() {
+        for (mode, two_cpus, timed) in [
+            (Polling::Off, (|| true) as fn() -> bool, false),
+            (Polling::Adaptive, || true, true),
+            (Polling::Adaptive, || false, false),
+            (Polling::Fixed(us(7)), || false, true),
+        ] {
+            let mut polling = PollWindow::asking(mode, two_cpus);
+            assert_eq!(polling.begin().is_some(), timed, "{mode:?}");
         }
+    }
+
+    #[test]
+    fn a_session_that_loses_its_second_cpu_stops_looking() {
+        let mut polling = PollWindow::asking(Polling::Adaptive, || true);
+        polling.ask_for_two_cpus = || false;
+        let timed = (0..2 * CPUS_KNOWN_FOR).map(|_| polling.begin().is_some());
+        assert_eq!(
+            timed.filter(|is_timed| *is_timed).count() as u32,
+            CPUS_KNOWN_FOR - 1
+        );
     }
 
     #[test]

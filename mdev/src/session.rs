@@ -73,7 +73,7 @@ impl<'a> Session<'a> {
             // With a mapped region QEMU waits for each write, and has nothing to gather.
             write_multiple: Some(!device.regions().any_mapped()),
         };
-        let server = Server::new(socket, able).map_err(|error| os_error(&error))?;
+        let server = Server::new(socket, able);
         let mut session = Self {
             server,
             device,
@@ -201,8 +201,4 @@ impl Drop for Session<'_> {
         self.around.metrics.resets.add(1);
         self.device.reset(Reset::Close);
     }
-}
-
-fn os_error(error: &std::io::Error) -> Errno {
-    Errno::from_io_error(error).unwrap_or(Errno::IO)
 }

@@ -60,16 +60,16 @@ pub struct Incoming<'a> {
 
 impl Server {
     /// Serves the client behind `socket`, offering `able`.
-    pub fn new(socket: OwnedFd, able: Capabilities) -> io::Result<Self> {
+    pub fn new(socket: OwnedFd, able: Capabilities) -> Self {
         let socket = Arc::new(socket);
-        Ok(Self {
+        Self {
             receiver: Receiver::new(Arc::clone(&socket), FRAME_OVERHEAD + Version::MAX_JSON),
             sender: Sender::new(socket),
             able,
             max_data_xfer_size: 0,
             agreed: None,
             out: Vec::new(),
-        })
+        }
     }
 
     /// What was agreed on; `None` until the client has sent its VERSION.
@@ -93,6 +93,11 @@ impl Server {
         let _ = rustix::net::shutdown(&self.receiver, Shutdown::Read);
     }
 
+    /// Whether to read again before waiting to be told that something has come.
+    pub fn may_have_more(&self) -> bool {
+        self.receiver.may_have_more()
+    }
+
     /// Reads what has come, without waiting.
     pub fn receive(&mut self) -> Result<Received, ServerError> {
         match self.receiver.receive(RecvFlags::DONTWAIT) {
@@ -104,7 +109,7 @@ impl Server {
     /// The next request that is here whole, or `None` until more has been received. VERSION is
     /// answered in here. An error means that the connection must be closed.
     pub fn next_request(&mut self) -> Result<Option<Incoming<'_>>, ServerError> {
-        if self.agreed.is_none() && !self.agree()? {
+        if self.agreed.is_none() && self.agree()?.is_none() {
             return Ok(None);
         }
         let frame = match self.receiver.next_frame() {
@@ -123,11 +128,14 @@ impl Server {
         Ok(Some(Incoming { request, reply }))
     }
 
-    /// Takes VERSION and answers it. `false` if it is not here yet.
-    fn agree(&mut self) -> Result<bool, ServerError> {
+    /// Takes VERSION and answers it. `None` if it is not here yet.
+    pub fn agree(&mut self) -> Result<Option<&Version>, ServerError> {
+        if self.agreed.is_some() {
+            return Ok(self.agreed.as_ref());
+        }
         let frame = match self.receiver.next_frame() {
             Ok(Some(frame)) => frame,
-            Ok(None) => return Ok(false),
+            Ok(None) => return Ok(None),
             Err(broken) => return Err(refuse_frame(&self.sender, broken)),
         };
         let header = frame.header;
@@ -155,7 +163,7 @@ impl Server {
                 self.receiver
                     .set_max_frame(frame_data.saturating_add(FRAME_OVERHEAD));
                 self.agreed = Some(answer);
-                Ok(true)
+                Ok(self.agreed.as_ref())
             }
             Err(error) => {
                 reply.error(error.errno())?;

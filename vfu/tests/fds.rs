@@ -53,7 +53,7 @@ fn a_hundred_thousand_bad_messages_leak_nothing() {
     let before = open();
     let (socket, theirs) = pair();
     let peer = Sender::new(Arc::clone(&socket));
-    let mut server = Server::new(theirs, Capabilities::default()).unwrap();
+    let mut server = Server::new(theirs, Capabilities::default());
     let file = file();
     let fds = [file.as_fd(); 3];
     peer.send(&message(1, NO_REPLY, &[0; 4]), &[]).unwrap();
@@ -204,7 +204,7 @@ fn a_refusal_is_read_although_the_connection_closed_with_bytes_unread() {
     let _turn = turn();
     let (socket, theirs) = pair();
     let peer = Sender::new(Arc::clone(&socket));
-    let mut server = Server::new(theirs, Capabilities::default()).unwrap();
+    let mut server = Server::new(theirs, Capabilities::default());
     let mut sent = message(1, 0, &[0; 4]);
     sent[4..8].copy_from_slice(&u32::MAX.to_ne_bytes());
     peer.send(&sent, &[]).unwrap();

@@ -31,6 +31,7 @@ pub struct Receiver {
     /// Where the message begins that each descriptor belongs to.
     fds: Vec<(usize, OwnedFd)>,
     max_frame: usize,
+    may_have_more: bool,
 }
 
 impl Receiver {
@@ -43,6 +44,7 @@ impl Receiver {
             end: 0,
             fds: Vec::new(),
             max_frame,
+            may_have_more: false,
         }
     }
 
@@ -55,6 +57,12 @@ impl Receiver {
     /// the front of a message whose rest is still to come.
     pub fn is_mid_message(&self) -> bool {
         self.start != self.end
+    }
+
+    /// Whether the socket may hold more than the last read took: the kernel ends a read where the
+    /// room ends, and after data that carried descriptors.
+    pub fn may_have_more(&self) -> bool {
+        self.may_have_more
     }
 
     /// The next message, if it is here whole.
@@ -88,12 +96,17 @@ impl Receiver {
         let mut ancillary = RecvAncillaryBuffer::new(&mut space);
         let message = match self.read(flags, &mut ancillary) {
             Ok(message) => message,
-            Err(Errno::AGAIN) => return Ok(Received::Nothing),
+            Err(Errno::AGAIN) => {
+                self.may_have_more = false;
+                return Ok(Received::Nothing);
+            }
             Err(Errno::CONNRESET) => return self.closed(),
             Err(error) => return Err(BrokenStream::Os(error.into())),
         };
+        let fds_before = self.fds.len();
         self.end += message.bytes;
         self.keep_fds(ancillary)?;
+        self.may_have_more = self.end == self.buffer.len() || self.fds.len() > fds_before;
         if message.flags.contains(ReturnFlags::CTRUNC) {
             return Err(BrokenStream::TooManyFds);
         }

@@ -61,7 +61,8 @@ impl Sender {
     /// Does not wait in `sendmsg`, which waits anew for each piece of a large message: a peer
     /// that reads a little now and then would hold it up for minutes.
     fn send_all(&self, mut message: &[u8], mut fds: &[BorrowedFd<'_>]) -> io::Result<()> {
-        let deadline = Instant::now() + self.timeout;
+        // Most messages go at once, and need no clock.
+        let mut deadline = None;
         while !message.is_empty() {
             match self.send_once(message, fds) {
                 Ok(sent) => {
@@ -69,7 +70,10 @@ impl Sender {
                     fds = &[];
                 }
                 Err(Errno::INTR) => {}
-                Err(Errno::AGAIN) => self.wait_for_room(deadline)?,
+                Err(Errno::AGAIN) => {
+                    let deadline = deadline.get_or_insert_with(|| Instant::now() + self.timeout);
+                    self.wait_for_room(*deadline)?;
+                }
                 Err(error) => return Err(error.into()),
             }
         }

@@ -26,7 +26,7 @@ pub(crate) fn able(max_data_xfer_size: u64) -> Capabilities {
 /// requests it was handed.
 pub(crate) fn serve(socket: OwnedFd, able: Capabilities) -> JoinHandle<Result<usize, ServerError>> {
     thread::spawn(move || {
-        let mut server = Server::new(socket, able).unwrap();
+        let mut server = Server::new(socket, able);
         let mut served = 0;
         loop {
             poll(&mut [PollFd::new(&server, PollFlags::IN)], None).unwrap();
