@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::{
-    SendAncillaryBuffer, SendAncillaryMessage, SendFlags, Shutdown, sendmsg, shutdown,
+    SendAncillaryBuffer, SendAncillaryMessage, SendFlags, Shutdown, send, sendmsg, shutdown,
 };
 
 use super::SCM_MAX_FD;
@@ -81,17 +81,17 @@ impl Sender {
     }
 
     fn send_once(&self, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> Result<usize, Errno> {
+        let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
+        if fds.is_empty() {
+            // Less for the kernel to read than a message header with nothing in it.
+            return send(&*self.socket, bytes, flags);
+        }
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(SCM_MAX_FD))];
         let mut ancillary = SendAncillaryBuffer::new(&mut space);
-        if !fds.is_empty() && !ancillary.push(SendAncillaryMessage::ScmRights(fds)) {
+        if !ancillary.push(SendAncillaryMessage::ScmRights(fds)) {
             return Err(Errno::INVAL);
         }
-        sendmsg(
-            &*self.socket,
-            &[IoSlice::new(bytes)],
-            &mut ancillary,
-            SendFlags::NOSIGNAL | SendFlags::DONTWAIT,
-        )
+        sendmsg(&*self.socket, &[IoSlice::new(bytes)], &mut ancillary, flags)
     }
 
     fn wait_for_room(&self, deadline: Instant) -> io::Result<()> {
