@@ -1,5 +1,6 @@
 //! What a driver implements for one vGPU, and what it is given to do so.
 
+use crate::dma::{GuestMemory, IovaRange};
 use crate::irq::Interrupts;
 use crate::pci::ConfigSpace;
 use crate::region::{RegionIndex, Regions};
@@ -33,6 +34,15 @@ pub trait MediatedDevice: Send {
     /// Returns the device, its configuration space included, to its state just after creation.
     /// What [`Reset::Close`] demands beyond that stands there.
     fn reset(&mut self, cause: Reset);
+
+    /// Guest memory is about to leave the map.
+    ///
+    /// On return the device has dropped its pins in `range` and begins no new transfer there; the
+    /// session waits for what is left, 4 s at most, and answers the client after that. It may
+    /// block while work drains. It must not fail: a device that cannot stop resets itself.
+    fn dma_unmap(&mut self, range: IovaRange) {
+        let _ = range;
+    }
 
     /// The attributes of this device, with their values now.
     fn attributes(&self) -> Vec<(&'static str, String)> {
@@ -106,6 +116,8 @@ pub trait Driver: Sync {
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct Services {
+    /// The guest's memory. May be cloned into the device's own threads.
+    pub memory: GuestMemory,
     /// Interrupts the guest. May be cloned into the device's own threads.
     pub interrupts: Interrupts,
     /// Where the device says what it shows.

@@ -5,7 +5,8 @@ mod regions;
 mod surroundings;
 mod wait;
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -15,7 +16,8 @@ use vfu::socket::Received;
 use vfu::wire::version::Capabilities;
 
 use crate::device::{MediatedDevice, Reset};
-use crate::dma::DmaTable;
+use crate::dma::sigbus::Truncation;
+use crate::dma::{DmaTable, IovaRange};
 use crate::mailbox::{Mail, Mailbox};
 use crate::polling::PollWindow;
 
@@ -43,6 +45,12 @@ pub enum SessionError {
     /// The client owes us its VERSION or the rest of a message.
     #[error("the client went silent in the middle of a message")]
     Silent,
+    /// Its memory was to be unmapped, and the device still used it.
+    #[error("the device did not let go of {0:?} in time")]
+    StillPinned(IovaRange),
+    /// It made a file smaller that it had given us as memory.
+    #[error("the client truncated its memory")]
+    Truncated,
     /// The kernel refused something that a session needs.
     #[error("a session cannot be set up: {0}")]
     Os(#[from] Errno),
@@ -54,7 +62,7 @@ pub struct Session<'a> {
     device: &'a mut dyn MediatedDevice,
     mailbox: &'a Mailbox,
     around: Surroundings,
-    dma: DmaTable,
+    truncation: Arc<Truncation>,
 }
 
 impl<'a> Session<'a> {
@@ -73,15 +81,16 @@ impl<'a> Session<'a> {
             // With a mapped region QEMU waits for each write, and has nothing to gather.
             write_multiple: Some(!device.regions().any_mapped()),
         };
-        let server = Server::new(socket, able);
+        let truncation = around.memory.connect(around.limits);
+        truncation.wake_by(mailbox.as_fd().as_raw_fd());
         let mut session = Self {
-            server,
+            server: Server::new(socket, able),
             device,
             mailbox,
             around,
-            dma: DmaTable::default(),
+            truncation,
         };
-        session.handler().prepare_interrupts();
+        session.handler().prepare();
         Ok(session)
     }
 
@@ -105,6 +114,9 @@ impl<'a> Session<'a> {
                         return Ok(ended);
                     }
                 }
+            }
+            if self.truncation.is_noticed() {
+                return Err(SessionError::Truncated);
             }
         }
     }
@@ -164,13 +176,16 @@ impl<'a> Session<'a> {
 
     /// Answers every request that is here whole. `true` if there was one, VERSION included.
     fn serve_received(&mut self) -> Result<bool, SessionError> {
-        let mut served = self.server.agreed().is_none();
+        let is_new = self.server.agreed().is_none();
+        let mut served = is_new;
+        if is_new {
+            self.agree()?;
+        }
         while let Some(Incoming { request, reply }) = self.server.next_request()? {
             served = true;
             self.around.metrics.requests.add(1);
             let mut handler = Handler {
                 device: &mut *self.device,
-                dma: &mut self.dma,
                 around: &self.around,
             };
             match request {
@@ -181,10 +196,25 @@ impl<'a> Session<'a> {
         Ok(served && self.server.agreed().is_some())
     }
 
+    /// Takes VERSION, if it is here. Whether the client can be asked for memory is seen by what
+    /// it offers: QEMU names its mappings, and answers DMA_READ; Cloud Hypervisor does neither,
+    /// and would take the request for a reply.
+    fn agree(&mut self) -> Result<(), SessionError> {
+        let Some(version) = self.server.agree()? else {
+            return Ok(());
+        };
+        let takes_messages = version.capabilities.max_dma_maps.is_some();
+        let memory = &self.around.memory;
+        if takes_messages {
+            memory.messages().connect(self.server.sender().clone());
+        }
+        memory.trust().connect(takes_messages);
+        Ok(())
+    }
+
     fn handler(&mut self) -> Handler<'_> {
         Handler {
             device: &mut *self.device,
-            dma: &mut self.dma,
             around: &self.around,
         }
     }
@@ -198,7 +228,10 @@ impl Drop for Session<'_> {
             .connected
             .store(false, Ordering::Relaxed);
         self.around.interrupts.disconnect();
+        // Whoever waits for the client must not hold up the device's end.
+        self.around.memory.messages().disconnect();
         self.around.metrics.resets.add(1);
         self.device.reset(Reset::Close);
+        self.around.memory.disconnect();
     }
 }

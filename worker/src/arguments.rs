@@ -5,6 +5,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use mdev::dma::DmaLimits;
+use mdev::dma::files::FilePolicy;
 use mdev::polling::Polling;
 
 /// Serves one vGPU over vfio-user.
@@ -35,6 +37,34 @@ pub struct Arguments {
     /// microseconds
     #[arg(long, value_name = "auto|off|MICROSECONDS", default_value = "auto", value_parser = polling)]
     pub poll: Polling,
+
+    /// Most mappings of guest memory that a VMM may make
+    #[arg(long, value_name = "NUMBER", default_value_t = DmaLimits::default().max_mappings)]
+    pub max_dma_maps: usize,
+
+    /// Which files are taken as guest memory: any; those that lie in memory; or of these only the
+    /// ones that are sealed against shrinking
+    #[arg(long, value_name = "any|memory|sealed", default_value = "memory", value_parser = file_policy)]
+    pub memory_files: FilePolicy,
+}
+
+impl Arguments {
+    /// What a VMM may make the worker keep.
+    pub fn dma_limits(&self) -> DmaLimits {
+        DmaLimits {
+            max_mappings: self.max_dma_maps,
+            files: self.memory_files,
+        }
+    }
+}
+
+fn file_policy(text: &str) -> Result<FilePolicy, String> {
+    match text {
+        "any" => Ok(FilePolicy::Any),
+        "memory" => Ok(FilePolicy::Memory),
+        "sealed" => Ok(FilePolicy::Sealed),
+        _ => Err("'any', 'memory' or 'sealed'".to_owned()),
+    }
 }
 
 fn attribute(text: &str) -> Result<(String, String), String> {

@@ -47,6 +47,7 @@ fn main() -> ExitCode {
 fn serve(arguments: &Arguments) -> anyhow::Result<()> {
     // Before any thread: from here on a signal waits until it is looked for.
     let mut signals = Signals::new([SIGTERM, SIGINT]).context("cannot take signals")?;
+    mdev::dma::sigbus::install().context("cannot take SIGBUS")?;
     let (device, services) = build(arguments)?;
     let (mailbox, mail) = Mailbox::new().context("cannot make the mailbox")?;
     let source = ClientSource::open(arguments)?;
@@ -65,7 +66,8 @@ fn serve(arguments: &Arguments) -> anyhow::Result<()> {
     let around = Surroundings {
         metrics,
         polling: arguments.poll,
-        ..Surroundings::new(services.interrupts)
+        limits: arguments.dma_limits(),
+        ..Surroundings::new(&services)
     };
     let signals_handle = signals.handle();
     let (clients, client_path) = source.start(&mail)?;

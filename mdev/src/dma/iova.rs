@@ -1,7 +1,7 @@
 //! Addresses and ranges in the device's view of guest memory.
 
 /// An address in the device's view of guest memory.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Iova(pub u64);
 
 /// A non-empty range of IOVAs that does not wrap.
@@ -37,6 +37,21 @@ impl IovaRange {
         (self.last.0 - self.start.0).checked_add(1)
     }
 
+    /// What is left after the first `len` bytes; `None` if nothing is.
+    pub fn after(&self, len: u64) -> Option<Self> {
+        let start = self.start.0.checked_add(len)?;
+        (start <= self.last.0).then_some(Self {
+            start: Iova(start),
+            last: self.last,
+        })
+    }
+
+    /// Pages that the range touches.
+    pub fn pages(&self) -> u64 {
+        const PAGE_SIZE: u64 = super::DmaTable::PAGE_SIZE;
+        self.last.0 / PAGE_SIZE - self.start.0 / PAGE_SIZE + 1
+    }
+
     /// Never: an empty range cannot be made.
     pub fn is_empty(&self) -> bool {
         false
@@ -50,6 +65,12 @@ impl IovaRange {
     /// Whether the two have an address in common.
     pub fn overlaps(&self, other: Self) -> bool {
         self.start <= other.last && other.start <= self.last
+    }
+}
+
+impl std::fmt::Debug for Iova {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{:#x}", self.0)
     }
 }
 

@@ -1,13 +1,18 @@
 //! The database of a client's mappings: IOVA to memory.
 
-use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
 
 use vfu::Errno;
 use vfu::wire::dma::{DmaFlags, DmaMap, DmaUnmap};
 
+use super::dirty::{DirtyPages, DirtyReport};
+use super::files::{FileError, FilePolicy, Files, Slice};
 use super::iova::{Iova, IovaRange};
-use super::memory::{FileError, Files, Slice};
+use super::page_table::PageTable;
+use super::pin::PinCount;
+use super::sigbus::Truncation;
 
 /// Why a mapping, or its end, was refused. The rules are those of the kernel's type1 IOMMU.
 #[derive(Debug, thiserror::Error)]
@@ -37,6 +42,15 @@ pub enum DmaError {
     /// A client could make us keep any number.
     #[error("there are {0} mappings already")]
     TooMany(usize),
+    /// The mappings are so far from each other that the table of them would take all memory.
+    #[error("{0:?} is too far from the other mappings")]
+    TooScattered(IovaRange),
+    /// Writes are tracked, and the bits would be more than was agreed on.
+    #[error("{0:?} is too large for writes to it to be tracked")]
+    TooLargeToTrack(IovaRange),
+    /// The device did not let go of the memory in time. The session cannot go on.
+    #[error("the device still uses {0:?}")]
+    StillPinned(IovaRange),
     /// The file that came with it cannot be used.
     #[error(transparent)]
     File(#[from] FileError),
@@ -50,8 +64,28 @@ impl DmaError {
             Self::NotPages { .. } | Self::NoAccess(_) => Errno::INVAL,
             Self::Overlap(..) => Errno::EXIST,
             Self::NotMapped(_) => Errno::NOENT,
-            Self::TooMany(_) => Errno::NOSPC,
+            Self::TooMany(_) | Self::TooScattered(_) | Self::TooLargeToTrack(_) => Errno::NOSPC,
+            Self::StillPinned(_) => Errno::BUSY,
             Self::File(error) => error.errno(),
+        }
+    }
+}
+
+/// What a client may make us keep.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DmaLimits {
+    /// Mappings at a time. More than the 65,535 that can be offered, since QEMU keeps to no limit,
+    /// and a virtual IOMMU maps page by page.
+    pub max_mappings: usize,
+    /// Which files are taken as memory.
+    pub files: FilePolicy,
+}
+
+impl Default for DmaLimits {
+    fn default() -> Self {
+        Self {
+            max_mappings: 1 << 20,
+            files: FilePolicy::default(),
         }
     }
 }
@@ -65,35 +99,42 @@ pub struct Mapping {
     pub flags: DmaFlags,
     /// The memory; `None` if it came without a file, and is reached by messages only.
     pub memory: Option<Slice>,
+    /// Made when something is pinned for the first time.
+    pub(super) pins: std::sync::OnceLock<Arc<PinCount>>,
+    /// While writes are tracked.
+    pub(super) dirty: Option<Arc<DirtyPages>>,
 }
 
 /// The mappings of one client.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct DmaTable {
-    by_start: BTreeMap<Iova, Mapping>,
+    pages: PageTable,
+    /// What the values of `pages` stand for.
+    mappings: Vec<Option<Mapping>>,
+    /// Places in `mappings` that are free.
+    free: Vec<u32>,
     files: Files,
-    max_mappings: usize,
-}
-
-impl Default for DmaTable {
-    fn default() -> Self {
-        Self::with_room_for(Self::MAX_MAPPINGS)
-    }
+    limits: DmaLimits,
+    /// While writes are tracked: bytes of bits that may still be spent.
+    tracking: Option<u64>,
 }
 
 impl DmaTable {
     /// The page size that is offered, and the unit of every range.
     pub const PAGE_SIZE: u64 = 4096;
-    /// Most mappings at a time: some 100 MiB of ours. More than the 65,535 that are offered, since
-    /// QEMU keeps to no limit, and a virtual IOMMU maps page by page.
-    const MAX_MAPPINGS: usize = 1 << 20;
 
-    fn with_room_for(max_mappings: usize) -> Self {
+    /// An empty table.
+    pub fn new(limits: DmaLimits) -> Self {
         Self {
-            by_start: BTreeMap::new(),
-            files: Files::default(),
-            max_mappings,
+            files: Files::new(limits.files),
+            limits,
+            ..Self::default()
         }
+    }
+
+    /// Tells when the client has truncated one of its files.
+    pub fn truncation(&self) -> &Arc<Truncation> {
+        self.files.truncation()
     }
 
     /// Adds a mapping.
@@ -104,68 +145,197 @@ impl DmaTable {
         if map.flags.is_empty() {
             return Err(DmaError::NoAccess(range));
         }
-        if self.by_start.len() >= self.max_mappings {
-            return Err(DmaError::TooMany(self.by_start.len()));
+        if self.len() >= self.limits.max_mappings {
+            return Err(DmaError::TooMany(self.len()));
         }
-        if let Some(other) = self.last_before(range.last())
-            && other.range.overlaps(range)
-        {
+        if let Some(other) = self.first_in(range) {
             return Err(DmaError::Overlap(range, other.range));
+        }
+        let dirty_bytes = DirtyPages::bytes_for(range);
+        if self.tracking.is_some_and(|left| left < dirty_bytes) {
+            return Err(DmaError::TooLargeToTrack(range));
         }
         let memory = fd
             .map(|fd| self.files.slice(&fd, map.offset, map.size, map.flags))
             .transpose()?;
+        let place = self.free.last().copied();
+        let value = place.unwrap_or(u32::try_from(self.mappings.len()).unwrap_or(u32::MAX));
+        self.pages
+            .insert(&page_numbers(range), value)
+            .map_err(|_| DmaError::TooScattered(range))?;
         let mapping = Mapping {
             range,
             flags: map.flags,
             memory,
+            pins: std::sync::OnceLock::new(),
+            dirty: self.tracking.map(|_| DirtyPages::new(range.pages())),
         };
-        self.by_start.insert(range.start(), mapping);
-        Ok(())
-    }
-
-    /// Takes a mapping away, or all of them.
-    pub fn unmap(&mut self, unmap: &DmaUnmap) -> Result<(), DmaError> {
-        match *unmap {
-            DmaUnmap::All => self.by_start.clear(),
-            DmaUnmap::One { iova, size } => {
-                let range = whole_pages(iova, size, 0)?;
-                let exact = self
-                    .by_start
-                    .get(&range.start())
-                    .is_some_and(|mapping| mapping.range == range);
-                if !exact {
-                    return Err(DmaError::NotMapped(range));
-                }
-                self.by_start.remove(&range.start());
+        if let Some(left) = &mut self.tracking {
+            *left -= dirty_bytes;
+        }
+        match place {
+            Some(place) => {
+                self.free.pop();
+                self.mappings[place as usize] = Some(mapping);
             }
+            None => self.mappings.push(Some(mapping)),
         }
         Ok(())
     }
 
+    /// The mapping that DMA_UNMAP names: exactly one that was made.
+    pub fn exactly(&self, iova: u64, size: u64) -> Result<&Mapping, DmaError> {
+        let range = whole_pages(iova, size, 0)?;
+        self.find(range.start())
+            .filter(|mapping| mapping.range == range)
+            .ok_or(DmaError::NotMapped(range))
+    }
+
+    /// Takes a mapping away, or all of them, and gives back what was there.
+    pub fn unmap(&mut self, unmap: &DmaUnmap) -> Result<Vec<Mapping>, DmaError> {
+        match *unmap {
+            DmaUnmap::All => {
+                self.pages = PageTable::default();
+                self.free.clear();
+                Ok(self.mappings.drain(..).flatten().collect())
+            }
+            DmaUnmap::One { iova, size } => {
+                let range = self.exactly(iova, size)?.range;
+                let value = self.pages.find(page_number(range.start()));
+                self.pages.remove(&page_numbers(range));
+                let removed = value.and_then(|value| {
+                    self.free.push(value);
+                    self.mappings.get_mut(value as usize)?.take()
+                });
+                Ok(removed.into_iter().collect())
+            }
+        }
+    }
+
+    /// The mapping that holds an address.
+    #[inline]
+    pub fn find(&self, address: Iova) -> Option<&Mapping> {
+        self.mapping(self.pages.find(page_number(address))?)
+    }
+
+    /// The number of the mapping that holds an address, for as long as nothing changes.
+    #[inline]
+    pub(super) fn number_of(&self, address: Iova) -> Option<u32> {
+        self.pages.find(page_number(address))
+    }
+
+    /// The mapping with a number that [`Self::number_of`] gave.
+    #[inline]
+    pub(super) fn mapping(&self, number: u32) -> Option<&Mapping> {
+        self.mappings.get(number as usize)?.as_ref()
+    }
+
     /// The mapping that holds all of `range`, if one does.
     pub fn lookup(&self, range: IovaRange) -> Option<&Mapping> {
-        self.last_before(range.start())
+        self.find(range.start())
             .filter(|mapping| mapping.range.contains(range))
     }
 
     /// How many mappings there are.
     pub fn len(&self) -> usize {
-        self.by_start.len()
+        self.mappings.len() - self.free.len()
     }
 
     /// Whether nothing is mapped.
     pub fn is_empty(&self) -> bool {
-        self.by_start.is_empty()
+        self.len() == 0
     }
 
-    /// The last mapping that starts at `address` or before.
-    fn last_before(&self, address: Iova) -> Option<&Mapping> {
-        self.by_start
-            .range(..=address)
-            .next_back()
-            .map(|(_, mapping)| mapping)
+    /// Every mapping, in no order.
+    pub fn iter(&self) -> impl Iterator<Item = &Mapping> {
+        self.mappings.iter().flatten()
     }
+
+    /// Bytes that the table takes, apart from the memory that it maps.
+    pub fn bytes(&self) -> usize {
+        self.pages.bytes()
+            + self.mappings.capacity() * size_of::<Option<Mapping>>()
+            + self.free.capacity() * size_of::<u32>()
+    }
+
+    /// Notes from now on which pages the device writes, in at most `max_bytes` of bits.
+    pub fn start_tracking(&mut self, max_bytes: u64) -> Result<(), DmaError> {
+        let mut left = max_bytes;
+        for mapping in self.iter() {
+            left = left
+                .checked_sub(DirtyPages::bytes_for(mapping.range))
+                .ok_or(DmaError::TooLargeToTrack(mapping.range))?;
+        }
+        for mapping in self.mappings.iter_mut().flatten() {
+            mapping.track(Some(DirtyPages::new(mapping.range.pages())));
+        }
+        self.tracking = Some(left);
+        Ok(())
+    }
+
+    /// Notes it no longer.
+    pub fn stop_tracking(&mut self) {
+        self.tracking = None;
+        for mapping in self.mappings.iter_mut().flatten() {
+            mapping.track(None);
+        }
+    }
+
+    /// Which pages of a range were written since they were last asked for, or are pinned for
+    /// writing. Memory that is reached by messages is the client's to track: it did the writing.
+    pub fn take_dirty(&self, range: IovaRange) -> DirtyReport {
+        let mut report = DirtyReport::new(range);
+        for mapping in self.iter().filter(|mapping| mapping.range.overlaps(range)) {
+            mapping.take_dirty(range, &mut report);
+        }
+        report
+    }
+
+    fn first_in(&self, range: IovaRange) -> Option<&Mapping> {
+        self.mapping(self.pages.first_in(&page_numbers(range))?)
+    }
+}
+
+impl Mapping {
+    fn track(&mut self, dirty: Option<Arc<DirtyPages>>) {
+        if let Some(pins) = self.pins.get() {
+            pins.track(dirty.clone());
+        }
+        self.dirty = dirty;
+    }
+
+    fn take_dirty(&self, range: IovaRange, report: &mut DirtyReport) {
+        let (Some(dirty), Some(_)) = (&self.dirty, &self.memory) else {
+            return;
+        };
+        if let Some(pins) = self.pins.get() {
+            pins.mark_writable();
+        }
+        let first = page_number(self.range.start());
+        let wanted = page_numbers(range);
+        for word in 0..self.range.pages().div_ceil(64) {
+            let mut bits = dirty.take(usize::try_from(word).unwrap_or(usize::MAX));
+            while bits != 0 {
+                let page = first + word * 64 + u64::from(bits.trailing_zeros());
+                bits &= bits - 1;
+                if wanted.contains(&page) {
+                    report.set(page - wanted.start());
+                } else {
+                    // Not asked for: it stays marked.
+                    dirty.mark_page(page - first);
+                }
+            }
+        }
+    }
+}
+
+#[inline]
+pub(super) fn page_number(address: Iova) -> u64 {
+    address.0 / DmaTable::PAGE_SIZE
+}
+
+fn page_numbers(range: IovaRange) -> RangeInclusive<u64> {
+    page_number(range.start())..=page_number(range.last())
 }
 
 fn whole_pages(iova: u64, size: u64, offset: u64) -> Result<IovaRange, DmaError> {

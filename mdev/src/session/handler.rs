@@ -9,9 +9,9 @@ use vfu::wire::dma::{DmaMap, DmaUnmap};
 use vfu::wire::irq::{IrqFlags, IrqInfo, SetIrqs};
 use vfu::wire::{Malformed, Request};
 
-use super::Surroundings;
+use super::{SessionError, Surroundings};
 use crate::device::{MediatedDevice, Reset};
-use crate::dma::{DmaError, DmaTable};
+use crate::dma::DmaError;
 use crate::irq::{IrqError, IrqIndex};
 use crate::pci::Command;
 use crate::region::RegionIndex;
@@ -19,7 +19,6 @@ use crate::region::RegionIndex;
 /// What a request may touch.
 pub(super) struct Handler<'a> {
     pub(super) device: &'a mut dyn MediatedDevice,
-    pub(super) dma: &'a mut DmaTable,
     pub(super) around: &'a Surroundings,
 }
 
@@ -29,10 +28,14 @@ impl Handler<'_> {
         &mut self,
         request: Request<'_>,
         reply: Reply<'_>,
-    ) -> Result<(), ServerError> {
-        match request {
+    ) -> Result<(), SessionError> {
+        let handled = match request {
             Request::DmaMap(map, fd) => self.dma_map(&map, fd, reply),
-            Request::DmaUnmap(unmap) => self.dma_unmap(&unmap, reply),
+            Request::DmaUnmap(unmap) => return self.dma_unmap(&unmap, reply),
+            Request::DmaReply(header, payload) => {
+                self.around.memory.messages().reply(&header, payload);
+                Ok(())
+            }
             Request::DeviceGetInfo => reply.with(|out| device_info().emit(out)),
             Request::DeviceGetRegionInfo(request) => self.region_info(request, reply),
             Request::DeviceGetIrqInfo(index) => self.irq_info(index, reply),
@@ -44,7 +47,8 @@ impl Handler<'_> {
                 self.reset(Reset::Device);
                 reply.empty()
             }
-        }
+        };
+        Ok(handled?)
     }
 
     /// Refuses what cannot be parsed. A reply that nobody waits for gets no answer: it could be
@@ -80,7 +84,7 @@ impl Handler<'_> {
         fd: Option<OwnedFd>,
         reply: Reply<'_>,
     ) -> Result<(), ServerError> {
-        match self.dma.map(map, fd) {
+        match self.around.memory.map(map, fd) {
             Ok(()) => {
                 self.around.metrics.dma_maps.add(1);
                 reply.empty()
@@ -89,14 +93,18 @@ impl Handler<'_> {
         }
     }
 
-    fn dma_unmap(&mut self, unmap: &DmaUnmap, reply: Reply<'_>) -> Result<(), ServerError> {
-        match self.dma.unmap(unmap) {
+    /// A device that does not let go ends the session, unanswered: an answer would tell the client
+    /// that its memory is free.
+    fn dma_unmap(&mut self, unmap: &DmaUnmap, reply: Reply<'_>) -> Result<(), SessionError> {
+        match self.around.memory.unmap(unmap, self.device) {
             Ok(()) => {
                 self.around.metrics.dma_unmaps.add(1);
-                reply.with(|out| unmap.emit(out))
+                reply.with(|out| unmap.emit(out))?;
             }
-            Err(error) => self.refuse_dma(reply, &error),
+            Err(DmaError::StillPinned(range)) => return Err(SessionError::StillPinned(range)),
+            Err(error) => self.refuse_dma(reply, &error)?,
         }
+        Ok(())
     }
 
     fn refuse_dma(&self, reply: Reply<'_>, error: &DmaError) -> Result<(), ServerError> {
@@ -128,8 +136,8 @@ impl Handler<'_> {
         }
     }
 
-    /// Before the first request: which vectors there are, and whether the pin may be asserted.
-    pub(super) fn prepare_interrupts(&mut self) {
+    /// Before the first request: which vectors there are, and what the command register allows.
+    pub(super) fn prepare(&mut self) {
         let counts = self.device.config().irqs();
         self.around.interrupts.set_counts(counts);
         self.follow_command_register();
@@ -145,6 +153,8 @@ impl Handler<'_> {
         let command = self.device.config().command();
         let disabled = command.contains(Command::INTX_DISABLE);
         self.around.interrupts.set_intx_disabled(disabled);
+        let may_master = command.contains(Command::BUS_MASTER);
+        self.around.memory.set_bus_master(may_master);
     }
 }
 

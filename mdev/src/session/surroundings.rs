@@ -4,6 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::client_log::ClientLog;
+use crate::device::Services;
+use crate::dma::{DmaLimits, GuestMemory};
 use crate::irq::Interrupts;
 use crate::metrics::Metrics;
 use crate::polling::Polling;
@@ -13,6 +15,10 @@ use crate::polling::Polling;
 pub struct Surroundings {
     /// The device's interrupts.
     pub interrupts: Interrupts,
+    /// The guest's memory, which each session fills anew.
+    pub memory: GuestMemory,
+    /// How much of it a client may map, and from where.
+    pub limits: DmaLimits,
     /// Where to count.
     pub metrics: Arc<Metrics>,
     /// How to wait.
@@ -25,10 +31,12 @@ pub struct Surroundings {
 }
 
 impl Surroundings {
-    /// As a worker needs them, of the device that `interrupts` were given to.
-    pub fn new(interrupts: Interrupts) -> Self {
+    /// As a worker needs them, of the device that `services` were given to.
+    pub fn new(services: &Services) -> Self {
         Self {
-            interrupts,
+            interrupts: services.interrupts.clone(),
+            memory: services.memory.clone(),
+            limits: DmaLimits::default(),
             metrics: Arc::default(),
             polling: Polling::default(),
             patience: Duration::from_secs(5),

@@ -13,9 +13,9 @@ use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
+use mdev::Services;
 use mdev::fake::{FakeDevice, Log};
 use mdev::instance::{self, Clients};
-use mdev::irq::Interrupts;
 use mdev::mailbox::{Mail, MailSender, Mailbox};
 use mdev::metrics::Metrics;
 use mdev::session::Surroundings;
@@ -59,7 +59,7 @@ impl Instance {
     fn start(change: fn(FakeDevice) -> FakeDevice, clients: Clients, patience: Duration) -> Self {
         let around = Surroundings {
             patience,
-            ..Surroundings::new(Interrupts::default())
+            ..Surroundings::new(&Services::default())
         };
         let (device, log) = FakeDevice::new(around.interrupts.clone()).unwrap();
         let device = Box::new(change(device));

@@ -33,6 +33,9 @@ pub enum Request<'a> {
     RegionWriteMulti(WriteMulti<'a>),
     /// DEVICE_RESET.
     DeviceReset,
+    /// The reply to a DMA_READ or DMA_WRITE of the server's own, and its payload. It is not
+    /// answered.
+    DmaReply(Header, &'a [u8]),
 }
 
 impl<'a> Request<'a> {
@@ -40,7 +43,7 @@ impl<'a> Request<'a> {
     pub fn parse(header: &Header, payload: &'a [u8], fds: Vec<OwnedFd>) -> Result<Self, Malformed> {
         match header.message_type() {
             MessageType::Command => {}
-            MessageType::Reply => return Err(Malformed::UnexpectedReply),
+            MessageType::Reply => return Self::dma_reply(header, payload, &fds),
             MessageType::Unknown => return Err(Malformed::Flags(header.flags)),
         }
         let command = Command::try_from(header.command)?;
@@ -49,6 +52,15 @@ impl<'a> Request<'a> {
             Command::DeviceSetIrqs => SetIrqs::parse(payload, fds).map(Self::DeviceSetIrqs),
             _ if !fds.is_empty() => Err(Malformed::Fds(fds.len(), "none")),
             _ => Self::parse_without_fds(command, payload),
+        }
+    }
+
+    fn dma_reply(header: &Header, payload: &'a [u8], fds: &[OwnedFd]) -> Result<Self, Malformed> {
+        match Command::try_from(header.command) {
+            Ok(Command::DmaRead | Command::DmaWrite) if fds.is_empty() => {
+                Ok(Self::DmaReply(*header, payload))
+            }
+            _ => Err(Malformed::UnexpectedReply),
         }
     }
 

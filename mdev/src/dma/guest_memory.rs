@@ -1,0 +1,346 @@
+//! Guest memory as a device holds it: reads, writes, views, pins. May be cloned into the device's
+//! own threads, and used there while the session serves its client.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock, PoisonError};
+use std::time::Duration;
+
+use std::os::fd::OwnedFd;
+use vfu::Errno;
+use vfu::wire::dma::{DmaMap, DmaUnmap};
+use vm_memory::bitmap::Bitmap;
+
+use super::dirty::DirtyReport;
+use super::iova::{Iova, IovaRange};
+use super::messages::{MessageError, Messages};
+use super::pin::{DeviceIommu, Pin, PinCount, PinPart};
+use super::sigbus::Truncation;
+use super::sync::TableLock;
+use super::table::{DmaError, DmaLimits, DmaTable, Mapping};
+use super::trust::{Trust, Verdict};
+use super::view::{Access, Piece, View};
+use crate::device::MediatedDevice;
+
+/// How long DMA_UNMAP waits for pins. The client waits 5 s for the answer.
+const UNPIN_LIMIT: Duration = Duration::from_secs(4);
+
+/// Most bytes that are copied before the session may change a mapping again.
+const COPY_LEN: usize = 1 << 20;
+
+/// Why guest memory cannot be accessed.
+#[derive(Debug, thiserror::Error)]
+pub enum AccessError {
+    /// Nothing is mapped there.
+    #[error("{0:?} is not mapped")]
+    NotMapped(Iova),
+    /// The range is empty, or wraps.
+    #[error("{len} bytes at {at:?} are not a range")]
+    NotARange {
+        /// The first address.
+        at: Iova,
+        /// Bytes.
+        len: usize,
+    },
+    /// The mapping does not allow it.
+    #[error("{0:?} is not mapped for {1:?}")]
+    Denied(Iova, Access),
+    /// The memory can only be copied, by messages: there is nothing to point to.
+    #[error("{0:?} can be reached by messages only")]
+    NeedsMessages(Iova),
+    /// The guest has not allowed the device to master the bus.
+    #[error("bus mastering is off")]
+    NotBusMaster,
+    /// A message to the client did not bring it.
+    #[error(transparent)]
+    Message(#[from] MessageError),
+    /// The parent's IOMMU refused a page.
+    #[error("the device's IOMMU refused a page")]
+    Iommu(#[source] std::io::Error),
+}
+
+impl AccessError {
+    /// The errno that fits.
+    pub fn errno(&self) -> Errno {
+        match self {
+            Self::NotMapped(_) | Self::NotARange { .. } => Errno::FAULT,
+            Self::Denied(..) => Errno::ACCESS,
+            Self::NeedsMessages(_) => Errno::OPNOTSUPP,
+            Self::NotBusMaster => Errno::PERM,
+            Self::Message(error) => error.errno(),
+            Self::Iommu(error) => Errno::from_io_error(error).unwrap_or(Errno::IO),
+        }
+    }
+}
+
+/// Guest memory as a device holds it. Clones speak of the same memory.
+#[derive(Clone, Debug, Default)]
+pub struct GuestMemory {
+    shared: Arc<Shared>,
+}
+
+#[derive(Default)]
+struct Shared {
+    table: TableLock<DmaTable>,
+    messages: Messages,
+    trust: Trust,
+    /// Bit 2 of the command register.
+    bus_master: AtomicBool,
+    iommu: OnceLock<Arc<dyn DeviceIommu>>,
+}
+
+impl std::fmt::Debug for Shared {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("GuestMemory").finish_non_exhaustive()
+    }
+}
+
+/// What a device does with guest memory.
+impl GuestMemory {
+    /// Guest memory as it is now. See [`View`] for how long it may be kept.
+    pub fn view(&self) -> Result<View<'_>, AccessError> {
+        if !self.shared.bus_master.load(Ordering::Relaxed) {
+            return Err(AccessError::NotBusMaster);
+        }
+        let table = self.shared.table.read();
+        Ok(View::new(table.unwrap_or_else(PoisonError::into_inner)))
+    }
+
+    /// Copies out of guest memory, whichever way it is reached.
+    ///
+    /// Memory that is reached by messages makes this wait for the client, so it fails in the
+    /// session's own thread.
+    pub fn read(&self, at: Iova, out: &mut [u8]) -> Result<(), AccessError> {
+        let mut done = 0;
+        while done < out.len() {
+            let rest = &mut out[done..];
+            let range = range_of(at, done, rest.len())?;
+            done += self.read_some(range, rest)?;
+        }
+        Ok(())
+    }
+
+    /// Reads as much as lies in one mapping, or travels in one message.
+    fn read_some(&self, range: IovaRange, out: &mut [u8]) -> Result<usize, AccessError> {
+        let view = self.view()?;
+        let piece = view.piece(range, Access::Read)?;
+        let len = piece.len.min(out.len()).min(COPY_LEN);
+        let out = &mut out[..len];
+        let is_trusted = self.shared.trust.verdict() == Verdict::Shared;
+        if let (true, Some(slice)) = (is_trusted, piece.slice()) {
+            slice.copy_to(out);
+            return Ok(len);
+        }
+        let is_file = piece.mapping.memory.is_some();
+        drop(view);
+        if is_file && self.verdict(range.start()) == Verdict::Shared {
+            // The next round copies.
+            return Ok(0);
+        }
+        Ok(self.shared.messages.read(range.start(), out)?)
+    }
+
+    /// Copies into guest memory, whichever way it is reached. What is not allowed is found out
+    /// before the first byte is written.
+    pub fn write(&self, at: Iova, data: &[u8]) -> Result<(), AccessError> {
+        if !data.is_empty() {
+            self.view()?
+                .check(range_of(at, 0, data.len())?, Access::Write)?;
+        }
+        let mut done = 0;
+        while done < data.len() {
+            let rest = &data[done..];
+            let range = range_of(at, done, rest.len())?;
+            done += self.write_some(range, rest)?;
+        }
+        Ok(())
+    }
+
+    fn write_some(&self, range: IovaRange, data: &[u8]) -> Result<usize, AccessError> {
+        let view = self.view()?;
+        let piece = view.piece(range, Access::Write)?;
+        let len = piece.len.min(data.len()).min(COPY_LEN);
+        let data = &data[..len];
+        let is_trusted = self.shared.trust.verdict() == Verdict::Shared;
+        if let (true, Some(slice)) = (is_trusted, piece.slice()) {
+            slice.copy_from(data);
+            slice.bitmap().mark_dirty(0, len);
+            return Ok(len);
+        }
+        let is_file = piece.mapping.memory.is_some();
+        drop(view);
+        if is_file && self.verdict(range.start()) == Verdict::Shared {
+            return Ok(0);
+        }
+        Ok(self.shared.messages.write(range.start(), data)?)
+    }
+
+    /// Holds a range for the device: all of it, or, on error, nothing.
+    ///
+    /// Memory that is reached by messages cannot be pinned; a device that meets
+    /// [`AccessError::NeedsMessages`] copies instead.
+    pub fn pin(&self, range: IovaRange, access: Access) -> Result<Pin, AccessError> {
+        if self.verdict(range.start()) != Verdict::Shared {
+            return Err(AccessError::NeedsMessages(range.start()));
+        }
+        let view = self.view()?;
+        let parts = view
+            .pieces(range, access)
+            .map(|piece| pin_part(&piece?, access))
+            .collect::<Result<Vec<_>, _>>()?;
+        Pin::hold(parts, self.shared.iommu.get().cloned()).map_err(AccessError::Iommu)
+        // The view ends here: DMA_UNMAP, which waits for it, finds the pin counted.
+    }
+
+    /// Whether the client's files are the guest's memory, found out if need be.
+    fn verdict(&self, near: Iova) -> Verdict {
+        let shared = &self.shared;
+        shared.trust.find_out(&shared.messages, near, || {
+            shared.table.read().unwrap_or_else(PoisonError::into_inner)
+        })
+    }
+}
+
+fn range_of(at: Iova, done: usize, len: usize) -> Result<IovaRange, AccessError> {
+    at.0.checked_add(done as u64)
+        .and_then(|start| IovaRange::new(Iova(start), len as u64))
+        .ok_or(AccessError::NotARange { at, len })
+}
+
+fn pin_part(piece: &Piece<'_>, access: Access) -> Result<PinPart, AccessError> {
+    let mapping = piece.mapping;
+    let mut memory = mapping
+        .memory
+        .clone()
+        .ok_or(AccessError::NeedsMessages(piece.start))?;
+    memory.position += usize::try_from(piece.offset).unwrap_or(usize::MAX);
+    let count = mapping
+        .pins
+        .get_or_init(|| PinCount::new(mapping.range.start(), mapping.dirty.clone()));
+    Ok(PinPart {
+        memory,
+        start: piece.start,
+        len: piece.len,
+        write: access == Access::Write,
+        count: Arc::clone(count),
+    })
+}
+
+/// What a session does with guest memory.
+impl GuestMemory {
+    /// Has pinned pages made known to a physical device. Once, before anything is pinned.
+    pub fn set_device_iommu(&self, iommu: Arc<dyn DeviceIommu>) -> Result<(), Errno> {
+        self.shared.iommu.set(iommu).map_err(|_| Errno::BUSY)
+    }
+
+    /// How the client is asked for memory that it gave no file for.
+    pub(crate) fn messages(&self) -> &Messages {
+        &self.shared.messages
+    }
+
+    /// Whether the client's files are believed.
+    pub(crate) fn trust(&self) -> &Trust {
+        &self.shared.trust
+    }
+
+    /// Begins with an empty table for a new client. What is given back tells when the client
+    /// truncates its memory.
+    pub(crate) fn connect(&self, limits: DmaLimits) -> Arc<Truncation> {
+        self.change(|table| {
+            *table = DmaTable::new(limits);
+            Arc::clone(table.truncation())
+        })
+    }
+
+    /// Forgets the client. What is still pinned stays mapped until it is let go.
+    pub(crate) fn disconnect(&self) {
+        self.shared.bus_master.store(false, Ordering::Relaxed);
+        self.shared.messages.disconnect();
+        self.change(|table| drop(table.unmap(&DmaUnmap::All)));
+    }
+
+    /// Follows bit 2 of the command register.
+    pub(crate) fn set_bus_master(&self, allowed: bool) {
+        self.shared.bus_master.store(allowed, Ordering::Relaxed);
+    }
+
+    /// DMA_MAP.
+    pub fn map(&self, map: &DmaMap, fd: Option<OwnedFd>) -> Result<(), DmaError> {
+        self.change(|table| table.map(map, fd))
+    }
+
+    /// DMA_UNMAP: when it returns well, the device uses none of the memory any more.
+    pub fn unmap(&self, unmap: &DmaUnmap, device: &mut dyn MediatedDevice) -> Result<(), DmaError> {
+        let ranges = self.ranges(unmap)?;
+        for range in &ranges {
+            // The client answers no message while it waits for us.
+            let _cancelling = self.shared.messages.cancel(*range);
+            device.dma_unmap(*range);
+        }
+        // Nobody who finds the mapping from here on; and whoever is in the middle of an access
+        // has left when the lock is taken.
+        let removed = self.change(|table| table.unmap(unmap))?;
+        let pinned = removed.iter().find(|mapping| !is_let_go(mapping));
+        pinned.map_or(Ok(()), |mapping| Err(DmaError::StillPinned(mapping.range)))
+    }
+
+    /// What is about to be unmapped, and must be let go of.
+    fn ranges(&self, unmap: &DmaUnmap) -> Result<Vec<IovaRange>, DmaError> {
+        let table = self
+            .shared
+            .table
+            .read()
+            .unwrap_or_else(PoisonError::into_inner);
+        match *unmap {
+            DmaUnmap::One { iova, size } => Ok(vec![table.exactly(iova, size)?.range]),
+            DmaUnmap::All => Ok(table.iter().map(|mapping| mapping.range).collect()),
+        }
+    }
+
+    /// How many mappings there are, and how many of their pages are pinned.
+    pub fn counts(&self) -> (usize, usize) {
+        let table = self
+            .shared
+            .table
+            .read()
+            .unwrap_or_else(PoisonError::into_inner);
+        let pins = table.iter().filter_map(|mapping| mapping.pins.get());
+        (table.len(), pins.map(|pins| pins.pages()).sum())
+    }
+
+    /// See [`DmaTable::start_tracking`].
+    pub fn start_tracking(&self, max_bytes: u64) -> Result<(), DmaError> {
+        self.change(|table| table.start_tracking(max_bytes))
+    }
+
+    /// See [`DmaTable::stop_tracking`].
+    pub fn stop_tracking(&self) {
+        self.change(DmaTable::stop_tracking);
+    }
+
+    /// See [`DmaTable::take_dirty`].
+    pub fn take_dirty(&self, range: IovaRange) -> DirtyReport {
+        let table = self
+            .shared
+            .table
+            .read()
+            .unwrap_or_else(PoisonError::into_inner);
+        table.take_dirty(range)
+    }
+
+    fn change<R>(&self, change: impl FnOnce(&mut DmaTable) -> R) -> R {
+        let mut table = self
+            .shared
+            .table
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
+        change(&mut table)
+    }
+}
+
+/// Waits until nothing of a mapping is pinned.
+fn is_let_go(mapping: &Mapping) -> bool {
+    mapping
+        .pins
+        .get()
+        .is_none_or(|pins| pins.wait_until_none(UNPIN_LIMIT))
+}
