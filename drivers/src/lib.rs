@@ -4,15 +4,16 @@
 //! - `device.rs`: the device itself, an [`mdev::MediatedDevice`],
 //! - further files for its parts, each a model on its own.
 //!
-//! Read `serial` first: it is the smallest.
+//! Read `serial` first: it is the smallest. Then `edu`, the smallest with DMA and a thread.
 
 pub mod bochs;
+pub mod edu;
 pub mod serial;
 
 use mdev::{Driver, TypeSpec};
 
 /// Every driver, in the order in which they are listed.
-pub const DRIVERS: &[&dyn Driver] = &[&serial::SerialDriver, &bochs::BochsDriver];
+pub const DRIVERS: &[&dyn Driver] = &[&serial::SerialDriver, &edu::EduDriver, &bochs::BochsDriver];
 
 /// The driver and the type of that name, or `None`.
 pub fn find_type(name: &str) -> Option<(&'static dyn Driver, TypeSpec)> {

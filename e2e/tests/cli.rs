@@ -107,6 +107,7 @@ fn types_are_listed_for_people_and_for_programs() {
         ("bochs-64m", 64 << 20),
         ("serial-1", 0),
         ("serial-2", 0),
+        ("edu-1", 0),
     ] {
         let row = rows.iter().find(|row| row["name"] == name).unwrap();
         assert_eq!(row["video_memory"], bytes, "{row}");

@@ -1,0 +1,232 @@
+//! The PCI function and its registers. They belong to the session's thread; what takes time is
+//! the engine's.
+
+use std::io;
+use std::sync::Arc;
+
+use mdev::device::{AttributeError, Fault, Reset};
+use mdev::dma::IovaRange;
+use mdev::pci::{Bar, Capability, Class, ConfigSpace, Identity, Pin};
+use mdev::region::{RegionIndex, Regions};
+use mdev::{MediatedDevice, Services};
+
+use super::engine::{Engine, TransferJob};
+use super::interrupt::Interrupt;
+use super::registers::{BAR_SIZE, IDENTIFICATION, Register, command, status};
+use super::settings::{DMA, DMA_MASK, Settings, Way};
+use super::transfer::{Direction, Request};
+
+/// What QEMU's device says it is ("PCI specs"; revision and class are in its code,
+/// `hw/misc/edu.c`).
+const IDENTITY: Identity = Identity {
+    vendor: 0x1234,
+    device: 0x11e8,
+    subsystem_vendor: 0x1af4,
+    subsystem: 0x1100,
+    revision: 0x10,
+    class: Class {
+        base: 0x00, // none of the classes,
+        sub: 0xff,  // `PCI_CLASS_OTHERS`
+        interface: 0,
+    },
+};
+
+const NO_REGISTER: Fault = Fault("no register takes this access");
+
+/// One educational device.
+#[derive(Debug)]
+pub(super) struct EduDevice {
+    config: ConfigSpace,
+    regions: Regions,
+    settings: Settings,
+    registers: Registers,
+    interrupt: Arc<Interrupt>,
+    engine: Engine,
+}
+
+/// The registers that only the guest changes.
+#[derive(Debug, Default)]
+struct Registers {
+    liveness: u32,
+    source: u64,
+    destination: u64,
+    count: u64,
+    /// [`command::START`] stays set in it; the engine knows whether it has ended.
+    command: u64,
+}
+
+impl EduDevice {
+    /// A device as it is just after power-on.
+    pub(super) fn new(settings: Settings, services: Services) -> io::Result<Self> {
+        let bar = Bar::Memory32 {
+            size: BAR_SIZE,
+            prefetchable: false,
+        };
+        let config = ConfigSpace::new(IDENTITY)
+            .with_bar(RegionIndex::Bar0, bar)
+            .with_interrupt_pin(Pin::A)
+            .with_capability(Capability::Msi { vectors: 1 });
+        let interrupt = Arc::new(Interrupt::new(services.interrupts));
+        Ok(Self {
+            regions: Regions::of(&config),
+            config,
+            settings,
+            registers: Registers::default(),
+            engine: Engine::start(services.memory, Arc::clone(&interrupt))?,
+            interrupt,
+        })
+    }
+
+    /// The value of a register; `None` if it cannot be read.
+    fn register(&self, register: Register) -> Option<u64> {
+        let state = self.engine.state();
+        Some(match register {
+            Register::Identification => IDENTIFICATION.into(),
+            Register::Liveness => self.registers.liveness.into(),
+            Register::Factorial => state.factorial.into(),
+            Register::Status => {
+                let computing = bits_if(state.is_computing, status::COMPUTING);
+                let interrupt = bits_if(
+                    state.interrupt_after_factorial,
+                    status::INTERRUPT_AFTER_FACTORIAL,
+                );
+                (computing | interrupt).into()
+            }
+            Register::InterruptStatus => self.interrupt.causes().into(),
+            Register::InterruptRaise | Register::InterruptAcknowledge => return None,
+            Register::DmaSource => self.registers.source,
+            Register::DmaDestination => self.registers.destination,
+            Register::DmaCount => self.registers.count,
+            Register::DmaCommand if state.is_transferring => self.registers.command,
+            Register::DmaCommand => self.registers.command & !command::START,
+            Register::DmaError => u64::from(state.dma_error.unsigned_abs()),
+            Register::DmaFailures => state.dma_failures,
+        })
+    }
+
+    /// Writes a register. Those that are read only ignore it.
+    fn set_register(&mut self, register: Register, value: u64) {
+        let low = value as u32;
+        let is_transferring = self.engine.state().is_transferring;
+        match register {
+            Register::Liveness => self.registers.liveness = !low,
+            Register::Factorial => self.engine.compute(low),
+            Register::Status => self
+                .engine
+                .set_interrupt_after_factorial(low & status::INTERRUPT_AFTER_FACTORIAL != 0),
+            Register::InterruptRaise => self.interrupt.raise(low),
+            Register::InterruptAcknowledge => self.interrupt.acknowledge(low),
+            Register::DmaSource if !is_transferring => self.registers.source = value,
+            Register::DmaDestination if !is_transferring => self.registers.destination = value,
+            Register::DmaCount if !is_transferring => self.registers.count = value,
+            Register::DmaCommand if !is_transferring => self.command(value),
+            Register::DmaSource
+            | Register::DmaDestination
+            | Register::DmaCount
+            | Register::DmaCommand
+            | Register::Identification
+            | Register::InterruptStatus
+            | Register::DmaError
+            | Register::DmaFailures => {}
+        }
+    }
+
+    /// Starts a transfer, if the command says so.
+    fn command(&mut self, value: u64) {
+        if value & command::START == 0 {
+            return;
+        }
+        self.registers.command = value;
+        let request = Request {
+            direction: match value & command::TO_RAM {
+                0 => Direction::FromRam,
+                _ => Direction::ToRam,
+            },
+            source: self.registers.source,
+            destination: self.registers.destination,
+            count: self.registers.count,
+        };
+        self.engine.transfer(TransferJob {
+            transfer: request.check(self.settings.mask),
+            way: self.settings.way,
+            interrupt: value & command::INTERRUPT != 0,
+        });
+    }
+}
+
+impl MediatedDevice for EduDevice {
+    /// The engine's thread may have changed the level of the pin since the last look.
+    fn config(&mut self) -> &mut ConfigSpace {
+        self.config
+            .set_interrupt_status(self.interrupt.is_asserted());
+        &mut self.config
+    }
+
+    fn regions(&self) -> &Regions {
+        &self.regions
+    }
+
+    fn read(&mut self, region: RegionIndex, offset: u64, data: &mut [u8]) -> Result<(), Fault> {
+        let register = locate(region, offset, data.len())?;
+        let value = self.register(register).ok_or(NO_REGISTER)?;
+        for (byte, value) in data.iter_mut().zip(value.to_le_bytes()) {
+            *byte = value;
+        }
+        Ok(())
+    }
+
+    /// Four bytes written to a register of eight are its low half; the high half becomes 0.
+    fn write(&mut self, region: RegionIndex, offset: u64, data: &[u8]) -> Result<(), Fault> {
+        let register = locate(region, offset, data.len())?;
+        let mut value = [0; 8];
+        for (value, byte) in value.iter_mut().zip(data) {
+            *value = *byte;
+        }
+        self.set_register(register, u64::from_le_bytes(value));
+        Ok(())
+    }
+
+    fn reset(&mut self, _: Reset) {
+        // First, since what is under way may still interrupt.
+        self.engine.reset();
+        self.registers = Registers::default();
+        self.interrupt.acknowledge(u32::MAX);
+        self.config.reset();
+    }
+
+    fn dma_unmap(&mut self, range: IovaRange) {
+        // No other transfer begins before the session's thread goes on, since it starts them.
+        self.engine.finish_in(range);
+    }
+
+    fn attributes(&self) -> Vec<(&'static str, String)> {
+        vec![
+            (DMA, self.settings.way.to_string()),
+            (DMA_MASK, self.settings.mask.to_string()),
+        ]
+    }
+
+    fn set_attribute(&mut self, name: &str, value: &str) -> Result<(), AttributeError> {
+        match name {
+            DMA => {
+                self.settings.way = Way::parse(value)?;
+                Ok(())
+            }
+            DMA_MASK => Err(AttributeError::Fixed(name.to_owned())),
+            _ => Err(AttributeError::Unknown(name.to_owned())),
+        }
+    }
+}
+
+/// The register of an access.
+fn locate(region: RegionIndex, offset: u64, len: usize) -> Result<Register, Fault> {
+    match region {
+        RegionIndex::Bar0 => Register::find(offset, len).ok_or(NO_REGISTER),
+        _ => Err(Fault("the device has no such region")),
+    }
+}
+
+/// `bits` if the condition holds, else 0.
+fn bits_if(condition: bool, bits: u32) -> u32 {
+    if condition { bits } else { 0 }
+}

@@ -1,0 +1,255 @@
+//! The thread that computes and copies, and what both threads know of its work.
+//!
+//! The session's thread gives it jobs over a channel and reads their state from a lock that is
+//! never held over a job, so a guest's access never waits for one. It waits only in
+//! [`Engine::finish_in`] and [`Engine::reset`], for at most one transfer, whose waits for the
+//! client `mdev` has cancelled by then.
+
+use std::sync::mpsc::{self, Receiver, Sender, SyncSender};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::{io, iter};
+
+use mdev::dma::{GuestMemory, IovaRange};
+
+use super::interrupt::Interrupt;
+use super::registers::cause;
+use super::settings::Way;
+use super::transfer::{BUFFER_LEN, Buffer, Transfer, TransferError};
+
+/// The engine's end that the session's thread holds. Dropping it ends the engine's thread.
+#[derive(Debug)]
+pub(super) struct Engine {
+    /// `None` only while it is dropped.
+    jobs: Option<Sender<Job>>,
+    shared: Arc<Shared>,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// What the engine can be asked to do.
+#[derive(Debug)]
+enum Job {
+    Factorial(u32),
+    Transfer(TransferJob),
+    /// To empty the buffer.
+    Forget,
+    /// To say that every job before has ended.
+    Fence(SyncSender<()>),
+}
+
+/// A transfer, and what belongs to it. One that cannot be done ends in the same way.
+#[derive(Debug)]
+pub(super) struct TransferJob {
+    pub(super) transfer: Result<Transfer, TransferError>,
+    pub(super) way: Way,
+    /// Interrupt once it has ended.
+    pub(super) interrupt: bool,
+}
+
+/// What both threads know.
+#[derive(Debug)]
+struct Shared {
+    state: Mutex<State>,
+    interrupt: Arc<Interrupt>,
+}
+
+/// The state of the engine, as registers show it.
+#[derive(Clone, Debug, Default)]
+pub(super) struct State {
+    /// The last result; while it is computed, the number that was asked for.
+    pub(super) factorial: u32,
+    pub(super) is_computing: bool,
+    /// Whether a factorial interrupts.
+    pub(super) interrupt_after_factorial: bool,
+    pub(super) is_transferring: bool,
+    /// What is transferred, if it can be.
+    transfer: Option<Transfer>,
+    /// The errno of the last transfer that has ended, or 0.
+    pub(super) dma_error: i32,
+    /// How many transfers have failed.
+    pub(super) dma_failures: u64,
+}
+
+impl Shared {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Engine {
+    /// Starts the thread.
+    pub(super) fn start(memory: GuestMemory, interrupt: Arc<Interrupt>) -> io::Result<Self> {
+        let shared = Arc::new(Shared {
+            state: Mutex::default(),
+            interrupt,
+        });
+        let (jobs, received) = mpsc::channel();
+        let worker = Worker {
+            shared: Arc::clone(&shared),
+            memory,
+            buffer: [0; BUFFER_LEN],
+        };
+        let thread = thread::Builder::new()
+            .name("edu-engine".to_owned())
+            .spawn(move || worker.run(&received))?;
+        Ok(Self {
+            jobs: Some(jobs),
+            shared,
+            thread: Some(thread),
+        })
+    }
+
+    /// The state now.
+    pub(super) fn state(&self) -> State {
+        self.shared.state().clone()
+    }
+
+    /// Starts to compute a factorial, unless one is being computed.
+    pub(super) fn compute(&self, number: u32) {
+        let mut state = self.shared.state();
+        if !state.is_computing {
+            state.is_computing = true;
+            state.factorial = number;
+            self.give(Job::Factorial(number));
+        }
+    }
+
+    pub(super) fn set_interrupt_after_factorial(&self, wanted: bool) {
+        self.shared.state().interrupt_after_factorial = wanted;
+    }
+
+    /// Starts a transfer. The caller has seen that none is under way, and is the only one who
+    /// starts any.
+    pub(super) fn transfer(&self, job: TransferJob) {
+        let mut state = self.shared.state();
+        state.is_transferring = true;
+        state.transfer = job.transfer.as_ref().ok().cloned();
+        self.give(Job::Transfer(job));
+    }
+
+    /// Waits until no transfer is under way that touches `range`.
+    pub(super) fn finish_in(&self, range: IovaRange) {
+        let transfer = self.shared.state().transfer.clone();
+        if transfer.is_some_and(|transfer| transfer.touches(range)) {
+            self.finish();
+        }
+    }
+
+    /// Waits until every job has ended, and forgets what came of them.
+    pub(super) fn reset(&self) {
+        self.give(Job::Forget);
+        self.finish();
+        *self.shared.state() = State::default();
+    }
+
+    fn finish(&self) {
+        let (done, waiting) = mpsc::sync_channel(1);
+        self.give(Job::Fence(done));
+        // An error says that the thread is gone: then nothing is under way either.
+        let _ = waiting.recv();
+    }
+
+    fn give(&self, job: Job) {
+        if let Some(jobs) = &self.jobs {
+            // The thread outlives the sender, unless it has panicked: then the job stays undone.
+            let _ = jobs.send(job);
+        }
+    }
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        drop(self.jobs.take());
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+/// What the thread owns.
+struct Worker {
+    shared: Arc<Shared>,
+    memory: GuestMemory,
+    buffer: Buffer,
+}
+
+impl Worker {
+    /// Does jobs in order, until there is nobody who could give another.
+    fn run(mut self, jobs: &Receiver<Job>) {
+        for job in jobs {
+            match job {
+                Job::Factorial(number) => self.compute(number),
+                Job::Transfer(job) => self.transfer(job),
+                Job::Forget => self.buffer = [0; BUFFER_LEN],
+                Job::Fence(done) => _ = done.send(()),
+            }
+        }
+    }
+
+    fn compute(&self, number: u32) {
+        let result = factorial(number);
+        let mut state = self.shared.state();
+        state.factorial = result;
+        state.is_computing = false;
+        let interrupt = state.interrupt_after_factorial;
+        drop(state);
+        if interrupt {
+            self.shared.interrupt.raise(cause::FACTORIAL);
+        }
+    }
+
+    fn transfer(&mut self, job: TransferJob) {
+        let done = job
+            .transfer
+            .and_then(|transfer| transfer.run(&self.memory, &mut self.buffer, job.way));
+        if let Err(error) = &done {
+            tracing::debug!("a transfer was not done: {error}");
+        }
+        let errno = done.err().map_or(0, |error| error.errno().raw_os_error());
+        let mut state = self.shared.state();
+        state.dma_error = errno;
+        state.dma_failures += u64::from(errno != 0);
+        state.is_transferring = false;
+        state.transfer = None;
+        drop(state);
+        if job.interrupt {
+            self.shared.interrupt.raise(cause::DMA);
+        }
+    }
+}
+
+/// The factorial, as far as it fits 32 bits: the rest is cut off, as in QEMU.
+///
+/// From 34 on the low 32 bits are zero, and stay so, which bounds how long this takes.
+fn factorial(number: u32) -> u32 {
+    iter::successors(Some(1), |factor| Some(factor + 1))
+        .take_while(|factor| *factor <= number)
+        .try_fold(1_u32, |product, factor| match product {
+            0 => None,
+            _ => Some(product.wrapping_mul(factor)),
+        })
+        .unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_factorial_is_cut_off_at_32_bits() {
+        for (number, expected) in [
+            (0, 1),
+            (1, 1),
+            (5, 120),
+            (12, 479_001_600),
+            (13, 1_932_053_504),
+            (20, 2_192_834_560),
+            (33, 0x8000_0000),
+            (34, 0),
+            (35, 0),
+            (u32::MAX, 0),
+        ] {
+            assert_eq!(factorial(number), expected, "{number}!");
+        }
+    }
+}

@@ -1,0 +1,36 @@
+//! QEMU's educational device, after its description in `docs/specs/edu.rst`: the smallest device
+//! that does DMA, and so the second to read, after `serial`.
+//!
+//! It computes factorials, copies between guest memory and a buffer of its own, and interrupts by
+//! INTx or MSI. Drivers that were written for QEMU's device run on it. An access by the guest
+//! crosses these files, in this order:
+//!
+//! - `driver.rs`: the type `edu-1`, and how one is built.
+//! - `settings.rs`: the attributes, `dma` and `dma-mask`.
+//! - `device.rs`: the PCI function and its registers; they belong to the session's thread.
+//! - [`registers`]: the names of registers and bits.
+//! - `engine.rs`: the thread that computes and copies, and what both threads know of its work.
+//! - `transfer.rs`: one transfer, by a pin or by copies.
+//! - `interrupt.rs`: the causes that are pending, and their way to the guest; for both threads.
+//!
+//! Where it differs from QEMU's:
+//!
+//! - **There is no delay.** QEMU's transfer takes 100 ms at least.
+//! - **A transfer that cannot be done does nothing**, ends like any other, with its interrupt if
+//!   that was asked for, and leaves its errno in [`registers::Register::DmaError`]; it is counted in
+//!   [`registers::Register::DmaFailures`]. QEMU logs it and goes on, wrapped round the mask.
+//! - **A reset returns everything to its initial state**, the buffer too. QEMU's has none.
+//!
+//! Not here: dirty pages and scattered IOVAs (`mdev::dma` does both), queues of commands.
+
+mod device;
+mod driver;
+mod engine;
+mod interrupt;
+pub mod registers;
+mod settings;
+#[cfg(test)]
+mod tests;
+mod transfer;
+
+pub use driver::EduDriver;

@@ -1,0 +1,8 @@
+//! The device behind a real session: what a guest and its VMM see.
+
+mod dma;
+mod guest;
+mod interrupts;
+mod properties;
+mod registers;
+mod unmap;

@@ -1,0 +1,243 @@
+//! A device in a thread of its own, and a guest that drives it over a session.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+use std::{hint, thread};
+
+use mdev::instance::{self, Clients};
+use mdev::mailbox::{Mail, MailSender, Mailbox};
+use mdev::session::Surroundings;
+use mdev::{Attributes, Driver, MediatedDevice, Services};
+use rustix::fs::{MemfdFlags, ftruncate, memfd_create};
+use rustix::io::{Errno, pread, pwrite};
+use vfu::client::Client;
+use vfu::wire::Command;
+use vfu::wire::access::RegionAccess;
+use vfu::wire::dma::{DmaFlags, DmaMap, DmaUnmap};
+use vfu::wire::version::Capabilities;
+
+use crate::edu::EduDriver;
+use crate::edu::registers::{Register, command};
+use crate::edu::transfer::BUFFER;
+
+pub(super) const BAR0: u32 = 0;
+pub(super) const CONFIG: u32 = 7;
+
+/// Memory space and bus mastering, in the command register.
+pub(super) const COMMAND: u64 = 4;
+pub(super) const BUS_MASTER: u16 = 0b110;
+
+pub(super) const PAGE: u64 = 4096;
+
+/// Longer than anything here takes: a test fails after it rather than hang.
+const DEADLINE: Duration = Duration::from_secs(20);
+
+/// A device in its own thread.
+pub(super) struct Instance {
+    pub(super) mail: MailSender,
+    thread: Option<JoinHandle<Result<(), Errno>>>,
+}
+
+impl Instance {
+    pub(super) fn new(attributes: &[(&str, &str)]) -> Self {
+        let services = Services::default();
+        let around = Surroundings::new(&services);
+        let device = build(attributes, services);
+        let (mailbox, mail) = Mailbox::new().unwrap();
+        let serve = move || instance::run(device, &mailbox, &around, Clients::Any);
+        Self {
+            mail,
+            thread: Some(thread::spawn(serve)),
+        }
+    }
+
+    /// A socket whose other end is served.
+    pub(super) fn connect(&self) -> UnixStream {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        ours.set_read_timeout(Some(DEADLINE)).unwrap();
+        self.mail.send(Mail::Client(theirs.into())).unwrap();
+        ours
+    }
+
+    /// A guest whose VMM cannot be asked for memory, and whose driver has enabled the device.
+    pub(super) fn guest(&self) -> Guest {
+        let offer = Capabilities {
+            max_msg_fds: Some(16),
+            ..Capabilities::default()
+        };
+        let mut guest = Guest {
+            client: Client::negotiate(self.connect().into(), offer).unwrap(),
+        };
+        guest.set_command(BUS_MASTER);
+        guest
+    }
+}
+
+impl Drop for Instance {
+    fn drop(&mut self) {
+        let _ = self.mail.send(Mail::Stop);
+        if let Some(thread) = self.thread.take() {
+            let end = thread.join();
+            assert!(thread::panicking() || end.is_ok(), "the instance panicked");
+        }
+    }
+}
+
+/// A device with these attributes.
+pub(super) fn build(attributes: &[(&str, &str)], services: Services) -> Box<dyn MediatedDevice> {
+    let owned = |&(name, value): &(&str, &str)| (name.to_owned(), value.to_owned());
+    let attributes = Attributes(attributes.iter().map(owned).collect());
+    let spec = EduDriver.types().remove(0);
+    EduDriver.build(&spec, &attributes, services).unwrap()
+}
+
+/// A driver in a guest, and the VMM below it.
+pub(super) struct Guest {
+    pub(super) client: Client,
+}
+
+impl Guest {
+    pub(super) fn set_command(&mut self, command: u16) {
+        self.client
+            .region_write(CONFIG, COMMAND, &command.to_le_bytes())
+            .unwrap();
+    }
+
+    pub(super) fn read(&mut self, register: Register) -> u32 {
+        self.read_at(register as u64)
+    }
+
+    pub(super) fn read_at(&mut self, offset: u64) -> u32 {
+        let mut value = [0; 4];
+        self.client.region_read(BAR0, offset, &mut value).unwrap();
+        u32::from_le_bytes(value)
+    }
+
+    pub(super) fn read_wide(&mut self, offset: u64) -> u64 {
+        let mut value = [0; 8];
+        self.client.region_read(BAR0, offset, &mut value).unwrap();
+        u64::from_le_bytes(value)
+    }
+
+    pub(super) fn write(&mut self, register: Register, value: u32) {
+        self.client
+            .region_write(BAR0, register as u64, &value.to_le_bytes())
+            .unwrap();
+    }
+
+    /// Writes without waiting for an answer.
+    pub(super) fn post(&mut self, register: Register, value: u32) {
+        let access = RegionAccess {
+            offset: register as u64,
+            region: BAR0,
+            count: 4,
+        };
+        let emit = |out: &mut Vec<u8>| {
+            access.emit(out);
+            out.extend(value.to_le_bytes());
+        };
+        self.client.post(Command::RegionWrite, &[], emit).unwrap();
+    }
+
+    pub(super) fn write_wide(&mut self, register: Register, value: u64) {
+        self.client
+            .region_write(BAR0, register as u64, &value.to_le_bytes())
+            .unwrap();
+    }
+
+    /// Starts a transfer from RAM to the start of the buffer.
+    pub(super) fn start_load(&mut self, ram: u64, count: u64, flags: u64) {
+        self.start(ram, BUFFER, count, command::START | flags);
+    }
+
+    /// Starts a transfer from the start of the buffer to RAM.
+    pub(super) fn start_store(&mut self, ram: u64, count: u64, flags: u64) {
+        self.start(BUFFER, ram, count, command::START | command::TO_RAM | flags);
+    }
+
+    pub(super) fn start(&mut self, source: u64, destination: u64, count: u64, command: u64) {
+        self.write_wide(Register::DmaSource, source);
+        self.write_wide(Register::DmaDestination, destination);
+        self.write_wide(Register::DmaCount, count);
+        self.write_wide(Register::DmaCommand, command);
+    }
+
+    /// Waits for the end of a transfer, and tells its errno.
+    pub(super) fn finish(&mut self) -> Option<Errno> {
+        self.wait_until("the transfer has ended", |guest| {
+            u64::from(guest.read(Register::DmaCommand)) & command::START == 0
+        });
+        match self.read(Register::DmaError) {
+            0 => None,
+            errno => Some(Errno::from_raw_os_error(errno as i32)),
+        }
+    }
+
+    pub(super) fn load(&mut self, ram: u64, count: u64) -> Option<Errno> {
+        self.start_load(ram, count, 0);
+        self.finish()
+    }
+
+    pub(super) fn store(&mut self, ram: u64, count: u64) -> Option<Errno> {
+        self.start_store(ram, count, 0);
+        self.finish()
+    }
+
+    /// Looks at something again and again, until it is so.
+    pub(super) fn wait_until(&mut self, what: &str, mut is_so: impl FnMut(&mut Self) -> bool) {
+        let deadline = Instant::now() + DEADLINE;
+        while !is_so(self) {
+            assert!(Instant::now() < deadline, "it was never so that {what}");
+            hint::spin_loop();
+        }
+    }
+
+    pub(super) fn map(&mut self, ram: &Ram, map: &DmaMap) {
+        self.client.dma_map(map, Some(ram.0.as_fd())).unwrap();
+    }
+
+    /// Maps the file from its start, for reading and writing.
+    pub(super) fn map_rw(&mut self, ram: &Ram, iova: u64, size: u64) {
+        let map = DmaMap {
+            flags: DmaFlags::all(),
+            offset: 0,
+            iova,
+            size,
+        };
+        self.map(ram, &map);
+    }
+
+    pub(super) fn unmap(&mut self, iova: u64, size: u64) {
+        let unmap = DmaUnmap::One { iova, size };
+        self.client.dma_unmap(&unmap).unwrap();
+    }
+}
+
+/// Guest memory, in a file.
+pub(super) struct Ram(OwnedFd);
+
+impl Ram {
+    pub(super) fn new(len: u64) -> Self {
+        let fd = memfd_create("guest", MemfdFlags::CLOEXEC).unwrap();
+        ftruncate(&fd, len).unwrap();
+        Self(fd)
+    }
+
+    pub(super) fn read(&self, offset: u64, len: u64) -> Vec<u8> {
+        let mut bytes = vec![0; len as usize];
+        assert_eq!(pread(&self.0, &mut bytes, offset).unwrap(), bytes.len());
+        bytes
+    }
+
+    pub(super) fn write(&self, offset: u64, bytes: &[u8]) {
+        assert_eq!(pwrite(&self.0, bytes, offset).unwrap(), bytes.len());
+    }
+}
+
+/// Bytes that are not alike.
+pub(super) fn pattern(seed: u8, len: u64) -> Vec<u8> {
+    let byte = |at: u64| (at as u8).wrapping_mul(31) ^ (at >> 8) as u8 ^ seed;
+    (0..len).map(byte).collect()
+}
