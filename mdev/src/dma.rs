@@ -32,3 +32,10 @@ pub use iova::{Iova, IovaRange};
 pub use pin::Pin;
 pub use table::{DmaError, DmaLimits, DmaTable};
 pub use view::View;
+
+#[cfg(test)]
+#[cfg(loom)]
+mod loom_tests;
+#[cfg(test)]
+#[cfg(not(loom))]
+mod tests;

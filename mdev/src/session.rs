@@ -5,7 +5,7 @@ mod regions;
 mod surroundings;
 mod wait;
 
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -16,6 +16,7 @@ use vfu::socket::Received;
 use vfu::wire::version::Capabilities;
 
 use crate::device::{MediatedDevice, Reset};
+use crate::dma::messages::MessageLimits;
 use crate::dma::sigbus::Truncation;
 use crate::dma::{DmaTable, IovaRange};
 use crate::mailbox::{Mail, Mailbox};
@@ -82,7 +83,7 @@ impl<'a> Session<'a> {
             write_multiple: Some(!device.regions().any_mapped()),
         };
         let truncation = around.memory.connect(around.limits);
-        truncation.wake_by(mailbox.as_fd().as_raw_fd());
+        truncation.wake_by(rustix::io::fcntl_dupfd_cloexec(mailbox, 0)?);
         let mut session = Self {
             server: Server::new(socket, able),
             device,
@@ -206,7 +207,12 @@ impl<'a> Session<'a> {
         let takes_messages = version.capabilities.max_dma_maps.is_some();
         let memory = &self.around.memory;
         if takes_messages {
-            memory.messages().connect(self.server.sender().clone());
+            let limits = MessageLimits {
+                max_data: self.server.client_max_data_xfer_size(),
+                patience: self.around.limits.message,
+            };
+            let sender = self.server.sender().clone();
+            memory.messages().connect(sender, limits);
         }
         memory.trust().connect(takes_messages);
         Ok(())

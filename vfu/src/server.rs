@@ -45,6 +45,8 @@ pub struct Server {
     /// Most data of one access; 0 until a version was agreed on.
     max_data_xfer_size: usize,
     agreed: Option<Version>,
+    /// Most data that the client takes in one message.
+    client_max_data_xfer_size: u64,
     out: Vec<u8>,
 }
 
@@ -68,6 +70,7 @@ impl Server {
             able,
             max_data_xfer_size: 0,
             agreed: None,
+            client_max_data_xfer_size: Capabilities::DEFAULT_MAX_DATA_XFER_SIZE,
             out: Vec::new(),
         }
     }
@@ -75,6 +78,11 @@ impl Server {
     /// What was agreed on; `None` until the client has sent its VERSION.
     pub fn agreed(&self) -> Option<&Version> {
         self.agreed.as_ref()
+    }
+
+    /// Most data that the client takes in one message.
+    pub fn client_max_data_xfer_size(&self) -> u64 {
+        self.client_max_data_xfer_size
     }
 
     /// The writing end, for messages that do not answer a request.
@@ -151,7 +159,10 @@ impl Server {
             return Err(ServerError::NotVersion(header.command));
         }
         let answer = match frame.fds.len() {
-            0 => Version::parse(frame.payload).and_then(|offer| offer.answer(&self.able)),
+            0 => Version::parse(frame.payload).and_then(|offer| {
+                self.client_max_data_xfer_size = offer.capabilities.max_data_xfer_size();
+                offer.answer(&self.able)
+            }),
             fds => Err(Malformed::Fds(fds, "none").into()),
         };
         match answer {

@@ -54,6 +54,7 @@ impl Arguments {
         DmaLimits {
             max_mappings: self.max_dma_maps,
             files: self.memory_files,
+            ..DmaLimits::default()
         }
     }
 }

@@ -34,7 +34,7 @@ impl DirtyPages {
     pub(super) fn mark_page(&self, page: u64) {
         let word = usize::try_from(page / 64).ok();
         if let Some(word) = word.and_then(|at| self.words.get(at)) {
-            word.fetch_or(1 << (page % 64), Ordering::Relaxed);
+            word.fetch_or(1 << (page % 64), Ordering::Release);
         }
     }
 
@@ -46,7 +46,7 @@ impl DirtyPages {
         let last_page = offset.saturating_add(last) / PAGE_SIZE;
         for page in offset / PAGE_SIZE..=last_page {
             if let Some(word) = self.words.get(page / 64) {
-                word.fetch_or(1 << (page % 64), Ordering::Relaxed);
+                word.fetch_or(1 << (page % 64), Ordering::Release);
             }
         }
     }
@@ -58,11 +58,12 @@ impl DirtyPages {
             .is_some_and(|word| word.load(Ordering::Relaxed) & (1 << (page % 64)) != 0)
     }
 
-    /// The marks of 64 pages, which are taken away.
-    pub(super) fn take(&self, word: usize) -> u64 {
+    /// Of the marks of 64 pages those in `mask`, which are taken away. Whoever sees a mark sees
+    /// what was written before it was made.
+    pub(super) fn take(&self, word: usize, mask: u64) -> u64 {
         self.words
             .get(word)
-            .map_or(0, |word| word.swap(0, Ordering::Relaxed))
+            .map_or(0, |word| word.fetch_and(!mask, Ordering::Acquire) & mask)
     }
 }
 

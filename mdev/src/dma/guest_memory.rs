@@ -1,28 +1,24 @@
 //! Guest memory as a device holds it: reads, writes, views, pins. May be cloned into the device's
 //! own threads, and used there while the session serves its client.
 
+use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock, PoisonError};
-use std::time::Duration;
+use std::time::Instant;
 
-use std::os::fd::OwnedFd;
 use vfu::Errno;
 use vfu::wire::dma::{DmaMap, DmaUnmap};
-use vm_memory::bitmap::Bitmap;
 
 use super::dirty::DirtyReport;
 use super::iova::{Iova, IovaRange};
-use super::messages::{MessageError, Messages};
-use super::pin::{DeviceIommu, Pin, PinCount, PinPart};
+use super::messages::{MessageError, Messages, Permit};
+use super::pin::{DeviceIommu, Pin, PinPart};
 use super::sigbus::Truncation;
-use super::sync::TableLock;
-use super::table::{DmaError, DmaLimits, DmaTable, Mapping};
+use super::sync::{TableLock, TableReadGuard};
+use super::table::{DmaError, DmaLimits, DmaTable};
 use super::trust::{Trust, Verdict};
 use super::view::{Access, Piece, View};
 use crate::device::MediatedDevice;
-
-/// How long DMA_UNMAP waits for pins. The client waits 5 s for the answer.
-const UNPIN_LIMIT: Duration = Duration::from_secs(4);
 
 /// Most bytes that are copied before the session may change a mapping again.
 const COPY_LEN: usize = 1 << 20;
@@ -97,12 +93,33 @@ impl std::fmt::Debug for Shared {
 /// What a device does with guest memory.
 impl GuestMemory {
     /// Guest memory as it is now. See [`View`] for how long it may be kept.
+    ///
+    /// If it is not known yet whether the client's files are the guest's memory, the client is
+    /// asked first; in the session's own thread, which cannot ask, the view has no slices then.
     pub fn view(&self) -> Result<View<'_>, AccessError> {
+        let view = self.look()?;
+        if self.shared.trust.verdict() != Verdict::Unknown {
+            return Ok(view);
+        }
+        drop(view);
+        self.find_out(None);
+        self.look()
+    }
+
+    /// A view, without asking anybody.
+    fn look(&self) -> Result<View<'_>, AccessError> {
         if !self.shared.bus_master.load(Ordering::Relaxed) {
             return Err(AccessError::NotBusMaster);
         }
+        let table = self.table();
+        // After the lock: the verdict is on the client whose mappings these are.
+        let is_shared = self.shared.trust.verdict() == Verdict::Shared;
+        Ok(View::new(table, is_shared))
+    }
+
+    fn table(&self) -> TableReadGuard<'_, DmaTable> {
         let table = self.shared.table.read();
-        Ok(View::new(table.unwrap_or_else(PoisonError::into_inner)))
+        table.unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Copies out of guest memory, whichever way it is reached.
@@ -121,29 +138,28 @@ impl GuestMemory {
 
     /// Reads as much as lies in one mapping, or travels in one message.
     fn read_some(&self, range: IovaRange, out: &mut [u8]) -> Result<usize, AccessError> {
-        let view = self.view()?;
+        let view = self.look()?;
         let piece = view.piece(range, Access::Read)?;
         let len = piece.len.min(out.len()).min(COPY_LEN);
         let out = &mut out[..len];
-        let is_trusted = self.shared.trust.verdict() == Verdict::Shared;
-        if let (true, Some(slice)) = (is_trusted, piece.slice()) {
-            slice.copy_to(out);
-            return Ok(len);
+        if let Some(slice) = piece.slice() {
+            return Ok(slice.copy_to(out));
         }
         let is_file = piece.mapping.memory.is_some();
+        let permit = self.permit(&piece, len)?;
         drop(view);
-        if is_file && self.verdict(range.start()) == Verdict::Shared {
+        if is_file && self.find_out(Some(range.start())) == Verdict::Shared {
             // The next round copies.
             return Ok(0);
         }
-        Ok(self.shared.messages.read(range.start(), out)?)
+        again_if_changed(self.shared.messages.read(permit, range.start(), out))
     }
 
     /// Copies into guest memory, whichever way it is reached. What is not allowed is found out
     /// before the first byte is written.
     pub fn write(&self, at: Iova, data: &[u8]) -> Result<(), AccessError> {
         if !data.is_empty() {
-            self.view()?
+            self.look()?
                 .check(range_of(at, 0, data.len())?, Access::Write)?;
         }
         let mut done = 0;
@@ -156,22 +172,27 @@ impl GuestMemory {
     }
 
     fn write_some(&self, range: IovaRange, data: &[u8]) -> Result<usize, AccessError> {
-        let view = self.view()?;
+        let view = self.look()?;
         let piece = view.piece(range, Access::Write)?;
         let len = piece.len.min(data.len()).min(COPY_LEN);
         let data = &data[..len];
-        let is_trusted = self.shared.trust.verdict() == Verdict::Shared;
-        if let (true, Some(slice)) = (is_trusted, piece.slice()) {
+        if let Some(slice) = piece.slice() {
             slice.copy_from(data);
-            slice.bitmap().mark_dirty(0, len);
             return Ok(len);
         }
         let is_file = piece.mapping.memory.is_some();
+        let permit = self.permit(&piece, len)?;
         drop(view);
-        if is_file && self.verdict(range.start()) == Verdict::Shared {
+        if is_file && self.find_out(Some(range.start())) == Verdict::Shared {
             return Ok(0);
         }
-        Ok(self.shared.messages.write(range.start(), data)?)
+        again_if_changed(self.shared.messages.write(permit, range.start(), data))
+    }
+
+    /// The right to do by message what a piece of a view allows.
+    fn permit(&self, piece: &Piece<'_>, len: usize) -> Result<Permit, AccessError> {
+        let range = range_of(piece.start, 0, len)?;
+        Ok(self.shared.messages.permit(range))
     }
 
     /// Holds a range for the device: all of it, or, on error, nothing.
@@ -179,10 +200,14 @@ impl GuestMemory {
     /// Memory that is reached by messages cannot be pinned; a device that meets
     /// [`AccessError::NeedsMessages`] copies instead.
     pub fn pin(&self, range: IovaRange, access: Access) -> Result<Pin, AccessError> {
-        if self.verdict(range.start()) != Verdict::Shared {
-            return Err(AccessError::NeedsMessages(range.start()));
+        let mut view = self.look()?;
+        if self.shared.trust.verdict() == Verdict::Unknown {
+            // What cannot be is said before the client is asked.
+            view.check(range, access)?;
+            drop(view);
+            self.find_out(Some(range.start()));
+            view = self.look()?;
         }
-        let view = self.view()?;
         let parts = view
             .pieces(range, access)
             .map(|piece| pin_part(&piece?, access))
@@ -192,11 +217,19 @@ impl GuestMemory {
     }
 
     /// Whether the client's files are the guest's memory, found out if need be.
-    fn verdict(&self, near: Iova) -> Verdict {
+    fn find_out(&self, near: Option<Iova>) -> Verdict {
         let shared = &self.shared;
-        shared.trust.find_out(&shared.messages, near, || {
-            shared.table.read().unwrap_or_else(PoisonError::into_inner)
-        })
+        shared
+            .trust
+            .find_out(&shared.messages, near, || self.table())
+    }
+}
+
+/// Nothing was done if mappings have changed: the next round looks them up again.
+fn again_if_changed(done: Result<usize, MessageError>) -> Result<usize, AccessError> {
+    match done {
+        Err(MessageError::Changed) => Ok(0),
+        done => Ok(done?),
     }
 }
 
@@ -207,21 +240,17 @@ fn range_of(at: Iova, done: usize, len: usize) -> Result<IovaRange, AccessError>
 }
 
 fn pin_part(piece: &Piece<'_>, access: Access) -> Result<PinPart, AccessError> {
-    let mapping = piece.mapping;
-    let mut memory = mapping
-        .memory
-        .clone()
+    let mut memory = piece
+        .memory()
+        .cloned()
         .ok_or(AccessError::NeedsMessages(piece.start))?;
     memory.position += usize::try_from(piece.offset).unwrap_or(usize::MAX);
-    let count = mapping
-        .pins
-        .get_or_init(|| PinCount::new(mapping.range.start(), mapping.dirty.clone()));
     Ok(PinPart {
         memory,
         start: piece.start,
         len: piece.len,
         write: access == Access::Write,
-        count: Arc::clone(count),
+        count: Arc::clone(piece.mapping.pin_count()),
     })
 }
 
@@ -255,7 +284,9 @@ impl GuestMemory {
     pub(crate) fn disconnect(&self) {
         self.shared.bus_master.store(false, Ordering::Relaxed);
         self.shared.messages.disconnect();
-        self.change(|table| drop(table.unmap(&DmaUnmap::All)));
+        let left = self.change(std::mem::take);
+        // Without the lock: to unmap files takes time.
+        drop(left);
     }
 
     /// Follows bit 2 of the command register.
@@ -270,26 +301,36 @@ impl GuestMemory {
 
     /// DMA_UNMAP: when it returns well, the device uses none of the memory any more.
     pub fn unmap(&self, unmap: &DmaUnmap, device: &mut dyn MediatedDevice) -> Result<(), DmaError> {
+        let start = Instant::now();
         let ranges = self.ranges(unmap)?;
+        let everything = match unmap {
+            DmaUnmap::All => Some(IovaRange::EVERYTHING),
+            DmaUnmap::One { .. } => ranges.first().copied(),
+        };
+        // The client answers no message while it waits for us.
+        let cancelling = everything.map(|range| self.shared.messages.cancel(range));
         for range in &ranges {
-            // The client answers no message while it waits for us.
-            let _cancelling = self.shared.messages.cancel(*range);
             device.dma_unmap(*range);
         }
         // Nobody who finds the mapping from here on; and whoever is in the middle of an access
         // has left when the lock is taken.
-        let removed = self.change(|table| table.unmap(unmap))?;
-        let pinned = removed.iter().find(|mapping| !is_let_go(mapping));
-        pinned.map_or(Ok(()), |mapping| Err(DmaError::StillPinned(mapping.range)))
+        let (removed, limit) = self.change(|table| (table.unmap(unmap), table.limits().unmap));
+        drop(cancelling);
+        let deadline = start + limit;
+        for mapping in &removed? {
+            let pins = mapping.pins.get();
+            let is_let_go = pins.is_none_or(|pins| pins.wait_until_none(deadline));
+            // The client must not get an answer that it no longer waits for.
+            if !is_let_go || Instant::now() > deadline {
+                return Err(DmaError::StillPinned(mapping.range));
+            }
+        }
+        Ok(())
     }
 
     /// What is about to be unmapped, and must be let go of.
     fn ranges(&self, unmap: &DmaUnmap) -> Result<Vec<IovaRange>, DmaError> {
-        let table = self
-            .shared
-            .table
-            .read()
-            .unwrap_or_else(PoisonError::into_inner);
+        let table = self.table();
         match *unmap {
             DmaUnmap::One { iova, size } => Ok(vec![table.exactly(iova, size)?.range]),
             DmaUnmap::All => Ok(table.iter().map(|mapping| mapping.range).collect()),
@@ -298,11 +339,7 @@ impl GuestMemory {
 
     /// How many mappings there are, and how many of their pages are pinned.
     pub fn counts(&self) -> (usize, usize) {
-        let table = self
-            .shared
-            .table
-            .read()
-            .unwrap_or_else(PoisonError::into_inner);
+        let table = self.table();
         let pins = table.iter().filter_map(|mapping| mapping.pins.get());
         (table.len(), pins.map(|pins| pins.pages()).sum())
     }
@@ -318,13 +355,8 @@ impl GuestMemory {
     }
 
     /// See [`DmaTable::take_dirty`].
-    pub fn take_dirty(&self, range: IovaRange) -> DirtyReport {
-        let table = self
-            .shared
-            .table
-            .read()
-            .unwrap_or_else(PoisonError::into_inner);
-        table.take_dirty(range)
+    pub fn take_dirty(&self, range: IovaRange) -> Result<DirtyReport, DmaError> {
+        self.table().take_dirty(range)
     }
 
     fn change<R>(&self, change: impl FnOnce(&mut DmaTable) -> R) -> R {
@@ -335,12 +367,4 @@ impl GuestMemory {
             .unwrap_or_else(PoisonError::into_inner);
         change(&mut table)
     }
-}
-
-/// Waits until nothing of a mapping is pinned.
-fn is_let_go(mapping: &Mapping) -> bool {
-    mapping
-        .pins
-        .get()
-        .is_none_or(|pins| pins.wait_until_none(UNPIN_LIMIT))
 }

@@ -13,6 +13,12 @@ pub struct IovaRange {
 }
 
 impl IovaRange {
+    /// Every address.
+    pub const EVERYTHING: Self = Self {
+        start: Iova(0),
+        last: Iova(u64::MAX),
+    };
+
     /// Returns `None` for an empty range, or one past the end of the address space.
     pub fn new(start: Iova, len: u64) -> Option<Self> {
         let last = start.0.checked_add(len.checked_sub(1)?)?;

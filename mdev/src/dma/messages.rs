@@ -3,6 +3,13 @@
 //! A device's thread sends the request and waits; the session's thread, which goes on serving the
 //! client, hands it the reply. So the session's own thread can never wait here. QEMU answers only
 //! while no command of its own is unanswered.
+//!
+//! Who finds a mapping, lets go of the table and then sends could send after DMA_UNMAP was
+//! answered. So every request has a [`Permit`], which is made out while the table is held and is
+//! worth nothing after the next unmap.
+
+mod error;
+mod transfer;
 
 use std::collections::HashMap;
 use std::sync::mpsc::{self, RecvTimeoutError, SyncSender};
@@ -10,12 +17,12 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, ThreadId};
 use std::time::Duration;
 
-use vfu::Errno;
 use vfu::socket::Sender;
-use vfu::wire::dma::DmaAccess;
-use vfu::wire::{Command, Header};
+use vfu::wire::Header;
 
 use super::iova::{Iova, IovaRange};
+pub use error::MessageError;
+use transfer::{Layout, Transfer};
 
 /// Most bytes in one message. QEMU 11.1 loses the end of a reply that does not fit its socket's
 /// buffer, whatever it says it takes.
@@ -24,66 +31,22 @@ const MAX_DATA: usize = 64 << 10;
 /// Most requests at a time: their replies must fit the same buffer.
 const MAX_IN_FLIGHT: usize = 3;
 
-/// How long the client may take.
-const PATIENCE: Duration = Duration::from_secs(5);
-
-/// Why a message did not do it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum MessageError {
-    /// The client refused.
-    #[error("the client refused: {0}")]
-    Refused(Errno),
-    /// No client is connected, or it went away meanwhile.
-    #[error("the client is gone")]
-    Gone,
-    /// The memory is being unmapped.
-    #[error("the transfer was cancelled")]
-    Cancelled,
-    /// The client did not answer.
-    #[error("the client did not answer in time")]
-    TimedOut,
-    /// The client does not know DMA_READ and DMA_WRITE.
-    #[error("the client takes no messages")]
-    NotSpoken,
-    /// The session's own thread would wait for itself.
-    #[error("the session's own thread cannot wait for its client")]
-    OnSessionThread,
-    /// The reply is not one to this request.
-    #[error("the client's answer makes no sense")]
-    Garbled,
+/// What a client takes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct MessageLimits {
+    /// Bytes of data in one message, as it says.
+    pub(crate) max_data: u64,
+    /// How long it may take to answer.
+    pub(crate) patience: Duration,
 }
 
-impl MessageError {
-    /// The errno that fits.
-    pub fn errno(self) -> Errno {
-        match self {
-            Self::Refused(errno) => errno,
-            Self::Gone => Errno::NODEV,
-            Self::Cancelled => Errno::CANCELED,
-            Self::TimedOut => Errno::TIMEDOUT,
-            Self::NotSpoken => Errno::OPNOTSUPP,
-            Self::OnSessionThread => Errno::DEADLK,
-            Self::Garbled => Errno::PROTO,
-        }
-    }
-}
-
-/// How a client lays out DMA_READ and DMA_WRITE.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Layout {
-    /// As the specification says: data after 16 bytes.
-    Specified,
-    /// QEMU 10: a 32-bit count, data after 12 bytes, replies to writes without a payload.
-    Early,
-}
-
-impl Layout {
-    fn data_at(self) -> usize {
-        match self {
-            Self::Specified => 16,
-            Self::Early => 12,
-        }
-    }
+/// The right to send for an access that a mapping allows. Made out while the table is held.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Permit {
+    client: u64,
+    unmaps: u64,
+    /// An unmap of any of it ends the wait.
+    range: IovaRange,
 }
 
 /// What a waiting thread gets.
@@ -93,14 +56,20 @@ type Outcome = Result<Vec<u8>, MessageError>;
 #[derive(Debug, Default)]
 pub struct Messages {
     state: Mutex<State>,
-    /// A request has ended, so another may begin.
-    ended: Condvar,
+    /// Whatever somebody may wait for here has changed.
+    changed: Condvar,
 }
 
 #[derive(Debug, Default)]
 struct State {
     client: Option<Client>,
+    /// Clients so far.
+    clients: u64,
+    /// Unmaps so far.
+    unmaps: u64,
+    next_id: u16,
     in_flight: usize,
+    waiting: HashMap<u16, Waiting>,
     /// Where nothing new begins.
     cancelling: Option<IovaRange>,
 }
@@ -108,22 +77,41 @@ struct State {
 #[derive(Debug)]
 struct Client {
     sender: Sender,
+    limits: MessageLimits,
     session_thread: ThreadId,
     layout: Option<Layout>,
-    next_id: u16,
-    waiting: HashMap<u16, Waiting>,
 }
 
 #[derive(Debug)]
 struct Waiting {
     outcome: SyncSender<Outcome>,
-    /// What is read or written; `None` where nothing is.
-    range: Option<IovaRange>,
+    command: u16,
+    is_sent: bool,
+    ranges: Ranges,
 }
 
-impl Waiting {
-    fn overlaps(&self, range: IovaRange) -> bool {
-        self.range.is_some_and(|own| own.overlaps(range))
+/// What a request is for, and what it reads or writes.
+#[derive(Clone, Copy, Debug)]
+struct Ranges(IovaRange, Option<IovaRange>);
+
+impl Ranges {
+    fn overlap(self, range: IovaRange) -> bool {
+        self.0.overlaps(range) || self.1.is_some_and(|own| own.overlaps(range))
+    }
+}
+
+impl State {
+    /// The client that a permit is for.
+    fn client_of(&mut self, permit: Permit) -> Option<&mut Client> {
+        self.client
+            .as_mut()
+            .filter(|_| self.clients == permit.client)
+    }
+
+    /// Dropping what is waited for tells those who wait.
+    fn forget_client(&mut self) {
+        self.client = None;
+        self.waiting.clear();
     }
 }
 
@@ -132,67 +120,99 @@ impl Messages {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn wait<'a>(&self, state: MutexGuard<'a, State>) -> MutexGuard<'a, State> {
+        self.changed
+            .wait(state)
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Sends to this client from now on. Called by the session's thread.
-    pub(crate) fn connect(&self, sender: Sender) {
-        self.lock().client = Some(Client {
+    pub(crate) fn connect(&self, sender: Sender, limits: MessageLimits) {
+        let mut state = self.lock();
+        state.forget_client();
+        state.clients += 1;
+        state.client = Some(Client {
             sender,
+            limits,
             session_thread: thread::current().id(),
             layout: None,
-            next_id: 0,
-            waiting: HashMap::new(),
         });
     }
 
     /// Forgets the client; whoever waits for it is told so.
     pub(crate) fn disconnect(&self) {
-        self.lock().client = None;
+        self.lock().forget_client();
+        self.changed.notify_all();
     }
 
-    /// Whether there is a client that can be asked.
-    pub(super) fn is_connected(&self) -> bool {
-        self.lock().client.is_some()
+    /// Whether there is a client that this thread can ask.
+    pub(super) fn can_ask(&self) -> bool {
+        let me = thread::current().id();
+        let state = self.lock();
+        let client = state.client.as_ref();
+        client.is_some_and(|client| client.session_thread != me)
+    }
+
+    /// The right to send for an access to `range`, of which the caller holds the mapping.
+    pub(super) fn permit(&self, range: IovaRange) -> Permit {
+        let state = self.lock();
+        Permit {
+            client: state.clients,
+            unmaps: state.unmaps,
+            range,
+        }
     }
 
     /// Ends every wait for memory in `range`, and keeps new ones from beginning until the guard is
-    /// dropped.
+    /// dropped, when the memory is out of the table. A request that is on its way out has left
+    /// when this returns.
     pub(crate) fn cancel(&self, range: IovaRange) -> Cancelling<'_> {
         let mut state = self.lock();
         state.cancelling = Some(range);
-        if let Some(client) = &mut state.client {
-            let cancelled = client
-                .waiting
-                .extract_if(|_, waiting| waiting.overlaps(range));
-            for (_, waiting) in cancelled {
-                // It may just have given up by itself.
-                let _ = waiting.outcome.try_send(Err(MessageError::Cancelled));
-            }
+        let is_leaving = |waiting: &Waiting| !waiting.is_sent && waiting.ranges.overlap(range);
+        while state.waiting.values().any(is_leaving) {
+            // As long as the socket may be full; then the client is gone.
+            state = self.wait(state);
         }
+        let cancelled = |_: &u16, waiting: &mut Waiting| waiting.ranges.overlap(range);
+        for (_, waiting) in state.waiting.extract_if(cancelled) {
+            // It may just have given up by itself.
+            let _ = waiting.outcome.try_send(Err(MessageError::Cancelled));
+        }
+        self.changed.notify_all();
         Cancelling { messages: self }
     }
 
     /// Takes a reply of the client's. One that nobody waits for any more is dropped.
     pub(crate) fn reply(&self, header: &Header, payload: &[u8]) {
-        let mut state = self.lock();
-        let waiting = state
-            .client
-            .as_mut()
-            .and_then(|client| client.waiting.remove(&header.id));
-        if let Some(waiting) = waiting {
-            let outcome = match header.error() {
-                Some(errno) => Err(MessageError::Refused(errno)),
-                None => Ok(payload.to_vec()),
-            };
-            let _ = waiting.outcome.try_send(outcome);
-        }
+        let Some(waiting) = self.lock().waiting.remove(&header.id) else {
+            return;
+        };
+        let outcome = match header.error() {
+            _ if header.command != waiting.command => Err(MessageError::Garbled),
+            Some(errno) => Err(MessageError::Refused(errno)),
+            None => Ok(payload.to_vec()),
+        };
+        let _ = waiting.outcome.try_send(outcome);
     }
 
     /// Reads the first bytes of `out`, as many as travel in one message, and tells how many.
-    pub(super) fn read(&self, at: Iova, out: &mut [u8]) -> Result<usize, MessageError> {
-        let len = out.len().min(MAX_DATA);
-        let layout = self.layout(at)?;
-        let payload = self.request(&Transfer::read(at, len), layout)?;
-        let data = payload.get(layout.data_at()..).unwrap_or_default();
-        if data.len() != len {
+    pub(super) fn read(
+        &self,
+        permit: Permit,
+        at: Iova,
+        out: &mut [u8],
+    ) -> Result<usize, MessageError> {
+        let len = self.len_of(permit, out.len())?;
+        let layout = match self.layout(permit, at) {
+            // Nothing may be written here. The layout is seen by the reply as well.
+            Err(MessageError::Refused(_)) => None,
+            layout => Some(layout?),
+        };
+        let asked_as = layout.unwrap_or(Layout::Specified);
+        let reply = self.request(permit, &Transfer::read(at, len), asked_as)?;
+        let (answered_as, data) = Layout::of_read(&reply, len)?;
+        if layout.is_some_and(|layout| layout != answered_as) {
             return Err(MessageError::Garbled);
         }
         out[..len].copy_from_slice(data);
@@ -200,145 +220,139 @@ impl Messages {
     }
 
     /// Writes the first bytes of `data`, as many as travel in one message, and tells how many.
-    pub(super) fn write(&self, at: Iova, data: &[u8]) -> Result<usize, MessageError> {
-        let len = data.len().min(MAX_DATA);
-        let layout = self.layout(at)?;
-        self.request(&Transfer::write(at, &data[..len]), layout)?;
+    pub(super) fn write(
+        &self,
+        permit: Permit,
+        at: Iova,
+        data: &[u8],
+    ) -> Result<usize, MessageError> {
+        let len = self.len_of(permit, data.len())?;
+        let layout = self.layout(permit, at)?;
+        let reply = self.request(permit, &Transfer::write(at, &data[..len]), layout)?;
+        if Layout::of_write(&reply, len)? != layout {
+            return Err(MessageError::Garbled);
+        }
         Ok(len)
+    }
+
+    /// How much of `len` bytes travels in one message.
+    fn len_of(&self, permit: Permit, len: usize) -> Result<usize, MessageError> {
+        let mut state = self.lock();
+        let client = state.client_of(permit).ok_or(MessageError::Gone)?;
+        let max_data = usize::try_from(client.limits.max_data).unwrap_or(usize::MAX);
+        Ok(len.min(MAX_DATA).min(max_data.max(1)))
     }
 
     /// How the client lays out these messages. Found out by a write of nothing, which only the
     /// later layout answers with a payload: a layout taken wrongly would write shifted data.
-    fn layout(&self, at: Iova) -> Result<Layout, MessageError> {
-        let known = self.lock().client.as_ref().and_then(|client| client.layout);
-        if let Some(layout) = known {
+    fn layout(&self, permit: Permit, at: Iova) -> Result<Layout, MessageError> {
+        let known = self.lock().client_of(permit).map(|client| client.layout);
+        if let Some(layout) = known.ok_or(MessageError::Gone)? {
             return Ok(layout);
         }
-        let payload = self.request(&Transfer::write(at, &[]), Layout::Specified)?;
-        let layout = match payload.len() {
-            0 => Layout::Early,
-            DmaAccess::LEN => Layout::Specified,
-            _ => return Err(MessageError::Garbled),
-        };
-        if let Some(client) = &mut self.lock().client {
+        let reply = self.request(permit, &Transfer::write(at, &[]), Layout::Specified)?;
+        let layout = Layout::of_write(&reply, 0)?;
+        if let Some(client) = self.lock().client_of(permit) {
             client.layout = Some(layout);
         }
         Ok(layout)
     }
 
     /// Sends one request and waits for its reply.
-    fn request(&self, transfer: &Transfer<'_>, layout: Layout) -> Outcome {
-        let (id, answered) = self.begin(transfer, layout)?;
-        let outcome = match answered.recv_timeout(PATIENCE) {
+    fn request(&self, permit: Permit, transfer: &Transfer<'_>, layout: Layout) -> Outcome {
+        let Sent {
+            id,
+            answered,
+            patience,
+        } = self.send(permit, transfer, layout)?;
+        let outcome = match answered.recv_timeout(patience) {
             Ok(outcome) => outcome,
             Err(RecvTimeoutError::Timeout) => Err(MessageError::TimedOut),
             Err(RecvTimeoutError::Disconnected) => Err(MessageError::Gone),
         };
         let mut state = self.lock();
         state.in_flight -= 1;
-        if let Some(client) = &mut state.client {
-            client.waiting.remove(&id);
+        if outcome == Err(MessageError::TimedOut) && state.client_of(permit).is_some() {
+            state.waiting.remove(&id);
         }
-        self.ended.notify_one();
+        self.changed.notify_all();
         outcome
     }
 
-    fn begin(
+    fn send(
         &self,
+        permit: Permit,
         transfer: &Transfer<'_>,
         layout: Layout,
-    ) -> Result<(u16, mpsc::Receiver<Outcome>), MessageError> {
+    ) -> Result<Sent, MessageError> {
+        let ranges = Ranges(permit.range, transfer.range());
+        let mut state = self.turn(permit, ranges)?;
+        let client = state.client_of(permit).ok_or(MessageError::Gone)?;
+        let (sender, patience) = (client.sender.clone(), client.limits.patience);
+        let mut id = state.next_id;
+        while state.waiting.contains_key(&id) {
+            id = id.wrapping_add(1);
+        }
+        state.next_id = id.wrapping_add(1);
         let (outcome, answered) = mpsc::sync_channel(1);
-        let range = IovaRange::new(transfer.at, transfer.len as u64);
-        let mut state = self.turn(range)?;
-        let client = state.client.as_mut().ok_or(MessageError::Gone)?;
-        let id = client.next_id;
-        client.next_id = id.wrapping_add(1);
-        client.waiting.insert(id, Waiting { outcome, range });
-        let sender = client.sender.clone();
+        let waiting = Waiting {
+            outcome,
+            command: transfer.command as u16,
+            is_sent: false,
+            ranges,
+        };
+        state.waiting.insert(id, waiting);
         state.in_flight += 1;
         drop(state);
-        if sender.send(&transfer.emit(id, layout), &[]).is_err() {
-            // The session sees the same, and ends; the wait ends with it.
-            self.lock().client = None;
+        // Without the lock: the session must take replies, or a client that sends them before it
+        // reads on would wait for us as we wait for it.
+        let result = sender.send(&transfer.emit(id, layout), &[]);
+        let mut state = self.lock();
+        if let Some(waiting) = state.waiting.get_mut(&id) {
+            waiting.is_sent = true;
         }
-        Ok((id, answered))
+        if result.is_err() && state.client_of(permit).is_some() {
+            // The session sees the same, and ends; the wait ends with it.
+            state.forget_client();
+        }
+        self.changed.notify_all();
+        Ok(Sent {
+            id,
+            answered,
+            patience,
+        })
     }
 
     /// Waits until a request may begin.
-    fn turn(&self, range: Option<IovaRange>) -> Result<MutexGuard<'_, State>, MessageError> {
+    fn turn(&self, permit: Permit, ranges: Ranges) -> Result<MutexGuard<'_, State>, MessageError> {
         let mut state = self.lock();
         loop {
-            let client = state.client.as_ref().ok_or(MessageError::Gone)?;
+            let client = state.client_of(permit).ok_or(MessageError::Gone)?;
             if client.session_thread == thread::current().id() {
                 return Err(MessageError::OnSessionThread);
             }
-            let cancelling = state.cancelling.zip(range);
-            if cancelling.is_some_and(|(gone, wanted)| gone.overlaps(wanted)) {
+            if state.cancelling.is_some_and(|gone| ranges.overlap(gone)) {
                 return Err(MessageError::Cancelled);
+            }
+            if state.unmaps != permit.unmaps {
+                return Err(MessageError::Changed);
             }
             if state.in_flight < MAX_IN_FLIGHT {
                 return Ok(state);
             }
-            state = self
-                .ended
-                .wait(state)
-                .unwrap_or_else(PoisonError::into_inner);
+            state = self.wait(state);
         }
     }
 }
 
-/// What one message carries.
-struct Transfer<'a> {
-    command: Command,
-    at: Iova,
-    /// At most [`MAX_DATA`].
-    len: usize,
-    /// Empty for a read.
-    data: &'a [u8],
+/// A request that has left.
+struct Sent {
+    id: u16,
+    answered: mpsc::Receiver<Outcome>,
+    patience: Duration,
 }
 
-impl<'a> Transfer<'a> {
-    fn read(at: Iova, len: usize) -> Self {
-        Self {
-            command: Command::DmaRead,
-            at,
-            len,
-            data: &[],
-        }
-    }
-
-    fn write(at: Iova, data: &'a [u8]) -> Self {
-        Self {
-            command: Command::DmaWrite,
-            at,
-            len: data.len(),
-            data,
-        }
-    }
-
-    fn emit(&self, id: u16, layout: Layout) -> Vec<u8> {
-        let fixed = layout.data_at();
-        let header = Header::command(id, self.command, fixed + self.data.len());
-        let mut message = Vec::with_capacity(Header::LEN + fixed + self.data.len());
-        message.extend(header.to_bytes());
-        match layout {
-            Layout::Specified => DmaAccess {
-                address: self.at.0,
-                count: self.len as u64,
-            }
-            .emit(&mut message),
-            Layout::Early => {
-                message.extend(self.at.0.to_ne_bytes());
-                message.extend((self.len as u32).to_ne_bytes());
-            }
-        }
-        message.extend(self.data);
-        message
-    }
-}
-
-/// While it lives, no message is waited for.
+/// While it lives, nothing begins in the range that is unmapped.
 #[derive(Debug)]
 pub(crate) struct Cancelling<'a> {
     messages: &'a Messages,
@@ -346,6 +360,9 @@ pub(crate) struct Cancelling<'a> {
 
 impl Drop for Cancelling<'_> {
     fn drop(&mut self) {
-        self.messages.lock().cancelling = None;
+        let mut state = self.messages.lock();
+        state.cancelling = None;
+        // Permits that were made out before are for a table that is no more.
+        state.unmaps += 1;
     }
 }

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::fmt;
 use std::sync::{Arc, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use vm_memory::VolatileSlice;
 
@@ -33,6 +33,8 @@ pub trait DeviceIommu: Send + Sync {
 pub(super) struct PinCount {
     /// The mapping's first page.
     first: u64,
+    /// What the client allows: a page is given to a physical device once, for all its pins.
+    may_write: bool,
     pinned: Mutex<Pinned>,
     none_left: Condvar,
 }
@@ -62,13 +64,14 @@ impl fmt::Debug for PinCount {
 
 impl PinCount {
     /// Of a mapping that begins at `first`, nothing of it pinned.
-    pub(super) fn new(first: Iova, dirty: Option<Arc<DirtyPages>>) -> Arc<Self> {
+    pub(super) fn new(first: Iova, may_write: bool, dirty: Option<Arc<DirtyPages>>) -> Arc<Self> {
         let pinned = Pinned {
             dirty,
             ..Pinned::default()
         };
         Arc::new(Self {
             first: page_number(first),
+            may_write,
             pinned: Mutex::new(pinned),
             none_left: Condvar::new(),
         })
@@ -78,9 +81,8 @@ impl PinCount {
         self.pinned.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits until nothing is pinned, as long as `limit`. `false` if something still is.
-    pub(super) fn wait_until_none(&self, limit: Duration) -> bool {
-        let deadline = Instant::now() + limit;
+    /// Waits until nothing is pinned. `false` if something still is at the deadline.
+    pub(super) fn wait_until_none(&self, deadline: Instant) -> bool {
         let mut pinned = self.lock();
         while pinned.guards > 0 {
             let left = deadline.saturating_duration_since(Instant::now());
@@ -177,8 +179,8 @@ impl PinPart {
             Entry::Vacant(free) => {
                 let device_address = match (iommu, self.host_page(page)) {
                     (Some(iommu), Some(host)) => {
-                        let writable = self.memory.extent.is_writable();
-                        Some(iommu.map_page(Iova(page * PAGE_SIZE), &host, writable)?)
+                        let write = self.count.may_write;
+                        Some(iommu.map_page(Iova(page * PAGE_SIZE), &host, write)?)
                     }
                     _ => None,
                 };

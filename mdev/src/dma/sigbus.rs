@@ -10,10 +10,10 @@
 #![expect(unsafe_code, reason = "a signal handler that mends a mapping")]
 
 use std::io;
-use std::os::fd::{BorrowedFd, RawFd};
+use std::os::fd::OwnedFd;
 use std::ptr;
-use std::sync::atomic::{AtomicBool, AtomicI32, AtomicPtr, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use rustix::mm::{MapFlags, ProtFlags, mmap_anonymous};
 
@@ -21,20 +21,12 @@ use rustix::mm::{MapFlags, ProtFlags, mmap_anonymous};
 const MAX_EXTENTS: usize = 1024;
 
 /// Whether a client has truncated a file of its own.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Truncation {
     noticed: AtomicBool,
-    /// An eventfd to write when it happens, or -1.
-    wake: AtomicI32,
-}
-
-impl Default for Truncation {
-    fn default() -> Self {
-        Self {
-            noticed: AtomicBool::new(false),
-            wake: AtomicI32::new(-1),
-        }
-    }
+    /// An eventfd to write when it happens. Its own: a pin keeps an extent, and so this, longer
+    /// than a session lives.
+    wake: OnceLock<OwnedFd>,
 }
 
 impl Truncation {
@@ -44,38 +36,63 @@ impl Truncation {
         self.noticed.load(Ordering::Relaxed)
     }
 
-    /// Has `eventfd` written when it happens, whichever thread meets it. The descriptor must
-    /// outlive every extent: the caller keeps it for as long as the client is served.
-    pub(crate) fn wake_by(&self, eventfd: RawFd) {
-        self.wake.store(eventfd, Ordering::Release);
+    /// Has `eventfd` written when it happens, whichever thread meets it. Only the first is.
+    pub(crate) fn wake_by(&self, eventfd: OwnedFd) {
+        let _ = self.wake.set(eventfd);
     }
 
     /// Called in the signal handler: atomics and system calls only.
     fn note(&self) {
         self.noticed.store(true, Ordering::Release);
-        let wake = self.wake.load(Ordering::Acquire);
-        if wake >= 0 {
-            // SAFETY: open for as long as extents are, as `wake_by` demands.
-            let eventfd = unsafe { BorrowedFd::borrow_raw(wake) };
+        if let Some(eventfd) = self.wake.get() {
             let _ = rustix::io::write(eventfd, &1_u64.to_ne_bytes());
         }
     }
 }
 
+/// One extent, as the handler sees it.
 struct Slot {
+    /// Odd while the rest is changed: what was read between two looks that differ is of no use.
+    version: AtomicUsize,
     /// 0 while the slot is free.
     base: AtomicUsize,
     len: AtomicUsize,
     truncation: AtomicPtr<Truncation>,
 }
 
-static SLOTS: [Slot; MAX_EXTENTS] = [const {
-    Slot {
-        base: AtomicUsize::new(0),
-        len: AtomicUsize::new(0),
-        truncation: AtomicPtr::new(ptr::null_mut()),
+impl Slot {
+    const fn free() -> Self {
+        Self {
+            version: AtomicUsize::new(0),
+            base: AtomicUsize::new(0),
+            len: AtomicUsize::new(0),
+            truncation: AtomicPtr::new(ptr::null_mut()),
+        }
     }
-}; MAX_EXTENTS];
+
+    /// Only under [`CHANGING`].
+    fn set(&self, base: usize, len: usize, truncation: *mut Truncation) {
+        self.version.fetch_add(1, Ordering::SeqCst);
+        self.base.store(base, Ordering::SeqCst);
+        self.len.store(len, Ordering::SeqCst);
+        self.truncation.store(truncation, Ordering::SeqCst);
+        self.version.fetch_add(1, Ordering::SeqCst);
+    }
+
+    /// The extent, if it holds `address`. `None` too if the slot is being changed: then it is not
+    /// the slot of the extent that holds the address, which somebody is using.
+    fn holding(&self, address: usize) -> Option<(usize, usize, *mut Truncation)> {
+        let version = self.version.load(Ordering::SeqCst);
+        let base = self.base.load(Ordering::SeqCst);
+        let len = self.len.load(Ordering::SeqCst);
+        let truncation = self.truncation.load(Ordering::SeqCst);
+        let is_whole = version.is_multiple_of(2) && self.version.load(Ordering::SeqCst) == version;
+        let holds = base != 0 && address.wrapping_sub(base) < len;
+        (is_whole && holds).then_some((base, len, truncation))
+    }
+}
+
+static SLOTS: [Slot; MAX_EXTENTS] = [const { Slot::free() }; MAX_EXTENTS];
 
 /// Held while slots are taken and given back. The handler only reads.
 static CHANGING: Mutex<()> = Mutex::new(());
@@ -95,11 +112,7 @@ impl Registration {
         let slot = SLOTS
             .iter()
             .position(|slot| slot.base.load(Ordering::Relaxed) == 0)?;
-        SLOTS[slot]
-            .truncation
-            .store(Arc::as_ptr(truncation).cast_mut(), Ordering::Release);
-        SLOTS[slot].len.store(len, Ordering::Release);
-        SLOTS[slot].base.store(base, Ordering::Release);
+        SLOTS[slot].set(base, len, Arc::as_ptr(truncation).cast_mut());
         Some(Self {
             slot,
             _truncation: Arc::clone(truncation),
@@ -111,7 +124,7 @@ impl Drop for Registration {
     fn drop(&mut self) {
         let _changing = CHANGING.lock().unwrap_or_else(PoisonError::into_inner);
         // Nobody touches the extent any more, so no handler can be looking for it.
-        SLOTS[self.slot].base.store(0, Ordering::Release);
+        SLOTS[self.slot].set(0, 0, ptr::null_mut());
     }
 }
 
@@ -143,11 +156,9 @@ extern "C" fn handle(_: libc::c_int, info: *mut libc::siginfo_t, _: *mut libc::c
 /// Puts fresh memory in the place of the extent that holds `address`.
 fn mend(address: usize) -> bool {
     for slot in &SLOTS {
-        let base = slot.base.load(Ordering::Acquire);
-        let len = slot.len.load(Ordering::Acquire);
-        if base == 0 || address.wrapping_sub(base) >= len {
+        let Some((base, len, truncation)) = slot.holding(address) else {
             continue;
-        }
+        };
         // SAFETY: exactly the extent's own pages, which stay mapped while it lives; whoever
         // touches them now is in the middle of a volatile access, which takes any bytes.
         let mended = unsafe {
@@ -163,7 +174,7 @@ fn mend(address: usize) -> bool {
         }
         // SAFETY: the registration of the extent keeps the `Arc` that this points into, and the
         // extent lives: somebody is touching it.
-        let truncation = unsafe { slot.truncation.load(Ordering::Acquire).as_ref() };
+        let truncation = unsafe { truncation.as_ref() };
         if let Some(truncation) = truncation {
             truncation.note();
         }
@@ -177,7 +188,6 @@ mod tests {
     use super::*;
     use crate::dma::extent::Extent;
     use rustix::fs::{MemfdFlags, ftruncate, memfd_create};
-    use std::os::fd::{AsRawFd, OwnedFd};
 
     #[test]
     fn a_truncated_file_reads_zeros_and_is_noticed() {
@@ -186,7 +196,7 @@ mod tests {
         ftruncate(&fd, 8192).unwrap();
         let wake = rustix::event::eventfd(0, rustix::event::EventfdFlags::NONBLOCK).unwrap();
         let truncation = Arc::new(Truncation::default());
-        truncation.wake_by(wake.as_raw_fd());
+        truncation.wake_by(wake.try_clone().unwrap());
         let extent = Extent::map(&fd, 0, 8192, true, &truncation).unwrap();
         rustix::io::pwrite(&fd, &[7; 8192], 0).unwrap();
         ftruncate(&fd, 4096).unwrap();

@@ -2,7 +2,8 @@
 
 use std::ops::RangeInclusive;
 use std::os::fd::OwnedFd;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use vfu::Errno;
 use vfu::wire::dma::{DmaFlags, DmaMap, DmaUnmap};
@@ -48,6 +49,9 @@ pub enum DmaError {
     /// Writes are tracked, and the bits would be more than was agreed on.
     #[error("{0:?} is too large for writes to it to be tracked")]
     TooLargeToTrack(IovaRange),
+    /// Nobody asked for writes to be tracked.
+    #[error("writes are not tracked")]
+    NotTracked,
     /// The device did not let go of the memory in time. The session cannot go on.
     #[error("the device still uses {0:?}")]
     StillPinned(IovaRange),
@@ -61,7 +65,7 @@ impl DmaError {
     pub fn errno(&self) -> Errno {
         match self {
             Self::Wraps(..) => Errno::OVERFLOW,
-            Self::NotPages { .. } | Self::NoAccess(_) => Errno::INVAL,
+            Self::NotPages { .. } | Self::NoAccess(_) | Self::NotTracked => Errno::INVAL,
             Self::Overlap(..) => Errno::EXIST,
             Self::NotMapped(_) => Errno::NOENT,
             Self::TooMany(_) | Self::TooScattered(_) | Self::TooLargeToTrack(_) => Errno::NOSPC,
@@ -71,7 +75,7 @@ impl DmaError {
     }
 }
 
-/// What a client may make us keep.
+/// What a client may make us keep, and how long it may make us wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DmaLimits {
     /// Mappings at a time. More than the 65,535 that can be offered, since QEMU keeps to no limit,
@@ -79,6 +83,10 @@ pub struct DmaLimits {
     pub max_mappings: usize,
     /// Which files are taken as memory.
     pub files: FilePolicy,
+    /// How long DMA_UNMAP may take, pins and all. The client waits 5 s for the answer.
+    pub unmap: Duration,
+    /// How long the client may take to answer DMA_READ and DMA_WRITE.
+    pub message: Duration,
 }
 
 impl Default for DmaLimits {
@@ -86,6 +94,8 @@ impl Default for DmaLimits {
         Self {
             max_mappings: 1 << 20,
             files: FilePolicy::default(),
+            unmap: Duration::from_secs(4),
+            message: Duration::from_secs(5),
         }
     }
 }
@@ -100,7 +110,7 @@ pub struct Mapping {
     /// The memory; `None` if it came without a file, and is reached by messages only.
     pub memory: Option<Slice>,
     /// Made when something is pinned for the first time.
-    pub(super) pins: std::sync::OnceLock<Arc<PinCount>>,
+    pub(super) pins: OnceLock<Arc<PinCount>>,
     /// While writes are tracked.
     pub(super) dirty: Option<Arc<DirtyPages>>,
 }
@@ -115,8 +125,16 @@ pub struct DmaTable {
     free: Vec<u32>,
     files: Files,
     limits: DmaLimits,
-    /// While writes are tracked: bytes of bits that may still be spent.
-    tracking: Option<u64>,
+    tracking: Option<Tracking>,
+}
+
+/// While writes are tracked: bytes of bits that may be spent.
+#[derive(Clone, Copy, Debug)]
+struct Tracking {
+    /// For one report.
+    max: u64,
+    /// For mappings to come.
+    left: u64,
 }
 
 impl DmaTable {
@@ -137,6 +155,11 @@ impl DmaTable {
         self.files.truncation()
     }
 
+    /// What a client may make us keep.
+    pub fn limits(&self) -> &DmaLimits {
+        &self.limits
+    }
+
     /// Adds a mapping.
     pub fn map(&mut self, map: &DmaMap, fd: Option<OwnedFd>) -> Result<(), DmaError> {
         // Without a file its offset says nothing.
@@ -145,14 +168,18 @@ impl DmaTable {
         if map.flags.is_empty() {
             return Err(DmaError::NoAccess(range));
         }
-        if self.len() >= self.limits.max_mappings {
-            return Err(DmaError::TooMany(self.len()));
-        }
         if let Some(other) = self.first_in(range) {
             return Err(DmaError::Overlap(range, other.range));
         }
-        let dirty_bytes = DirtyPages::bytes_for(range);
-        if self.tracking.is_some_and(|left| left < dirty_bytes) {
+        if self.len() >= self.limits.max_mappings {
+            return Err(DmaError::TooMany(self.len()));
+        }
+        let dirty_bytes = if fd.is_some() {
+            DirtyPages::bytes_for(range)
+        } else {
+            0
+        };
+        if self.tracking.is_some_and(|it| it.left < dirty_bytes) {
             return Err(DmaError::TooLargeToTrack(range));
         }
         let memory = fd
@@ -163,15 +190,16 @@ impl DmaTable {
         self.pages
             .insert(&page_numbers(range), value)
             .map_err(|_| DmaError::TooScattered(range))?;
-        let mapping = Mapping {
+        let mut mapping = Mapping {
             range,
             flags: map.flags,
             memory,
-            pins: std::sync::OnceLock::new(),
-            dirty: self.tracking.map(|_| DirtyPages::new(range.pages())),
+            pins: OnceLock::new(),
+            dirty: None,
         };
-        if let Some(left) = &mut self.tracking {
-            *left -= dirty_bytes;
+        if let Some(tracking) = &mut self.tracking {
+            mapping.track();
+            tracking.left -= dirty_bytes;
         }
         match place {
             Some(place) => {
@@ -195,6 +223,9 @@ impl DmaTable {
     pub fn unmap(&mut self, unmap: &DmaUnmap) -> Result<Vec<Mapping>, DmaError> {
         match *unmap {
             DmaUnmap::All => {
+                if let Some(tracking) = &mut self.tracking {
+                    tracking.left = tracking.max;
+                }
                 self.pages = PageTable::default();
                 self.free.clear();
                 Ok(self.mappings.drain(..).flatten().collect())
@@ -207,6 +238,9 @@ impl DmaTable {
                     self.free.push(value);
                     self.mappings.get_mut(value as usize)?.take()
                 });
+                if let (Some(tracking), Some(removed)) = (&mut self.tracking, &removed) {
+                    tracking.left += removed.dirty_bytes();
+                }
                 Ok(removed.into_iter().collect())
             }
         }
@@ -258,18 +292,22 @@ impl DmaTable {
             + self.free.capacity() * size_of::<u32>()
     }
 
-    /// Notes from now on which pages the device writes, in at most `max_bytes` of bits.
-    pub fn start_tracking(&mut self, max_bytes: u64) -> Result<(), DmaError> {
-        let mut left = max_bytes;
+    /// Notes from now on which pages the device writes, in at most `max` bytes of bits. Changes
+    /// nothing if it does already.
+    pub fn start_tracking(&mut self, max: u64) -> Result<(), DmaError> {
+        if self.tracking.is_some() {
+            return Ok(());
+        }
+        let mut left = max;
         for mapping in self.iter() {
             left = left
-                .checked_sub(DirtyPages::bytes_for(mapping.range))
+                .checked_sub(mapping.dirty_bytes())
                 .ok_or(DmaError::TooLargeToTrack(mapping.range))?;
         }
         for mapping in self.mappings.iter_mut().flatten() {
-            mapping.track(Some(DirtyPages::new(mapping.range.pages())));
+            mapping.track();
         }
-        self.tracking = Some(left);
+        self.tracking = Some(Tracking { max, left });
         Ok(())
     }
 
@@ -277,18 +315,22 @@ impl DmaTable {
     pub fn stop_tracking(&mut self) {
         self.tracking = None;
         for mapping in self.mappings.iter_mut().flatten() {
-            mapping.track(None);
+            mapping.set_dirty(None);
         }
     }
 
     /// Which pages of a range were written since they were last asked for, or are pinned for
     /// writing. Memory that is reached by messages is the client's to track: it did the writing.
-    pub fn take_dirty(&self, range: IovaRange) -> DirtyReport {
+    pub fn take_dirty(&self, range: IovaRange) -> Result<DirtyReport, DmaError> {
+        let tracking = self.tracking.ok_or(DmaError::NotTracked)?;
+        if DirtyPages::bytes_for(range) > tracking.max {
+            return Err(DmaError::TooLargeToTrack(range));
+        }
         let mut report = DirtyReport::new(range);
         for mapping in self.iter().filter(|mapping| mapping.range.overlaps(range)) {
             mapping.take_dirty(range, &mut report);
         }
-        report
+        Ok(report)
     }
 
     fn first_in(&self, range: IovaRange) -> Option<&Mapping> {
@@ -297,7 +339,26 @@ impl DmaTable {
 }
 
 impl Mapping {
-    fn track(&mut self, dirty: Option<Arc<DirtyPages>>) {
+    /// What is pinned of it.
+    pub(super) fn pin_count(&self) -> &Arc<PinCount> {
+        self.pins.get_or_init(|| {
+            let may_write = self.flags.contains(DmaFlags::WRITE);
+            PinCount::new(self.range.start(), may_write, self.dirty.clone())
+        })
+    }
+
+    /// Bytes that its bits take while writes are tracked.
+    fn dirty_bytes(&self) -> u64 {
+        let range = self.memory.as_ref().map(|_| self.range);
+        range.map_or(0, DirtyPages::bytes_for)
+    }
+
+    fn track(&mut self) {
+        let is_here = self.memory.is_some();
+        self.set_dirty(is_here.then(|| DirtyPages::new(self.range.pages())));
+    }
+
+    fn set_dirty(&mut self, dirty: Option<Arc<DirtyPages>>) {
         if let Some(pins) = self.pins.get() {
             pins.track(dirty.clone());
         }
@@ -305,25 +366,26 @@ impl Mapping {
     }
 
     fn take_dirty(&self, range: IovaRange, report: &mut DirtyReport) {
-        let (Some(dirty), Some(_)) = (&self.dirty, &self.memory) else {
+        let Some(dirty) = &self.dirty else {
             return;
         };
         if let Some(pins) = self.pins.get() {
             pins.mark_writable();
         }
-        let first = page_number(self.range.start());
+        let own = page_numbers(self.range);
         let wanted = page_numbers(range);
-        for word in 0..self.range.pages().div_ceil(64) {
-            let mut bits = dirty.take(usize::try_from(word).unwrap_or(usize::MAX));
+        // Counted from the mapping's first page, whose bit is the first.
+        let first = wanted.start().max(own.start()) - own.start();
+        let last = wanted.end().min(own.end()) - own.start();
+        for word in first / 64..=last / 64 {
+            let from = first.saturating_sub(word * 64);
+            let to = (last - word * 64).min(63);
+            let mask = (u64::MAX << from) & (u64::MAX >> (63 - to));
+            let mut bits = dirty.take(usize::try_from(word).unwrap_or(usize::MAX), mask);
             while bits != 0 {
-                let page = first + word * 64 + u64::from(bits.trailing_zeros());
+                let page = own.start() + word * 64 + u64::from(bits.trailing_zeros());
+                report.set(page - wanted.start());
                 bits &= bits - 1;
-                if wanted.contains(&page) {
-                    report.set(page - wanted.start());
-                } else {
-                    // Not asked for: it stays marked.
-                    dirty.mark_page(page - first);
-                }
             }
         }
     }

@@ -5,16 +5,19 @@
 //! tells. So, before the first DMA, memory is read both ways, where it is not all zero; until that
 //! was possible, everything goes by message, which is right either way.
 
+use std::collections::BTreeSet;
 use std::ops::Deref;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::iova::Iova;
-use super::messages::Messages;
+use vfu::Errno;
+
+use super::iova::{Iova, IovaRange};
+use super::messages::{MessageError, Messages, Permit};
 use super::table::{DmaTable, Mapping};
+use crate::client_log::ClientLog;
 
 /// What is known of a client's files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
 pub enum Verdict {
     /// Not known yet.
     Unknown = 0,
@@ -27,7 +30,10 @@ pub enum Verdict {
 /// The verdict on one client.
 #[derive(Debug, Default)]
 pub struct Trust {
-    verdict: AtomicU8,
+    /// The verdict in the lowest two bits, above them the number of the client: a thread that
+    /// still compares for an earlier one must not judge this one.
+    state: AtomicU64,
+    log: ClientLog,
 }
 
 /// Bytes that are compared at a time.
@@ -43,7 +49,11 @@ impl Trust {
     /// What is known now.
     #[inline]
     pub fn verdict(&self) -> Verdict {
-        match self.verdict.load(Ordering::Relaxed) {
+        Self::verdict_of(self.state.load(Ordering::Relaxed))
+    }
+
+    fn verdict_of(state: u64) -> Verdict {
+        match state % 4 {
             0 => Verdict::Unknown,
             1 => Verdict::Shared,
             _ => Verdict::Private,
@@ -57,11 +67,9 @@ impl Trust {
         } else {
             Verdict::Shared
         };
-        self.set(verdict);
-    }
-
-    fn set(&self, verdict: Verdict) {
-        self.verdict.store(verdict as u8, Ordering::Relaxed);
+        let client = self.state.load(Ordering::Relaxed) / 4 + 1;
+        self.state
+            .store(client * 4 + verdict as u64, Ordering::Relaxed);
     }
 
     /// What is known after comparing, if nothing was. `near` is an address in use, where there is
@@ -69,70 +77,110 @@ impl Trust {
     pub(super) fn find_out<T: Deref<Target = DmaTable>>(
         &self,
         messages: &Messages,
-        near: Iova,
+        near: Option<Iova>,
         table: impl Fn() -> T,
     ) -> Verdict {
-        if self.verdict() != Verdict::Unknown || !messages.is_connected() {
-            return self.verdict();
+        let state = self.state.load(Ordering::Relaxed);
+        if Self::verdict_of(state) != Verdict::Unknown || !messages.can_ask() {
+            return Self::verdict_of(state);
         }
-        for at in places(&table(), near) {
-            let verdict = compare(messages, at, &table);
-            if verdict != Verdict::Unknown {
-                if verdict == Verdict::Private {
-                    tracing::warn!(
-                        "the client's files are not the guest's memory: every transfer goes by \
-                         message. With QEMU, share=on makes it fast"
-                    );
-                }
-                self.set(verdict);
-                break;
-            }
+        let (permit, places) = {
+            let table = table();
+            // A device that lets go of memory may wait for a thread that compares: any unmap ends
+            // that.
+            (messages.permit(IovaRange::EVERYTHING), places(&table, near))
+        };
+        let verdicts = places
+            .into_iter()
+            .map_while(|at| compare(messages, permit, at, &table).ok());
+        let found = verdicts.into_iter().find(|it| *it != Verdict::Unknown);
+        if let Some(verdict) = found {
+            self.settle(state, verdict);
         }
         self.verdict()
+    }
+
+    /// Says so, unless another thread did or the client is another.
+    fn settle(&self, before: u64, verdict: Verdict) {
+        let relaxed = Ordering::Relaxed;
+        let after = before + verdict as u64;
+        let result = self.state.compare_exchange(before, after, relaxed, relaxed);
+        if result.is_ok() && verdict == Verdict::Private {
+            self.log.warn(format_args!(
+                "the client's files are not the guest's memory: every transfer goes by message. \
+                 With QEMU, share=on makes it fast"
+            ));
+        }
     }
 }
 
 /// Where to compare: around `near`, and at the beginning of each mapping. A PC's memory begins
 /// with the interrupt vectors of its firmware, which are never all zero.
-fn places(table: &DmaTable, near: Iova) -> Vec<Iova> {
+fn places(table: &DmaTable, near: Option<Iova>) -> Vec<Iova> {
     let is_file = |mapping: &&Mapping| mapping.memory.is_some();
-    let mut starts: Vec<_> = table
-        .iter()
-        .filter(is_file)
-        .map(|mapping| mapping.range.start())
-        .collect();
-    starts.sort_unstable();
-    let page = Iova(near.0 - near.0 % DmaTable::PAGE_SIZE);
-    let near = table.find(page).filter(is_file).map(|_| page);
-    near.into_iter().chain(starts).take(MAX_SAMPLES).collect()
+    let mut starts = BTreeSet::new();
+    for mapping in table.iter().filter(is_file) {
+        starts.insert(mapping.range.start());
+        if starts.len() > MAX_SAMPLES {
+            starts.pop_last();
+        }
+    }
+    let page = near.map(|near| Iova(near.0 - near.0 % DmaTable::PAGE_SIZE));
+    let near = page.filter(|page| table.find(*page).as_ref().is_some_and(is_file));
+    near.into_iter().chain(starts).collect()
 }
 
-/// Reads one page both ways.
+/// Reads one page both ways. An error means that no other page would tell more.
 fn compare<T: Deref<Target = DmaTable>>(
     messages: &Messages,
+    permit: Permit,
     at: Iova,
     table: &impl Fn() -> T,
-) -> Verdict {
+) -> Result<Verdict, MessageError> {
     for _ in 0..ATTEMPTS {
-        let mut told = [0; SAMPLE];
-        // Where messages do not work, there is nothing to compare with.
-        if messages.read(at, &mut told) != Ok(SAMPLE) {
-            return Verdict::Unknown;
+        let (mut before, mut told, mut after) = ([0; SAMPLE], [0; SAMPLE], [0; SAMPLE]);
+        let is_mapped = read_mapped(&table(), at, &mut before);
+        match read_told(messages, permit, at, &mut told) {
+            Ok(()) => {}
+            // Where there is nothing to compare with, there is nothing but to believe.
+            Err(MessageError::Refused(Errno::NOSYS | Errno::OPNOTSUPP)) => {
+                return Ok(Verdict::Shared);
+            }
+            Err(MessageError::Refused(_)) => return Ok(Verdict::Unknown),
+            Err(error) => return Err(error),
         }
-        let mut mapped = [0; SAMPLE];
-        if !read_mapped(&table(), at, &mut mapped) {
-            return Verdict::Unknown;
+        if !is_mapped || !read_mapped(&table(), at, &mut after) {
+            return Ok(Verdict::Unknown);
         }
-        if told == mapped {
-            let is_blank = told.iter().all(|byte| *byte == 0);
-            return if is_blank {
+        // What the guest is writing meanwhile says nothing.
+        let bytes = before.iter().zip(&told).zip(&after);
+        let stable = bytes.filter(|((before, _), after)| before == after);
+        let mut stable = stable.map(|((_, told), mapped)| (*told, *mapped));
+        if stable.clone().all(|(told, mapped)| told == mapped) {
+            let is_blank = stable.all(|(told, _)| told == 0);
+            return Ok(if is_blank {
                 Verdict::Unknown
             } else {
                 Verdict::Shared
-            };
+            });
         }
     }
-    Verdict::Private
+    Ok(Verdict::Private)
+}
+
+/// In as many messages as it takes.
+fn read_told(
+    messages: &Messages,
+    permit: Permit,
+    at: Iova,
+    out: &mut [u8],
+) -> Result<(), MessageError> {
+    let mut done = 0;
+    while done < out.len() {
+        let at = Iova(at.0 + done as u64);
+        done += messages.read(permit, at, &mut out[done..])?;
+    }
+    Ok(())
 }
 
 fn read_mapped(table: &DmaTable, at: Iova, out: &mut [u8]) -> bool {

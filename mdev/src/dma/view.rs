@@ -1,8 +1,9 @@
 //! Guest memory as it is at one moment: translation, and access without another lock.
 //!
 //! The session waits for views before it changes a mapping, so a view is for a batch of accesses,
-//! and never held over anything that waits. It has the traits of `vm-memory`: virtio queues, and
-//! every typed read and write of [`vm_memory::Bytes`], run on it.
+//! and never held over anything that waits: another view, a read, write or pin of the same memory
+//! may wait for the session. It has the traits of `vm-memory`: virtio queues, and every typed read
+//! and write of [`vm_memory::Bytes`], run on it.
 
 use std::cell::Cell;
 use std::iter::FusedIterator;
@@ -15,6 +16,7 @@ use vm_memory::{
 };
 
 use super::dirty::{DirtyPages, DirtySlice};
+use super::files::Slice;
 use super::guest_memory::AccessError;
 use super::iova::{Iova, IovaRange};
 use super::sync::TableReadGuard;
@@ -24,6 +26,9 @@ use super::table::{DmaTable, Mapping};
 #[derive(Debug)]
 pub struct View<'a> {
     table: TableReadGuard<'a, DmaTable>,
+    /// Whether the client's files are known to be the guest's memory. Until then there is nothing
+    /// to point to.
+    is_shared: bool,
     /// The mapping that the last address lay in: the next one mostly does too.
     last: Cell<u32>,
 }
@@ -50,6 +55,7 @@ impl Access {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Piece<'a> {
     pub(super) mapping: &'a Mapping,
+    is_shared: bool,
     /// Bytes from the mapping's first.
     pub(super) offset: u64,
     pub(super) start: Iova,
@@ -57,9 +63,14 @@ pub(super) struct Piece<'a> {
 }
 
 impl<'a> Piece<'a> {
+    /// What holds the memory; `None` if it is reached by messages.
+    pub(super) fn memory(&self) -> Option<&'a Slice> {
+        self.mapping.memory.as_ref().filter(|_| self.is_shared)
+    }
+
     /// The memory; `None` if it is reached by messages.
     pub(super) fn slice(&self) -> Option<VolatileSlice<'a, DirtySlice<'a>>> {
-        let memory = self.mapping.memory.as_ref()?;
+        let memory = self.memory()?;
         let offset = usize::try_from(self.offset).ok()?;
         let dirty = DirtySlice::new(self.mapping.dirty.as_deref(), offset);
         memory
@@ -69,9 +80,10 @@ impl<'a> Piece<'a> {
 }
 
 impl<'a> View<'a> {
-    pub(super) fn new(table: TableReadGuard<'a, DmaTable>) -> Self {
+    pub(super) fn new(table: TableReadGuard<'a, DmaTable>, is_shared: bool) -> Self {
         Self {
             table,
+            is_shared,
             last: Cell::new(u32::MAX),
         }
     }
@@ -100,6 +112,7 @@ impl<'a> View<'a> {
         let last = range.last().min(mapping.range.last());
         Ok(Piece {
             mapping,
+            is_shared: self.is_shared,
             offset: start.0 - mapping.range.start().0,
             start,
             // A piece as long as the address space has no slice.
