@@ -256,6 +256,16 @@ fn pin_part(piece: &Piece<'_>, access: Access) -> Result<PinPart, AccessError> {
 
 /// What a session does with guest memory.
 impl GuestMemory {
+    /// Memory that belongs to no session: its files are believed, and bus mastering is on. For
+    /// tests and benches of what stands on it.
+    pub fn standing_alone(limits: DmaLimits) -> Self {
+        let memory = Self::default();
+        let _ = memory.connect(limits);
+        memory.shared.trust.connect(false);
+        memory.set_bus_master(true);
+        memory
+    }
+
     /// Has pinned pages made known to a physical device. Once, before anything is pinned.
     pub fn set_device_iommu(&self, iommu: Arc<dyn DeviceIommu>) -> Result<(), Errno> {
         self.shared.iommu.set(iommu).map_err(|_| Errno::BUSY)
