@@ -4,8 +4,12 @@
 //!
 //! - [`round_trips`]: a register access against a bare ping-pong of messages of those sizes, and
 //!   against the crate `vfio_user`.
+//! - [`dma_maps`]: mapping and unmapping guest memory, with few and with many mappings.
 //! - [`idle`]: what a silent client costs.
 //! - [`first_picture`]: a guest's boot against QEMU's own `bochs-display`.
+//!
+//! How guest memory is found and copied is measured inside one process, by `cargo bench -p mdev`,
+//! which `./x bench` runs first; its figures become part of the summary.
 //!
 //! And what they stand on:
 //!
@@ -16,6 +20,7 @@
 //! - [`stats`], [`report`]: medians, intervals, the table and `target/bench/summary.json`.
 
 mod cpus;
+mod dma_maps;
 mod first_picture;
 mod idle;
 mod peers;
@@ -54,6 +59,7 @@ struct Arguments {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Part {
     RoundTrips,
+    DmaMaps,
     Idle,
     FirstPicture,
 }
@@ -80,6 +86,9 @@ fn measure(arguments: &Arguments) -> anyhow::Result<()> {
     let wants = |part| arguments.parts.is_empty() || arguments.parts.contains(&part);
     if wants(Part::RoundTrips) {
         round_trips::measure(&programs, &cpus, arguments.quick, &mut report)?;
+    }
+    if wants(Part::DmaMaps) {
+        dma_maps::measure(&programs, &cpus, arguments.quick, &mut report)?;
     }
     if wants(Part::Idle) {
         idle::measure(&programs, &cpus, &mut report)?;

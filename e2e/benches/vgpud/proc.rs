@@ -60,6 +60,17 @@ pub(crate) fn thread_ids(pid: u32) -> anyhow::Result<Vec<Pid>> {
     Ok(threads(pid)?.iter().filter_map(id).collect())
 }
 
+/// Bytes of its own that a process has in memory: what it shares does not count.
+pub(crate) fn resident_bytes(pid: u32) -> anyhow::Result<u64> {
+    let text = read(Path::new(&format!("/proc/{pid}/status")))?;
+    let kib = text
+        .lines()
+        .find_map(|line| line.strip_prefix("RssAnon:"))
+        .and_then(|rest| rest.trim().strip_suffix(" kB"))
+        .context("no RssAnon in status")?;
+    Ok(kib.trim().parse::<u64>()? << 10)
+}
+
 fn threads(pid: u32) -> anyhow::Result<Vec<PathBuf>> {
     let path = format!("/proc/{pid}/task");
     let threads = fs::read_dir(&path).with_context(|| format!("cannot read {path}"))?;

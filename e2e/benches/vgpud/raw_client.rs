@@ -1,14 +1,17 @@
 //! A client that costs as little as a client can: prepared requests, plain send and receive.
 
-use std::io;
-use std::os::fd::OwnedFd;
+use std::io::{self, IoSlice};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Instant;
 
 use anyhow::{Context, ensure};
 use rustix::io::Errno;
-use rustix::net::{RecvFlags, SendFlags, recv, send};
+use rustix::net::{
+    RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, recv, send, sendmsg,
+};
 
 /// Bytes of a message without its data: a header, and which access it is.
 pub(crate) const SHORT: usize = 32;
@@ -23,6 +26,8 @@ const HEADER: usize = 16;
 
 /// Commands of the specification, `VFIO_USER_*`.
 const VERSION: u16 = 1;
+const DMA_MAP: u16 = 2;
+const DMA_UNMAP: u16 = 3;
 const REGION_READ: u16 = 9;
 const REGION_WRITE: u16 = 10;
 
@@ -145,6 +150,52 @@ impl RawClient {
         send(&self.socket, request, SendFlags::NOSIGNAL)?;
         let reply = &mut self.reply[..access.reply_len()];
         receive(&self.socket, reply, wait)
+    }
+
+    /// Maps part of a file, for reading and writing.
+    pub(crate) fn map(
+        &mut self,
+        file: &OwnedFd,
+        offset: u64,
+        iova: u64,
+        size: u64,
+    ) -> io::Result<()> {
+        let mut payload = [0; 32];
+        payload[..8].copy_from_slice(&[32, 0, 0, 0, 3, 0, 0, 0]); // argsz, flags
+        for (at, value) in [(8, offset), (16, iova), (24, size)] {
+            payload[at..at + 8].copy_from_slice(&value.to_le_bytes());
+        }
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+        let mut ancillary = SendAncillaryBuffer::new(&mut space);
+        let fds = [file.as_fd()];
+        ancillary.push(SendAncillaryMessage::ScmRights(&fds));
+        let request = message(DMA_MAP, &payload);
+        let parts = [IoSlice::new(&request)];
+        sendmsg(&self.socket, &parts, &mut ancillary, SendFlags::NOSIGNAL)?;
+        self.expect(HEADER)
+    }
+
+    /// Takes a mapping away.
+    pub(crate) fn unmap(&mut self, iova: u64, size: u64) -> io::Result<()> {
+        let mut payload = [0; 24];
+        payload[0] = 24; // argsz
+        for (at, value) in [(8, iova), (16, size)] {
+            payload[at..at + 8].copy_from_slice(&value.to_le_bytes());
+        }
+        let request = message(DMA_UNMAP, &payload);
+        send(&self.socket, &request, SendFlags::NOSIGNAL)?;
+        self.expect(HEADER + payload.len())
+    }
+
+    /// Receives a reply of `len` bytes, which must be a good one.
+    fn expect(&mut self, len: usize) -> io::Result<()> {
+        let mut reply = [0; HEADER + 24];
+        // A refusal is as long as a header; then nothing else comes, and the watchdog closes.
+        receive(&self.socket, &mut reply[..len], Wait::Sleep)?;
+        if size_and_flags(&reply) != (len, REPLY) {
+            return Err(io::Error::other(format!("answered by {reply:x?}")));
+        }
+        Ok(())
     }
 
     /// Exchanges versions, in words that every server takes.

@@ -129,6 +129,11 @@ impl Report {
         // Cargo's folder for such things is TARGET/tmp, wherever TARGET is.
         let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("bench");
         let path = dir.join("summary.json");
+        // What `cargo bench -p mdev` measured, if it ran.
+        if let Ok(memory) = fs::read(dir.join("memory.json")) {
+            let memory = serde_json::from_slice(&memory).context("memory.json is not JSON")?;
+            self.summary.insert("memory".to_owned(), memory);
+        }
         let text = serde_json::to_string_pretty(&Value::Object(self.summary))?;
         fs::create_dir_all(&dir)
             .and_then(|()| fs::write(&path, text + "\n"))

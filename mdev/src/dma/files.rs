@@ -127,12 +127,19 @@ impl Files {
         if FileType::from_raw_mode(status.st_mode) != FileType::RegularFile {
             return Err(FileError::NotAFile);
         }
-        let wanted = Wanted::new(&status, offset, len, is_writable(fd, flags)?)?;
-        let id = FileId {
+        let mode = Mode::of(fd, flags)?;
+        let mut id = FileId {
             device: status.st_dev,
             inode: status.st_ino,
-            writable: wanted.writable,
+            writable: mode == Mode::ReadWrite,
         };
+        if let Some(slice) = self.find(id, offset, len) {
+            return Ok(slice);
+        }
+        // A file that could be mapped for writing when it was can be still; of another one it is
+        // to be seen.
+        id.writable = mode.can_be_mapped_for_writing(fd, flags)?;
+        let wanted = Wanted::new(&status, offset, len, id.writable)?;
         if let Some(slice) = self.find(id, offset, len) {
             return Ok(slice);
         }
@@ -224,17 +231,35 @@ impl Wanted {
     }
 }
 
-/// Whether the file can be mapped for writing; an error if it cannot be for what `flags` ask.
-fn is_writable(fd: &OwnedFd, flags: DmaFlags) -> Result<bool, FileError> {
-    let mode = fcntl_getfl(fd)? & OFlags::RWMODE;
-    let is_sealed = || seals(fd).intersects(SealFlags::WRITE | SealFlags::FUTURE_WRITE);
-    let writable = mode == OFlags::RDWR && !is_sealed();
-    // Memory that cannot be read cannot be mapped at all.
-    let readable = matches!(mode, OFlags::RDONLY | OFlags::RDWR);
-    if readable && (writable || !flags.contains(DmaFlags::WRITE)) {
-        Ok(writable)
-    } else {
-        Err(FileError::Access(flags))
+/// How a descriptor was opened. Memory that cannot be read cannot be mapped at all.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Mode {
+    Read,
+    ReadWrite,
+}
+
+impl Mode {
+    /// An error if it is not enough for `flags`.
+    fn of(fd: &OwnedFd, flags: DmaFlags) -> Result<Self, FileError> {
+        let mode = fcntl_getfl(fd)? & OFlags::RWMODE;
+        if mode == OFlags::RDWR {
+            Ok(Self::ReadWrite)
+        } else if mode == OFlags::RDONLY && !flags.contains(DmaFlags::WRITE) {
+            Ok(Self::Read)
+        } else {
+            Err(FileError::Access(flags))
+        }
+    }
+
+    /// An error if it cannot be, and `flags` need it.
+    fn can_be_mapped_for_writing(self, fd: &OwnedFd, flags: DmaFlags) -> Result<bool, FileError> {
+        let against_writing = SealFlags::WRITE | SealFlags::FUTURE_WRITE;
+        let can_be = self == Self::ReadWrite && !seals(fd).intersects(against_writing);
+        if can_be || !flags.contains(DmaFlags::WRITE) {
+            Ok(can_be)
+        } else {
+            Err(FileError::Access(flags))
+        }
     }
 }
 
