@@ -5,6 +5,7 @@ use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
+use rustix::io::ioctl_fionread;
 use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, RecvMsg, ReturnFlags, recvmsg,
 };
@@ -106,7 +107,12 @@ impl Receiver {
         let fds_before = self.fds.len();
         self.end += message.bytes;
         self.keep_fds(ancillary)?;
-        self.may_have_more = self.end == self.buffer.len() || self.fds.len() > fds_before;
+        self.may_have_more = if self.fds.len() > fds_before {
+            // Less than a read that finds nothing; and a client that maps waits for the answer.
+            ioctl_fionread(&self.socket).map_or(true, |unread| unread > 0)
+        } else {
+            self.end == self.buffer.len()
+        };
         if message.flags.contains(ReturnFlags::CTRUNC) {
             return Err(BrokenStream::TooManyFds);
         }
