@@ -26,6 +26,26 @@ unit_tests() {
         cargo test "${LOCKED[@]}" --no-fail-fast --workspace --exclude e2e "$@"
 }
 
+# Every order of events between threads that pin guest memory and one that
+# unmaps it, on the code that runs: loom's locks take the place of std's.
+loom_tests() {
+    step "every order of pin and unmap, under loom" \
+        env RUSTFLAGS="--cfg loom" CARGO_TARGET_DIR="$TARGET/loom" LOOM_MAX_PREEMPTIONS=3 \
+        cargo test -q "${LOCKED[@]}" --release -p mdev --lib loom
+}
+
+# What is unsafe here is mappings and signals, which Miri does not emulate; what
+# stands on them it can check where the component is installed.
+miri_tests() {
+    if cargo miri --version >/dev/null 2>&1; then
+        step "page table and dirty pages, under Miri" \
+            env MIRIFLAGS=-Zmiri-disable-isolation PROPTEST_CASES=8 \
+            cargo miri test -q "${LOCKED[@]}" -p mdev --lib dma::page_table
+    else
+        say "NOT RUN: Miri, which this toolchain does not have (rustup component add miri)"
+    fi
+}
+
 # Whole guests run the release programs, and the harness shares their build. A
 # guest keeps one core busy, so there are two at a time whatever the machine.
 guest_tests() {

@@ -77,7 +77,8 @@ fn show(arguments: &Arguments) -> anyhow::Result<()> {
     print_text(&screen, &font);
     println!("\n{width}x{height} picture: {}", picture.display());
     if arguments.keep {
-        keep(&mut vm, &mut display, &mut serial)?;
+        let vgpu = programs.ours("vgpu").display().to_string();
+        keep(&vgpu, &mut vm, [&mut display, &mut serial])?;
     }
     Ok(())
 }
@@ -88,6 +89,9 @@ fn print_line(vm: &mut Vm) -> anyhow::Result<String> {
     let driver = vm
         .guest
         .sh("basename $(readlink /sys/bus/pci/devices/*/drm/card0/device/driver | head -n 1)")?;
+    // What the kernel said of our devices, for whoever looks at the picture.
+    vm.guest
+        .sh("dmesg | grep -E 'Linux version|bochs|PCI Serial|ttyS' | cut -c1-120 > /dev/tty0")?;
     let since_boot = vm.guest.sh("cut -d' ' -f1 /proc/uptime")?;
     let line = format!("vgpud: drawn by {driver} of Linux {kernel}, {since_boot} s after boot");
     vm.guest.say(&line)?;
@@ -127,7 +131,8 @@ fn print_text(screen: &Screen, font: &Font) {
 }
 
 /// Leaves everything running until the person at the terminal has seen enough.
-fn keep(vm: &mut Vm, display: &mut Vgpu, serial: &mut Vgpu) -> anyhow::Result<()> {
+fn keep(program: &str, vm: &mut Vm, vgpus: [&mut Vgpu; 2]) -> anyhow::Result<()> {
+    let [display, serial] = vgpus;
     let children = [
         vm.process().pid(),
         display.process().pid(),
@@ -136,11 +141,12 @@ fn keep(vm: &mut Vm, display: &mut Vgpu, serial: &mut Vgpu) -> anyhow::Result<()
     end_with_us(children)?;
     println!("\nThe VM runs on. From another terminal:");
     for vgpu in [&*display, &*serial] {
-        println!("  vgpu status     --control {}", vgpu.control().display());
+        println!("  {program} status --control {}", vgpu.control().display());
     }
+    let control = display.control();
     println!(
-        "  vgpu screenshot --control {} FILE",
-        display.control().display()
+        "  {program} screenshot --control {} FILE",
+        control.display()
     );
     println!("Its commands are run here; an empty line ends it.");
     if !io::stdin().is_terminal() {
