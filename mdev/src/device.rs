@@ -33,6 +33,9 @@ pub trait MediatedDevice: Send {
 
     /// Returns the device, its configuration space included, to its state just after creation.
     /// What [`Reset::Close`] demands beyond that stands there.
+    ///
+    /// It may wait for the device's threads: whoever of them waits for the client meanwhile, for
+    /// memory that is reached by messages, is told that the transfer was cancelled.
     fn reset(&mut self, cause: Reset);
 
     /// Guest memory is about to leave the map.

@@ -11,7 +11,7 @@ use vfu::wire::dma::{DmaMap, DmaUnmap};
 
 use super::dirty::DirtyReport;
 use super::iova::{Iova, IovaRange};
-use super::messages::{MessageError, Messages, Permit};
+use super::messages::{MessageError, Messages};
 use super::pin::{DeviceIommu, Pin, PinPart};
 use super::sigbus::Truncation;
 use super::sync::{TableLock, TableReadGuard};
@@ -127,17 +127,26 @@ impl GuestMemory {
     /// Memory that is reached by messages makes this wait for the client, so it fails in the
     /// session's own thread.
     pub fn read(&self, at: Iova, out: &mut [u8]) -> Result<(), AccessError> {
+        if out.is_empty() {
+            return Ok(());
+        }
+        let all = range_of(at, out.len())?;
         let mut done = 0;
-        while done < out.len() {
-            let rest = &mut out[done..];
-            let range = range_of(at, done, rest.len())?;
-            done += self.read_some(range, rest)?;
+        while let Some(rest) = all.after(done as u64) {
+            done += self.read_some(rest, all, &mut out[done..])?;
         }
         Ok(())
     }
 
-    /// Reads as much as lies in one mapping, or travels in one message.
-    fn read_some(&self, range: IovaRange, out: &mut [u8]) -> Result<usize, AccessError> {
+    /// Reads as much of `range` as lies in one mapping, or travels in one message. It is what is
+    /// left of `all`: to unmap any of that ends a wait for the client, since whoever unmaps may
+    /// wait for the whole access.
+    fn read_some(
+        &self,
+        range: IovaRange,
+        all: IovaRange,
+        out: &mut [u8],
+    ) -> Result<usize, AccessError> {
         let view = self.look()?;
         let piece = view.piece(range, Access::Read)?;
         let len = piece.len.min(out.len()).min(COPY_LEN);
@@ -146,7 +155,7 @@ impl GuestMemory {
             return Ok(slice.copy_to(out));
         }
         let is_file = piece.mapping.memory.is_some();
-        let permit = self.permit(&piece, len)?;
+        let permit = self.shared.messages.permit(all);
         drop(view);
         if is_file && self.find_out(Some(range.start())) == Verdict::Shared {
             // The next round copies.
@@ -158,20 +167,25 @@ impl GuestMemory {
     /// Copies into guest memory, whichever way it is reached. What is not allowed is found out
     /// before the first byte is written.
     pub fn write(&self, at: Iova, data: &[u8]) -> Result<(), AccessError> {
-        if !data.is_empty() {
-            self.look()?
-                .check(range_of(at, 0, data.len())?, Access::Write)?;
+        if data.is_empty() {
+            return Ok(());
         }
+        let all = range_of(at, data.len())?;
+        self.look()?.check(all, Access::Write)?;
         let mut done = 0;
-        while done < data.len() {
-            let rest = &data[done..];
-            let range = range_of(at, done, rest.len())?;
-            done += self.write_some(range, rest)?;
+        while let Some(rest) = all.after(done as u64) {
+            done += self.write_some(rest, all, &data[done..])?;
         }
         Ok(())
     }
 
-    fn write_some(&self, range: IovaRange, data: &[u8]) -> Result<usize, AccessError> {
+    /// Writes as [`Self::read_some`] reads.
+    fn write_some(
+        &self,
+        range: IovaRange,
+        all: IovaRange,
+        data: &[u8],
+    ) -> Result<usize, AccessError> {
         let view = self.look()?;
         let piece = view.piece(range, Access::Write)?;
         let len = piece.len.min(data.len()).min(COPY_LEN);
@@ -181,18 +195,12 @@ impl GuestMemory {
             return Ok(len);
         }
         let is_file = piece.mapping.memory.is_some();
-        let permit = self.permit(&piece, len)?;
+        let permit = self.shared.messages.permit(all);
         drop(view);
         if is_file && self.find_out(Some(range.start())) == Verdict::Shared {
             return Ok(0);
         }
         again_if_changed(self.shared.messages.write(permit, range.start(), data))
-    }
-
-    /// The right to do by message what a piece of a view allows.
-    fn permit(&self, piece: &Piece<'_>, len: usize) -> Result<Permit, AccessError> {
-        let range = range_of(piece.start, 0, len)?;
-        Ok(self.shared.messages.permit(range))
     }
 
     /// Holds a range for the device: all of it, or, on error, nothing.
@@ -233,10 +241,8 @@ fn again_if_changed(done: Result<usize, MessageError>) -> Result<usize, AccessEr
     }
 }
 
-fn range_of(at: Iova, done: usize, len: usize) -> Result<IovaRange, AccessError> {
-    at.0.checked_add(done as u64)
-        .and_then(|start| IovaRange::new(Iova(start), len as u64))
-        .ok_or(AccessError::NotARange { at, len })
+fn range_of(at: Iova, len: usize) -> Result<IovaRange, AccessError> {
+    IovaRange::new(at, len as u64).ok_or(AccessError::NotARange { at, len })
 }
 
 fn pin_part(piece: &Piece<'_>, access: Access) -> Result<PinPart, AccessError> {

@@ -5,7 +5,7 @@
 //! while no command of its own is unanswered.
 //!
 //! Who finds a mapping, lets go of the table and then sends could send after DMA_UNMAP was
-//! answered. So every request has a [`Permit`], which is made out while the table is held and is
+//! answered. So every request has a `Permit`, which is made out while the table is held and is
 //! worth nothing after the next unmap.
 
 mod error;

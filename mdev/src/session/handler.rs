@@ -11,7 +11,7 @@ use vfu::wire::{Malformed, Request};
 
 use super::{SessionError, Surroundings};
 use crate::device::{MediatedDevice, Reset};
-use crate::dma::DmaError;
+use crate::dma::{DmaError, IovaRange};
 use crate::irq::{IrqError, IrqIndex};
 use crate::pci::Command;
 use crate::region::RegionIndex;
@@ -145,7 +145,10 @@ impl Handler<'_> {
 
     pub(super) fn reset(&mut self, cause: Reset) {
         self.around.metrics.resets.add(1);
+        // The client answers no message while it waits for us, and a device for its threads.
+        let cancelling = self.around.memory.messages().cancel(IovaRange::EVERYTHING);
         self.device.reset(cause);
+        drop(cancelling);
         self.follow_command_register();
     }
 
