@@ -21,7 +21,7 @@
 //!   [`registers::Register::DmaFailures`]. QEMU logs it and goes on, wrapped round the mask.
 //! - **A reset returns everything to its initial state**, the buffer too. QEMU's has none.
 //!
-//! Not here: dirty pages and scattered IOVAs (`mdev::dma` does both), queues of commands.
+//! Not here: a queue of commands, and a second engine: a factorial waits for the transfer before it.
 
 mod device;
 mod driver;

@@ -3,6 +3,7 @@
 mod dma;
 mod guest;
 mod interrupts;
+mod messages;
 mod properties;
 mod registers;
 mod unmap;

@@ -1,6 +1,6 @@
 //! A device in a thread of its own, and a guest that drives it over a session.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -195,7 +195,7 @@ impl Guest {
     }
 
     pub(super) fn map(&mut self, ram: &Ram, map: &DmaMap) {
-        self.client.dma_map(map, Some(ram.0.as_fd())).unwrap();
+        self.client.dma_map(map, Some(ram.as_fd())).unwrap();
     }
 
     /// Maps the file from its start, for reading and writing.
@@ -217,6 +217,12 @@ impl Guest {
 
 /// Guest memory, in a file.
 pub(super) struct Ram(OwnedFd);
+
+impl AsFd for Ram {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
 
 impl Ram {
     pub(super) fn new(len: u64) -> Self {
