@@ -17,6 +17,8 @@ use crate::{Programs, Result};
 pub enum Memory {
     /// A memfd that a device's server maps as well.
     Shared,
+    /// A memfd that the guest has a private copy of: a server maps it, and finds other bytes.
+    Unshared,
     /// Ordinary memory: a server gets no file descriptor, and reaches it by messages alone.
     Private,
 }
@@ -27,6 +29,8 @@ pub struct Machine<'a> {
     programs: &'a Programs,
     memory: Memory,
     memory_mib: u32,
+    /// Slots for memory that comes later, and how much there may be with it.
+    memory_room: Option<(u32, u32)>,
     cpus: u32,
     kernel_args: Vec<String>,
     arguments: Vec<OsString>,
@@ -40,6 +44,7 @@ impl<'a> Machine<'a> {
             programs,
             memory: Memory::Shared,
             memory_mib: 256,
+            memory_room: None,
             cpus: 1,
             kernel_args: Vec::new(),
             arguments: Vec::new(),
@@ -56,6 +61,12 @@ impl<'a> Machine<'a> {
     /// Chooses the size of memory.
     pub fn memory_mib(mut self, mib: u32) -> Self {
         self.memory_mib = mib;
+        self
+    }
+
+    /// Leaves room to plug memory in: so many slots, and up to `mib` altogether.
+    pub fn memory_room(mut self, slots: u32, mib: u32) -> Self {
+        self.memory_room = Some((slots, mib));
         self
     }
 
@@ -140,8 +151,11 @@ impl<'a> Machine<'a> {
         let mut kernel_args = vec!["console=ttyS0 quiet"];
         kernel_args.extend(self.kernel_args.iter().map(String::as_str));
         let mut machine = format!("q35,accel={accel},usb=off");
+        let room = self
+            .memory_room
+            .map(|(slots, mib)| format!(",slots={slots},maxmem={mib}M"));
         let mut options = vec![
-            ("-m", format!("{mib}M")),
+            ("-m", format!("{mib}M{}", room.unwrap_or_default())),
             ("-smp", self.cpus.to_string()),
             ("-net", "none".to_owned()),
             ("-display", "none".to_owned()),
@@ -156,14 +170,30 @@ impl<'a> Machine<'a> {
             ("-serial", "chardev:log".to_owned()),
             ("-serial", "chardev:agent".to_owned()),
         ];
-        if self.memory == Memory::Shared {
-            let ram = format!("memory-backend-memfd,id=ram,size={mib}M,share=on");
-            options.push(("-object", ram));
+        if self.memory != Memory::Private {
+            options.push((
+                "-object",
+                memory_backend(self.memory, "ram", mib).to_string(),
+            ));
             machine += ",memory-backend=ram";
         }
         options.push(("-machine", machine));
         options
     }
+}
+
+/// Memory that a machine or a module of memory is made of, as `-object` and `object-add` take it.
+pub(crate) fn memory_backend(memory: Memory, id: &str, mib: u32) -> Value {
+    let kind = match memory {
+        Memory::Shared | Memory::Unshared => "memory-backend-memfd",
+        Memory::Private => "memory-backend-ram",
+    };
+    json!({
+        "qom-type": kind,
+        "id": id,
+        "size": u64::from(mib) << 20,
+        "share": memory == Memory::Shared,
+    })
 }
 
 /// A device served on a vfio-user socket, as `-device` and `device_add` take it.

@@ -14,7 +14,8 @@ use std::time::Duration;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use serde_json::json;
 
-use crate::guest::{BOOT_LIMIT, Guest};
+use crate::guest::{BOOT_LIMIT, COMMAND_LIMIT, Guest};
+use crate::machine::{Memory, memory_backend};
 use crate::process::Process;
 use crate::qmp::Qmp;
 use crate::stream::Deadline;
@@ -82,6 +83,22 @@ impl Vm {
         let arguments = json!({ "filename": path, "format": "png" });
         self.qmp.execute("screendump", &arguments)?;
         Screen::read_png(&path)
+    }
+
+    /// Plugs in a module of memory. The guest has yet to notice it, and to use it.
+    pub fn plug_memory(&mut self, id: &str, memory: Memory, mib: u32) -> Result<()> {
+        let backend = format!("{id}-memory");
+        let object = memory_backend(memory, &backend, mib);
+        self.qmp.execute("object-add", &object)?;
+        let module = json!({ "driver": "pc-dimm", "id": id, "memdev": backend });
+        self.qmp.device_add(&module)
+    }
+
+    /// Asks the guest to give a module of memory back, and waits until it has, or refuses to.
+    pub fn unplug_memory(&mut self, id: &str) -> Result<()> {
+        self.qmp.device_del(id, COMMAND_LIMIT)?;
+        let object = json!({ "id": format!("{id}-memory") });
+        self.qmp.execute("object-del", &object).map(drop)
     }
 
     /// QEMU itself.

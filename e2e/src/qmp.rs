@@ -60,10 +60,7 @@ impl Qmp {
         let what = format!("event {name}");
         let deadline = Deadline::new(&what, limit);
         loop {
-            let event = match self.events.pop_front() {
-                Some(event) => event,
-                None => self.message(&deadline)?,
-            };
+            let event = self.next_event(&deadline)?;
             if event.get("event").is_some_and(|event| event == name) {
                 return Ok(event);
             }
@@ -84,16 +81,23 @@ impl Qmp {
         self.execute("device_add", device).map(drop)
     }
 
-    /// Asks the guest to let go of a device, and waits until it has.
+    /// Asks the guest to let go of a device, and waits until it has. An error if it says that it
+    /// cannot.
     pub fn device_del(&mut self, id: &str, limit: Duration) -> Result<()> {
         self.execute("device_del", &json!({ "id": id }))?;
+        let what = format!("end of device {id}");
+        let deadline = Deadline::new(&what, limit);
         loop {
-            let event = self.wait_event("DEVICE_DELETED", limit)?;
-            if event
+            let event = self.next_event(&deadline)?;
+            let is_ours = event
                 .pointer("/data/device")
-                .is_some_and(|device| device == id)
-            {
-                return Ok(());
+                .is_some_and(|device| device == id);
+            match text(&event, "event") {
+                "DEVICE_DELETED" if is_ours => return Ok(()),
+                "DEVICE_UNPLUG_GUEST_ERROR" if is_ours => {
+                    return Err(Error::Guest(format!("it keeps device {id}")));
+                }
+                _ => {}
             }
         }
     }
@@ -101,6 +105,13 @@ impl Qmp {
     /// Presses the reset button.
     pub fn system_reset(&mut self) -> Result<()> {
         self.execute("system_reset", &json!({})).map(drop)
+    }
+
+    fn next_event(&mut self, deadline: &Deadline<'_>) -> Result<Value> {
+        match self.events.pop_front() {
+            Some(event) => Ok(event),
+            None => self.message(deadline),
+        }
     }
 
     fn message(&mut self, deadline: &Deadline<'_>) -> Result<Value> {
