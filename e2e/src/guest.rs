@@ -15,6 +15,9 @@ pub const BOOT_LIMIT: Duration = Duration::from_secs(180);
 /// For one command, unless the test says otherwise.
 pub const COMMAND_LIMIT: Duration = Duration::from_secs(60);
 
+/// For ten thousand transfers and more, on a machine that is busy with other things.
+const EDU_LIMIT: Duration = Duration::from_secs(300);
+
 /// What a command left behind.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Output {
@@ -110,7 +113,11 @@ impl Guest {
 
     /// Runs a command line that must succeed, and returns the bytes it printed.
     pub fn bytes(&mut self, command: &str) -> Result<Vec<u8>> {
-        let output = self.run(command)?;
+        self.bytes_within(command, COMMAND_LIMIT)
+    }
+
+    fn bytes_within(&mut self, command: &str, limit: Duration) -> Result<Vec<u8>> {
+        let output = self.run_within(command, limit)?;
         if output.status != 0 {
             let words = String::from_utf8_lossy(&output.stderr);
             let status = output.status;
@@ -124,8 +131,7 @@ impl Guest {
 
     /// Runs a command line that must succeed, and returns the text it printed, ends trimmed.
     pub fn sh(&mut self, command: &str) -> Result<String> {
-        let bytes = self.bytes(command)?;
-        Ok(String::from_utf8_lossy(&bytes).trim().to_owned())
+        Ok(trimmed(&self.bytes(command)?))
     }
 
     /// Repeats a command line until it succeeds, for what the guest takes a moment to notice.
@@ -234,6 +240,13 @@ impl Guest {
         self.sh(&format!("guest loopback /dev/{tty} {count} {seed}"))
     }
 
+    /// Does something with the educational device at a PCI function; returns what `guest edu` says
+    /// of it.
+    pub fn edu(&mut self, function: &str, what: &str) -> Result<String> {
+        let command = format!("guest edu {function} {what}");
+        Ok(trimmed(&self.bytes_within(&command, EDU_LIMIT)?))
+    }
+
     fn send(&mut self, command: &str) -> Result<u32> {
         if command.len() > MAX_COMMAND {
             let len = command.len();
@@ -262,4 +275,8 @@ impl Guest {
             }
         }
     }
+}
+
+fn trimmed(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).trim().to_owned()
 }

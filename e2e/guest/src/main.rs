@@ -6,9 +6,11 @@
 //! - [`console`]: the text console: its font, a line printed on it.
 //! - [`loopback`]: bytes sent round through a UART.
 //! - [`tty`]: the ioctls that the last two need.
+//! - [`edu`]: the educational device: transfers, interrupts.
 
 mod agent;
 mod console;
+mod edu;
 mod init;
 mod kms;
 mod loopback;
@@ -28,7 +30,14 @@ const USAGE: &str = "usage: guest COMMAND
   edid CARD                     print the EDID in hexadecimal
   font                          dump the text console's font
   say TEXT...                   print a line on the text console
-  loopback TTY COUNT SEED       send COUNT bytes round through the UART's loop-back";
+  loopback TTY COUNT SEED       send COUNT bytes round through the UART's loop-back
+  edu FUNCTION transfers COUNT SEED [START END]
+                                make COUNT transfers each way with pages (from START to END)
+  edu FUNCTION interrupts COUNT count interrupts through uio_pci_generic
+  edu FUNCTION fetch ADDRESS LENGTH
+                                have memory read; print errno, and what came in hexadecimal
+  edu FUNCTION store ADDRESS LENGTH SEED
+                                have noise written to memory; print errno";
 
 fn main() -> ExitCode {
     if rustix::process::getpid().is_init() {
@@ -58,6 +67,7 @@ fn dispatch(args: &[&str]) -> Result<(), Failure> {
         ["loopback", tty, count, seed] => {
             loopback::run(Path::new(tty), count.parse()?, seed.parse()?)
         }
+        ["edu", function, ref what @ ..] => edu::run(function, what),
         _ => Err(USAGE.into()),
     }
 }
