@@ -2,6 +2,7 @@
 
 mod access;
 mod dirty;
+mod files;
 mod model;
 mod pins;
 mod virtio;

@@ -3,6 +3,8 @@
 #![expect(dead_code, reason = "each test program uses its own part of it")]
 #![expect(clippy::unwrap_used, reason = "where a test fails, it says so")]
 
+pub(crate) mod guest;
+pub(crate) mod listener;
 pub(crate) mod mapping;
 pub(crate) mod raw;
 
@@ -14,6 +16,7 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use mdev::Services;
+use mdev::dma::{DmaLimits, GuestMemory};
 use mdev::fake::{FakeDevice, Log};
 use mdev::instance::{self, Clients};
 use mdev::mailbox::{Mail, MailSender, Mailbox};
@@ -38,6 +41,8 @@ pub(crate) struct Instance {
     pub(crate) mail: MailSender,
     pub(crate) log: Log,
     pub(crate) metrics: Arc<Metrics>,
+    /// Guest memory as a thread of the device's own has it.
+    pub(crate) memory: GuestMemory,
     thread: Option<JoinHandle<Result<(), Errno>>>,
 }
 
@@ -56,20 +61,39 @@ impl Instance {
         Self::start(|device| device, Clients::Any, PATIENCE)
     }
 
+    /// One that takes memory within these limits.
+    pub(crate) fn with_limits(limits: DmaLimits) -> Self {
+        let around = Surroundings {
+            limits,
+            ..Surroundings::new(&Services::default())
+        };
+        Self::start_in(around, |device| device, Clients::Any)
+    }
+
     fn start(change: fn(FakeDevice) -> FakeDevice, clients: Clients, patience: Duration) -> Self {
         let around = Surroundings {
             patience,
             ..Surroundings::new(&Services::default())
         };
+        Self::start_in(around, change, clients)
+    }
+
+    fn start_in(
+        around: Surroundings,
+        change: fn(FakeDevice) -> FakeDevice,
+        clients: Clients,
+    ) -> Self {
         let (device, log) = FakeDevice::new(around.interrupts.clone()).unwrap();
         let device = Box::new(change(device));
         let metrics = Arc::clone(&around.metrics);
+        let memory = around.memory.clone();
         let (mailbox, mail) = Mailbox::new().unwrap();
         let thread = thread::spawn(move || instance::run(device, &mailbox, &around, clients));
         Self {
             mail,
             log,
             metrics,
+            memory,
             thread: Some(thread),
         }
     }

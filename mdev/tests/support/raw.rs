@@ -3,11 +3,13 @@
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
+use std::time::Duration;
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::RecvFlags;
 use vfu::Errno;
 use vfu::socket::{Received, Receiver, Sender};
-use vfu::wire::version::Version;
+use vfu::wire::version::{Capabilities, Version};
 use vfu::wire::{Command, Header};
 
 use super::offer;
@@ -41,10 +43,14 @@ impl Raw {
     }
 
     pub(crate) fn agree(&mut self) {
+        self.agree_on(offer());
+    }
+
+    pub(crate) fn agree_on(&mut self, capabilities: Capabilities) {
         let version = Version {
             major: 0,
             minor: 0,
-            capabilities: offer(),
+            capabilities,
         };
         let mut payload = Vec::new();
         version.emit(&mut payload);
@@ -65,6 +71,14 @@ impl Raw {
             assert_eq!((header.id, header.command), (7, command));
         }
         outcome
+    }
+
+    /// Whether a message comes within some time.
+    pub(crate) fn has_message(&mut self, within: Duration) -> bool {
+        let within = Timespec::try_from(within).unwrap();
+        let mut fds = [PollFd::new(&*self.socket, PollFlags::IN)];
+        let is_buffered = self.receiver.is_mid_message();
+        is_buffered || poll(&mut fds, Some(&within)).unwrap() > 0
     }
 
     /// The next message, or the end.
