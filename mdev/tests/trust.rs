@@ -197,3 +197,30 @@ fn each_client_is_judged_by_itself() {
         support::wait_until("the session is over", || instance.memory.counts().0 == 0);
     }
 }
+
+#[test]
+fn a_device_that_is_not_bus_master_asks_for_nothing() {
+    let instance = Instance::new();
+    let mut guest = Guest::new(&instance, Qemu::New, 2);
+    let ram = guest.ram.try_clone().unwrap();
+    guest.map(0, 1, None);
+    guest.map(1, 1, Some(&ram));
+    guest.command_register(2);
+    let write = |memory: &GuestMemory, at| {
+        let result = memory.write(Iova(at), b"x");
+        result.map_err(|error| error.errno())
+    };
+    let (served, results) = guest.serve_while(&instance, move |memory| {
+        let range = IovaRange::new(Iova(PAGE), PAGE).unwrap();
+        let pin = memory.pin(range, Access::Read).map(drop);
+        let pin = pin.map_err(|error| error.errno());
+        [
+            write(memory, 0),
+            write(memory, PAGE),
+            read(memory, 0, 1).map(drop),
+            pin,
+        ]
+    });
+    assert_eq!((served, results), (vec![], [Err(Errno::PERM); 4]));
+    assert_eq!(guest.look(0, 2 * PAGE as usize), vec![0; 2 * PAGE as usize]);
+}

@@ -366,3 +366,7 @@ impl Drop for Cancelling<'_> {
         state.unmaps += 1;
     }
 }
+
+#[cfg(test)]
+#[cfg(not(loom))]
+mod tests;

@@ -1,19 +1,21 @@
 //! The database of a client's mappings: IOVA to memory.
 
+mod mapping;
+
 use std::ops::RangeInclusive;
 use std::os::fd::OwnedFd;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 use vfu::Errno;
-use vfu::wire::dma::{DmaFlags, DmaMap, DmaUnmap};
+use vfu::wire::dma::{DmaMap, DmaUnmap};
 
 use super::dirty::{DirtyPages, DirtyReport};
-use super::files::{FileError, FilePolicy, Files, Slice};
+use super::files::{FileError, FilePolicy, Files};
 use super::iova::{Iova, IovaRange};
 use super::page_table::PageTable;
-use super::pin::PinCount;
 use super::sigbus::Truncation;
+pub use mapping::Mapping;
 
 /// Why a mapping, or its end, was refused. The rules are those of the kernel's type1 IOMMU.
 #[derive(Debug, thiserror::Error)]
@@ -100,21 +102,6 @@ impl Default for DmaLimits {
     }
 }
 
-/// One mapping.
-#[derive(Debug)]
-pub struct Mapping {
-    /// Where the device sees it.
-    pub range: IovaRange,
-    /// What the device may do.
-    pub flags: DmaFlags,
-    /// The memory; `None` if it came without a file, and is reached by messages only.
-    pub memory: Option<Slice>,
-    /// Made when something is pinned for the first time.
-    pub(super) pins: OnceLock<Arc<PinCount>>,
-    /// While writes are tracked.
-    pub(super) dirty: Option<Arc<DirtyPages>>,
-}
-
 /// The mappings of one client.
 #[derive(Debug, Default)]
 pub struct DmaTable {
@@ -190,13 +177,7 @@ impl DmaTable {
         self.pages
             .insert(&page_numbers(range), value)
             .map_err(|_| DmaError::TooScattered(range))?;
-        let mut mapping = Mapping {
-            range,
-            flags: map.flags,
-            memory,
-            pins: OnceLock::new(),
-            dirty: None,
-        };
+        let mut mapping = Mapping::new(range, map.flags, memory);
         if let Some(tracking) = &mut self.tracking {
             mapping.track();
             tracking.left -= dirty_bytes;
@@ -335,59 +316,6 @@ impl DmaTable {
 
     fn first_in(&self, range: IovaRange) -> Option<&Mapping> {
         self.mapping(self.pages.first_in(&page_numbers(range))?)
-    }
-}
-
-impl Mapping {
-    /// What is pinned of it.
-    pub(super) fn pin_count(&self) -> &Arc<PinCount> {
-        self.pins.get_or_init(|| {
-            let may_write = self.flags.contains(DmaFlags::WRITE);
-            PinCount::new(self.range.start(), may_write, self.dirty.clone())
-        })
-    }
-
-    /// Bytes that its bits take while writes are tracked.
-    fn dirty_bytes(&self) -> u64 {
-        let range = self.memory.as_ref().map(|_| self.range);
-        range.map_or(0, DirtyPages::bytes_for)
-    }
-
-    fn track(&mut self) {
-        let is_here = self.memory.is_some();
-        self.set_dirty(is_here.then(|| DirtyPages::new(self.range.pages())));
-    }
-
-    fn set_dirty(&mut self, dirty: Option<Arc<DirtyPages>>) {
-        if let Some(pins) = self.pins.get() {
-            pins.track(dirty.clone());
-        }
-        self.dirty = dirty;
-    }
-
-    fn take_dirty(&self, range: IovaRange, report: &mut DirtyReport) {
-        let Some(dirty) = &self.dirty else {
-            return;
-        };
-        if let Some(pins) = self.pins.get() {
-            pins.mark_writable();
-        }
-        let own = page_numbers(self.range);
-        let wanted = page_numbers(range);
-        // Counted from the mapping's first page, whose bit is the first.
-        let first = wanted.start().max(own.start()) - own.start();
-        let last = wanted.end().min(own.end()) - own.start();
-        for word in first / 64..=last / 64 {
-            let from = first.saturating_sub(word * 64);
-            let to = (last - word * 64).min(63);
-            let mask = (u64::MAX << from) & (u64::MAX >> (63 - to));
-            let mut bits = dirty.take(usize::try_from(word).unwrap_or(usize::MAX), mask);
-            while bits != 0 {
-                let page = own.start() + word * 64 + u64::from(bits.trailing_zeros());
-                report.set(page - wanted.start());
-                bits &= bits - 1;
-            }
-        }
     }
 }
 

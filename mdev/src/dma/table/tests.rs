@@ -4,6 +4,8 @@ mod model;
 
 use rustix::fs::{MemfdFlags, OFlags, fcntl_add_seals, ftruncate, memfd_create};
 
+use vfu::wire::dma::DmaFlags;
+
 use super::*;
 
 const PAGE: u64 = DmaTable::PAGE_SIZE;
