@@ -42,6 +42,8 @@ const PCI_COMMAND: u64 = 4;
 const PCI_COMMAND_MEMORY: u16 = 1 << 1;
 const PCI_COMMAND_MASTER: u16 = 1 << 2;
 const PCI_COMMAND_INTX_DISABLE: u16 = 1 << 10;
+const PCI_STATUS: u64 = 6;
+const PCI_STATUS_INTERRUPT: u16 = 1 << 3;
 
 /// How long the device may take for anything.
 pub(super) const PATIENCE: Duration = Duration::from_secs(10);
@@ -118,11 +120,20 @@ impl Device {
         self.command(|word| word & !PCI_COMMAND_INTX_DISABLE)
     }
 
+    /// Whether the device wants to interrupt, even with its pin off.
+    pub(super) fn is_interrupting(&self) -> Result<bool, Failure> {
+        Ok(self.config_word(PCI_STATUS)? & PCI_STATUS_INTERRUPT != 0)
+    }
+
     fn command(&self, change: impl FnOnce(u16) -> u16) -> Result<(), Failure> {
-        let mut word = [0; 2];
-        self.config.read_exact_at(&mut word, PCI_COMMAND)?;
-        let word = change(u16::from_le_bytes(word)).to_le_bytes();
+        let word = change(self.config_word(PCI_COMMAND)?).to_le_bytes();
         Ok(self.config.write_all_at(&word, PCI_COMMAND)?)
+    }
+
+    fn config_word(&self, at: u64) -> Result<u16, Failure> {
+        let mut word = [0; 2];
+        self.config.read_exact_at(&mut word, at)?;
+        Ok(u16::from_le_bytes(word))
     }
 
     /// Starts a transfer, and waits until it has ended, well or not.

@@ -33,14 +33,22 @@ pub(super) fn run(device: &Device, count: u32) -> Result<(), Failure> {
             device.enable_interrupt()?;
         }
         counter.wait()?;
-        let raised = device.interrupts();
-        if raised != bits {
-            return Err(format!("interrupt {n} is {raised:#x}, not {bits:#x}").into());
-        }
+        check(device, n, bits)?;
         device.acknowledge(bits);
+        check(device, n, 0)?;
     }
     println!("{} interrupts", counter.seen()?);
     Ok(())
+}
+
+/// Looks at what the device has raised, and whether it would interrupt for that.
+fn check(device: &Device, n: u32, bits: u32) -> Result<(), Failure> {
+    let (raised, is_interrupting) = (device.interrupts(), device.is_interrupting()?);
+    if (raised, is_interrupting) == (bits, bits != 0) {
+        return Ok(());
+    }
+    let found = format!("has raised {raised:#x}, interrupts: {is_interrupting}");
+    Err(format!("interrupt {n} is {bits:#x}, the device {found}").into())
 }
 
 /// Gives the device a reason; returns what it is to raise.
