@@ -30,7 +30,7 @@ unit_tests() {
 # unmaps it, on the code that runs: loom's locks take the place of std's.
 loom_tests() {
     step "every order of pin and unmap, under loom" \
-        env RUSTFLAGS="--cfg loom" CARGO_TARGET_DIR="$TARGET/loom" LOOM_MAX_PREEMPTIONS=3 \
+        env RUSTFLAGS="--cfg loom" CARGO_TARGET_DIR="$TARGET/loom" \
         cargo test -q "${LOCKED[@]}" --release -p mdev --lib loom
 }
 
