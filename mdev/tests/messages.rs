@@ -228,23 +228,28 @@ fn an_unmap_ends_the_waits_for_its_memory_and_no_others() {
     guest.map(0, 2, None);
     guest.map(2, 2, None);
     warm_up(&instance, &mut guest);
-    let gone = in_thread(&instance, |memory| read(memory, PAGE, 4));
-    let of_gone = guest.wanted();
+    let go = || in_thread(&instance, |memory| read(memory, PAGE, 4));
     let stay = || in_thread(&instance, |memory| read(memory, 3 * PAGE, 4));
-    let (stays, stays_too) = (stay(), stay());
-    let of_stays = [guest.wanted(), guest.wanted()];
-    // One more than may be in flight: it waits for its turn.
-    let gone_too = in_thread(&instance, |memory| read(memory, PAGE, 4));
-    assert!(!guest.is_asked());
-    assert!(matches!(guest.unmap(0, 2), Outcome::Success(_)));
-    assert_eq!(gone.join().unwrap(), Err(Errno::CANCELED));
-    assert!(gone_too.join().unwrap().is_err());
-    assert!(!stays.is_finished() && !stays_too.is_finished());
-    guest.put(3 * PAGE, b"here");
-    guest.serve(&of_gone);
-    of_stays.iter().for_each(|wanted| guest.serve(wanted));
-    assert_eq!(stays.join().unwrap().unwrap(), b"here");
-    assert_eq!(stays_too.join().unwrap().unwrap(), b"here");
+    // As many as may be in flight, so the last one waits for its turn; then one less.
+    for (others, sent) in [(3, 3), (2, 3)] {
+        let staying: Vec<_> = (0..others).map(|_| stay()).collect();
+        let mut wanted: Vec<_> = (0..others).map(|_| guest.wanted()).collect();
+        let going = go();
+        wanted.extend((others..sent).map(|_| guest.wanted()));
+        assert!(!guest.is_asked());
+        assert!(matches!(guest.unmap(0, 2), Outcome::Success(_)));
+        let ended = going.join().unwrap().unwrap_err();
+        // A thread that was slow to begin finds nothing any more.
+        assert!([Errno::CANCELED, Errno::FAULT].contains(&ended), "{ended}");
+        assert!(!staying.iter().any(|thread| thread.is_finished()));
+        guest.put(3 * PAGE, b"here");
+        wanted.iter().for_each(|wanted| guest.serve(wanted));
+        for thread in staying {
+            assert_eq!(thread.join().unwrap().unwrap(), b"here");
+        }
+        guest.map(0, 2, None);
+    }
+    guest.unmap(0, 2);
     let after = in_thread(&instance, |memory| read(memory, PAGE, 4));
     assert_eq!(after.join().unwrap(), Err(Errno::FAULT));
 }

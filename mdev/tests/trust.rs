@@ -6,9 +6,10 @@ mod support;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use mdev::dma::view::Access;
-use mdev::dma::{AccessError, GuestMemory, Iova, IovaRange};
+use mdev::dma::{AccessError, DmaLimits, GuestMemory, Iova, IovaRange};
 use support::guest::{Guest, PAGE, Qemu, Wanted, in_thread};
 use support::listener::Listener;
 use support::raw::Outcome;
@@ -163,7 +164,11 @@ fn a_client_that_cannot_be_asked_is_believed() {
 /// The table must not be locked while a thread waits for the client.
 #[test]
 fn a_client_may_map_and_unmap_before_it_answers() {
-    let instance = Instance::new();
+    // Longer than this client waits for the answer to its map.
+    let instance = Instance::with_limits(DmaLimits {
+        message: Duration::from_secs(60),
+        ..DmaLimits::default()
+    });
     let mut guest = Guest::new(&instance, Qemu::New, 8);
     let ram = guest.ram.try_clone().unwrap();
     guest.map(0, 4, Some(&ram));
