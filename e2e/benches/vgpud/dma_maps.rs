@@ -59,13 +59,16 @@ pub(crate) fn measure(
     let most = levels.last().copied().unwrap_or(1);
     let memory = memfd_create("bench", MemfdFlags::CLOEXEC)?;
     ftruncate(&memory, (most + 1) * PAGE)?;
-    let mut servers = vec![Contestant::peer(Peer::Floor, &[cpus.client])?];
+    let mut servers = vec![
+        Contestant::peer(Peer::Floor, &[cpus.client])?,
+        Contestant::peer(Peer::BareMaps, &[cpus.client])?,
+    ];
     for _ in &levels {
         servers.push(Contestant::vgpu(programs, "off", &[cpus.client])?);
     }
     let _watchdog = Watchdog::new(&servers, LIMIT)?;
     let mut bytes = Vec::new();
-    for (server, &level) in servers[1..].iter_mut().zip(&levels) {
+    for (server, &level) in servers[2..].iter_mut().zip(&levels) {
         let before = proc::resident_bytes(server.pid())?;
         for slice in 0..level {
             server
@@ -89,7 +92,7 @@ pub(crate) fn measure(
     Ok(())
 }
 
-/// For the floor and then each level, the median nanoseconds of each round.
+/// For the floor, the bare checks and then each level, the median nanoseconds of each round.
 fn take_turns(
     servers: &mut [Contestant],
     levels: &[u64],
@@ -104,6 +107,8 @@ fn take_turns(
             .client
             .trips(Access::Read, Wait::Sleep, pairs, &mut trips)?;
         taken[0].push(median(&trips));
+        // The first of them keeps no mappings, so any level will do.
+        let levels = std::iter::once(&1).chain(levels);
         for ((server, &level), taken) in ours.iter_mut().zip(levels).zip(&mut taken[1..]) {
             let mut took = Vec::new();
             for _ in 0..pairs {
@@ -120,9 +125,16 @@ fn take_turns(
 }
 
 fn show(levels: &[u64], taken: &[Vec<f64>], report: &mut Report) {
-    let Some((floor, ours)) = taken.split_first() else {
+    let [floor, bare, ours @ ..] = taken else {
         return;
     };
+    report.ratio(&Ratio {
+        name: "dma-pair/bare".to_owned(),
+        what: "a program that does nothing but the checks".to_owned(),
+        ours: bare,
+        floor,
+        target: None,
+    });
     for (level, ours) in levels.iter().zip(ours) {
         report.ratio(&Ratio {
             name: format!("dma-pair/{level}"),

@@ -2,15 +2,19 @@
 //! standard input.
 
 use std::fs::File;
-use std::io;
+use std::io::{self, IoSliceMut};
+use std::mem::MaybeUninit;
 use std::os::fd::AsFd;
 
 use anyhow::Context;
 use clap::ValueEnum;
-use rustix::net::{RecvFlags, SendFlags, recv, send};
+use rustix::fs::{fcntl_getfl, fstat};
+use rustix::net::{
+    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendFlags, recv, recvmsg, send,
+};
 use vfio_user::{DmaMapFlags, DmaUnmapFlags, Server, ServerBackend, ServerRegion};
 
-use crate::raw_client::{LONG, SHORT};
+use crate::raw_client::{HEADER, LONG, MAP, SHORT};
 
 /// `VFIO_PCI_NUM_REGIONS`.
 const REGIONS: u32 = 9;
@@ -19,6 +23,9 @@ const REGIONS: u32 = 9;
 pub(crate) enum Peer {
     /// The least that an answer can cost.
     Floor,
+    /// Takes the descriptor of a DMA_MAP, asks the kernel what every server must ask of it, and
+    /// answers; keeps nothing.
+    BareMaps,
     /// The server of the crate `vfio_user`. Standard input is a listening socket.
     VfioUser,
 }
@@ -28,6 +35,7 @@ impl Peer {
     pub(crate) fn serve(self) -> anyhow::Result<()> {
         match self {
             Self::Floor => serve_floor(io::stdin()),
+            Self::BareMaps => serve_bare_maps(io::stdin()),
             Self::VfioUser => {
                 let listener = io::stdin().as_fd().try_clone_to_owned()?;
                 let regions = vec![trapped_region(); REGIONS as usize];
@@ -48,6 +56,7 @@ impl Peer {
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Floor => "floor",
+            Self::BareMaps => "the checks alone",
             Self::VfioUser => "crate vfio_user",
         }
     }
@@ -64,6 +73,33 @@ fn serve_floor(socket: impl AsFd) -> anyhow::Result<()> {
         }
         let reply = &reply[..SHORT + LONG - len];
         send(&socket, reply, SendFlags::NOSIGNAL)?;
+    }
+}
+
+/// Answers DMA_MAP with a header and DMA_UNMAP with what it asked.
+fn serve_bare_maps(socket: impl AsFd) -> anyhow::Result<()> {
+    let mut buffer = [0; MAP];
+    loop {
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+        let mut ancillary = RecvAncillaryBuffer::new(&mut space);
+        let mut room = [IoSliceMut::new(&mut buffer)];
+        let flags = RecvFlags::CMSG_CLOEXEC;
+        let len = recvmsg(&socket, &mut room, &mut ancillary, flags)?.bytes;
+        if len == 0 {
+            return Ok(());
+        }
+        for message in ancillary.drain() {
+            if let RecvAncillaryMessage::ScmRights(fds) = message {
+                for fd in fds {
+                    fstat(&fd)?;
+                    fcntl_getfl(&fd)?;
+                }
+            }
+        }
+        let answer = if len == MAP { HEADER } else { len };
+        buffer[4..8].copy_from_slice(&(answer as u32).to_le_bytes());
+        buffer[8] = 1; // a reply
+        send(&socket, &buffer[..answer], SendFlags::NOSIGNAL)?;
     }
 }
 

@@ -22,7 +22,10 @@ pub(crate) const LONG: usize = SHORT + DATA.len();
 const DATA: [u8; 4] = [0; 4];
 
 /// Bytes of a header.
-const HEADER: usize = 16;
+pub(crate) const HEADER: usize = 16;
+
+/// Bytes of a DMA_MAP.
+pub(crate) const MAP: usize = HEADER + 32;
 
 /// Commands of the specification, `VFIO_USER_*`.
 const VERSION: u16 = 1;
@@ -160,7 +163,7 @@ impl RawClient {
         iova: u64,
         size: u64,
     ) -> io::Result<()> {
-        let mut payload = [0; 32];
+        let mut payload = [0; MAP - HEADER];
         payload[..8].copy_from_slice(&[32, 0, 0, 0, 3, 0, 0, 0]); // argsz, flags
         for (at, value) in [(8, offset), (16, iova), (24, size)] {
             payload[at..at + 8].copy_from_slice(&value.to_le_bytes());

@@ -60,7 +60,7 @@ impl Contestant {
     /// One of the servers that are not ours, on `cpus`.
     pub(crate) fn peer(peer: Peer, cpus: &[usize]) -> anyhow::Result<Self> {
         let (client, process) = match peer {
-            Peer::Floor => {
+            Peer::Floor | Peer::BareMaps => {
                 let (ours, theirs) = UnixStream::pair()?;
                 let process = PeerProcess::start(peer, theirs.into(), cpus)?;
                 (RawClient::new(ours.into()), process)
