@@ -15,7 +15,7 @@
 //! | 6 | DEVICE_GET_REGION_IO_FDS | error reply |
 //! | 8 | DEVICE_SET_IRQS | both ends |
 //! | 9, 10, 15 | REGION_READ, REGION_WRITE, REGION_WRITE_MULTI | both ends |
-//! | 11, 12 | DMA_READ, DMA_WRITE | parsed and emitted |
+//! | 11, 12 | DMA_READ, DMA_WRITE | parsed and emitted; the server hands their replies on |
 //! | 13 | DEVICE_RESET | both ends |
 //! | 16–18 | DEVICE_FEATURE, MIG_DATA_READ, MIG_DATA_WRITE | error reply |
 //!
