@@ -2,6 +2,7 @@
 
 use crate::dma::{GuestMemory, IovaRange};
 use crate::irq::Interrupts;
+use crate::migration::Migration;
 use crate::pci::ConfigSpace;
 use crate::region::{RegionIndex, Regions};
 use crate::scanout::ScanoutPublisher;
@@ -31,8 +32,8 @@ pub trait MediatedDevice: Send {
     /// faulting write is counted and dropped.
     fn write(&mut self, region: RegionIndex, offset: u64, data: &[u8]) -> Result<(), Fault>;
 
-    /// Returns the device, its configuration space included, to its state just after creation.
-    /// What [`Reset::Close`] demands beyond that stands there.
+    /// Returns the device, its configuration space included, to its state just after creation:
+    /// one that was stopped for migration runs again. What [`Reset::Close`] demands beyond that stands there.
     ///
     /// It may wait for the device's threads: whoever of them waits for the client meanwhile, for
     /// memory that is reached by messages, is told that the transfer was cancelled.
@@ -45,6 +46,11 @@ pub trait MediatedDevice: Send {
     /// block while work drains. It must not fail: a device that cannot stop resets itself.
     fn dma_unmap(&mut self, range: IovaRange) {
         let _ = range;
+    }
+
+    /// Its ability to be taken to another process or machine, if it has that.
+    fn migration(&mut self) -> Option<&mut dyn Migration> {
+        None
     }
 
     /// The attributes of this device, with their values now.

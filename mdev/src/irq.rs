@@ -79,6 +79,11 @@ impl Interrupts {
         self.lock().is_enabled(index)
     }
 
+    /// Whether the client has given an eventfd for this vector.
+    pub fn is_set(&self, index: IrqIndex, vector: u32) -> bool {
+        self.lock().is_set(index, vector)
+    }
+
     /// How often an eventfd was written.
     pub fn raised(&self) -> u64 {
         self.lock().raised()

@@ -11,10 +11,13 @@
 //! - [`irq`]: the eventfds that interrupt the guest.
 //! - [`dma`]: which guest memory the device may reach, by IOVA.
 //! - [`scanout`]: the picture that a device shows, for screenshots and consoles.
+//! - [`migration`]: the state of a device, taken out of one and put into another, as the stream of
+//!   [`state`].
 //!
-//! Beside it: [`mailbox`] (how other threads reach the device's own), [`polling`] (how a session
-//! waits), [`metrics`] (what it counts), [`client_log`] (what it says, bounded), [`fake`] (a device
-//! that remembers, for tests and as a first example).
+//! Beside it: [`region_memory`] (memory of the device's own that a client maps), [`mailbox`]
+//! (how other threads reach the device's own), [`polling`] (how a session waits), [`metrics`] (what
+//! it counts), [`client_log`] (what it says, bounded), [`fake`] (a device that remembers, for tests
+//! and as a first example).
 //!
 //! Not here: the protocol's bytes (`vfu`), any vendor's device (`drivers`), processes (`worker`).
 
@@ -26,10 +29,14 @@ pub mod instance;
 pub mod irq;
 pub mod mailbox;
 pub mod metrics;
+pub mod migration;
 pub mod pci;
 pub mod polling;
 pub mod region;
+pub mod region_memory;
 pub mod scanout;
 pub mod session;
+pub mod state;
 
 pub use device::{Attributes, Driver, MediatedDevice, Services, TypeSpec};
+pub use migration::Migration;

@@ -80,6 +80,19 @@ impl Access {
 /// What a client can map.
 const PAGE_SIZE: u64 = 4096;
 
+/// A register of a memory BAR whose writes a client may tell of by an eventfd (KVM's ioeventfd).
+///
+/// To the device it is a write like any other; only, several may come as one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Doorbell {
+    /// Where in the region.
+    pub offset: u64,
+    /// Bytes of a write: 1, 2, 4 or 8.
+    pub size: u8,
+    /// The only value whose writes count; else the value is not told, and the device is given 0.
+    pub datamatch: Option<u64>,
+}
+
 /// One region. A size of 0 means that the device does not have it.
 #[derive(Clone, Debug, Default)]
 pub struct Region {
@@ -87,6 +100,8 @@ pub struct Region {
     pub size: u64,
     /// How a client reaches it.
     pub access: Access,
+    /// The registers that can be written by an eventfd.
+    pub doorbells: Vec<Doorbell>,
 }
 
 /// The regions of one device, in index order.
@@ -123,6 +138,25 @@ impl Regions {
         assert!(is_possible, "{index:?} cannot be reached by {access:?}");
         self.regions[index as usize].access = access;
     }
+
+    /// Says that a register can be written by an eventfd.
+    ///
+    /// # Panics
+    ///
+    /// If it does not lie in the region, or if there are more than [`Self::MAX_DOORBELLS`].
+    pub fn add_doorbell(&mut self, index: RegionIndex, doorbell: Doorbell) {
+        let region = &mut self.regions[index as usize];
+        let end = doorbell.offset.checked_add(doorbell.size.into());
+        let is_possible = matches!(doorbell.size, 1 | 2 | 4 | 8)
+            && end.is_some_and(|end| end <= region.size)
+            && region.doorbells.len() < Self::MAX_DOORBELLS;
+        assert!(is_possible, "{index:?} cannot have {doorbell:?}");
+        region.doorbells.push(doorbell);
+    }
+
+    /// Most doorbells of one region. Clients take 16 descriptors with a message at least, if they
+    /// say so.
+    pub const MAX_DOORBELLS: usize = 16;
 
     /// The region with this index.
     pub fn region(&self, index: RegionIndex) -> &Region {

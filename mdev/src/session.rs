@@ -1,5 +1,7 @@
 //! One client connected to one device: each request becomes one call, and one reply.
 
+mod doorbells;
+mod features;
 mod handler;
 mod regions;
 mod surroundings;
@@ -13,15 +15,17 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use vfu::Errno;
 use vfu::server::{Incoming, Server, ServerError};
 use vfu::socket::Received;
-use vfu::wire::version::Capabilities;
+use vfu::wire::version::{Capabilities, TwinSocket};
 
 use crate::device::{MediatedDevice, Reset};
 use crate::dma::messages::MessageLimits;
 use crate::dma::sigbus::Truncation;
 use crate::dma::{DmaTable, IovaRange};
 use crate::mailbox::{Mail, Mailbox};
+use crate::migration::migrator::Migrator;
 use crate::polling::PollWindow;
 
+use doorbells::Doorbells;
 use handler::Handler;
 pub use surroundings::Surroundings;
 use wait::{Waiter, Woken};
@@ -64,6 +68,8 @@ pub struct Session<'a> {
     mailbox: &'a Mailbox,
     around: Surroundings,
     truncation: Arc<Truncation>,
+    migrator: Migrator,
+    doorbells: Doorbells,
 }
 
 impl<'a> Session<'a> {
@@ -81,6 +87,10 @@ impl<'a> Session<'a> {
             pgsizes: Some(DmaTable::PAGE_SIZE),
             // With a mapped region QEMU waits for each write, and has nothing to gather.
             write_multiple: Some(!device.regions().any_mapped()),
+            twin_socket: Some(TwinSocket {
+                supported: true,
+                fd_index: None,
+            }),
         };
         let truncation = around.memory.connect(around.limits);
         truncation.wake_by(rustix::io::fcntl_dupfd_cloexec(mailbox, 0)?);
@@ -90,6 +100,8 @@ impl<'a> Session<'a> {
             mailbox,
             around,
             truncation,
+            migrator: Migrator::default(),
+            doorbells: Doorbells::default(),
         };
         session.handler().prepare();
         Ok(session)
@@ -106,6 +118,7 @@ impl<'a> Session<'a> {
                 Woken::Received(Received::Some) => {
                     if self.serve_received()? {
                         waiter.client_paid();
+                        waiter.watch(&self.server, &self.doorbells)?;
                     }
                 }
                 Woken::Received(Received::Nothing) => {}
@@ -115,6 +128,12 @@ impl<'a> Session<'a> {
                         return Ok(ended);
                     }
                 }
+                Woken::Twin => {
+                    if self.receive_twin() {
+                        waiter.twin_is_unread();
+                    }
+                }
+                Woken::Doorbell(number) => self.handler().ring(number),
             }
             if self.truncation.is_noticed() {
                 return Err(SessionError::Truncated);
@@ -128,6 +147,8 @@ impl<'a> Session<'a> {
             Mail::Client(socket) => self.meet_next_client(socket),
             Mail::Call(call) => {
                 call(self.device);
+                // It may have put a state into the device.
+                self.handler().follow_command_register();
                 None
             }
             Mail::Stop => {
@@ -188,6 +209,8 @@ impl<'a> Session<'a> {
             let mut handler = Handler {
                 device: &mut *self.device,
                 around: &self.around,
+                migrator: &mut self.migrator,
+                doorbells: &mut self.doorbells,
             };
             match request {
                 Ok(request) => handler.handle(request, reply)?,
@@ -222,7 +245,22 @@ impl<'a> Session<'a> {
         Handler {
             device: &mut *self.device,
             around: &self.around,
+            migrator: &mut self.migrator,
+            doorbells: &mut self.doorbells,
         }
+    }
+
+    /// Hands on what the client answers to commands of our own. `true` if there may be more.
+    fn receive_twin(&mut self) -> bool {
+        let messages = self.around.memory.messages();
+        let may_have_more = self
+            .server
+            .receive_twin(|header, payload| messages.reply(header, payload));
+        if self.server.twin().is_none() {
+            // Nobody is there to be asked any more.
+            messages.disconnect();
+        }
+        may_have_more
     }
 }
 

@@ -3,6 +3,8 @@
 //! It waits for each reply without a time-out of its own; a caller that wants one sets it on the
 //! socket.
 
+mod state;
+
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
@@ -78,6 +80,7 @@ impl Client {
             max_dma_maps: Some(65_535),
             pgsizes: Some(4096),
             write_multiple: Some(true),
+            twin_socket: None,
         };
         Self::negotiate(UnixStream::connect(path)?.into(), offer)
     }

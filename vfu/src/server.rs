@@ -4,7 +4,9 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
-use rustix::net::{RecvFlags, SendFlags, Shutdown};
+use rustix::net::{
+    AddressFamily, RecvFlags, SendFlags, Shutdown, SocketFlags, SocketType, socketpair,
+};
 
 use crate::Errno;
 use crate::socket::{BrokenStream, Received, Receiver, Sender};
@@ -34,6 +36,9 @@ pub enum ServerError {
     /// A reply could not be sent; the client may have stopped reading.
     #[error("a reply could not be sent")]
     Send(#[source] io::Error),
+    /// There is no socket for the server's own commands.
+    #[error("no twin socket can be made")]
+    Twin(#[source] io::Error),
 }
 
 /// The server's end of one connection.
@@ -47,7 +52,16 @@ pub struct Server {
     agreed: Option<Version>,
     /// Most data that the client takes in one message.
     client_max_data_xfer_size: u64,
+    /// Where the server's own commands go, if not the way of the client's.
+    twin: Option<Twin>,
     out: Vec<u8>,
+}
+
+/// The server's end of the socket for its own commands.
+#[derive(Debug)]
+struct Twin {
+    receiver: Receiver,
+    sender: Sender,
 }
 
 /// A request, and the means to answer it.
@@ -71,6 +85,7 @@ impl Server {
             max_data_xfer_size: 0,
             agreed: None,
             client_max_data_xfer_size: Capabilities::DEFAULT_MAX_DATA_XFER_SIZE,
+            twin: None,
             out: Vec::new(),
         }
     }
@@ -85,9 +100,30 @@ impl Server {
         self.client_max_data_xfer_size
     }
 
-    /// The writing end, for messages that do not answer a request.
+    /// The writing end for commands of the server's own.
     pub fn sender(&self) -> &Sender {
-        &self.sender
+        self.twin.as_ref().map_or(&self.sender, |twin| &twin.sender)
+    }
+
+    /// The socket that brings the replies to them, if it is another than the client's.
+    pub fn twin(&self) -> Option<BorrowedFd<'_>> {
+        self.twin.as_ref().map(|twin| twin.receiver.as_fd())
+    }
+
+    /// Reads once what has come on the twin socket, without waiting, and hands each reply to
+    /// `take`. Anything else there is dropped. `true` if there may be more.
+    ///
+    /// Once that socket is of no more use it is closed: what it was for fails, and the client's
+    /// own commands do not.
+    pub fn receive_twin(&mut self, mut take: impl FnMut(&Header, &[u8])) -> bool {
+        let Some(twin) = &mut self.twin else {
+            return false;
+        };
+        let received = twin.receive(&mut take);
+        if received.is_err() {
+            self.twin = None;
+        }
+        received.is_ok_and(|received| received == Received::Some)
     }
 
     /// Whether the client owes us something: its VERSION, or the rest of a message.
@@ -126,8 +162,10 @@ impl Server {
             Err(broken) => return Err(refuse_frame(&self.sender, broken)),
         };
         let header = frame.header;
+        let has_twin = self.agreed.as_ref().is_some_and(has_twin);
         let request = Request::parse(&header, frame.payload, frame.fds)
-            .and_then(|request| check_size(request, self.max_data_xfer_size));
+            .and_then(|request| check_size(request, self.max_data_xfer_size))
+            .and_then(|request| check_way(request, has_twin));
         let reply = Reply {
             sender: &self.sender,
             out: &mut self.out,
@@ -167,7 +205,11 @@ impl Server {
         };
         match answer {
             Ok(answer) => {
-                reply.with(|out| answer.emit(out))?;
+                let twin = has_twin(&answer).then(Twin::pair).transpose();
+                let (twin, theirs) = twin.map_err(ServerError::Twin)?.unzip();
+                let fds: Vec<_> = theirs.iter().map(AsFd::as_fd).collect();
+                reply.with_fds(&fds, |out| answer.emit(out))?;
+                self.twin = twin;
                 let data = answer.capabilities.max_data_xfer_size();
                 self.max_data_xfer_size = usize::try_from(data).unwrap_or(usize::MAX);
                 let frame_data = self.max_data_xfer_size.max(MIN_FRAME_DATA);
@@ -192,7 +234,57 @@ fn check_size(request: Request<'_>, max: usize) -> Result<Request<'_>, Malformed
         {
             Err(Malformed::Range)
         }
+        Request::MigDataRead(read) if usize::try_from(read.size).map_or(true, |it| it > max) => {
+            Err(Malformed::Range)
+        }
+        Request::MigDataWrite(write) if write.data.len() > max => Err(Malformed::Range),
         _ => Ok(request),
+    }
+}
+
+fn has_twin(version: &Version) -> bool {
+    version.capabilities.twin_socket.is_some()
+}
+
+/// Replies to the server's commands come the way that the commands went.
+fn check_way(request: Request<'_>, has_twin: bool) -> Result<Request<'_>, Malformed> {
+    match request {
+        Request::DmaReply(..) if has_twin => Err(Malformed::UnexpectedReply),
+        _ => Ok(request),
+    }
+}
+
+impl Twin {
+    /// Both ends of a fresh socket; the second is the client's.
+    fn pair() -> io::Result<(Self, OwnedFd)> {
+        let flags = SocketFlags::CLOEXEC;
+        let (ours, theirs) = socketpair(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+        let ours = Arc::new(ours);
+        let max_data = usize::try_from(Capabilities::DEFAULT_MAX_DATA_XFER_SIZE);
+        let max_frame = max_data
+            .unwrap_or(usize::MAX)
+            .saturating_add(FRAME_OVERHEAD);
+        let twin = Self {
+            receiver: Receiver::new(Arc::clone(&ours), max_frame),
+            sender: Sender::new(ours),
+        };
+        Ok((twin, theirs))
+    }
+
+    /// Reads once: a client that never stops must not hold up what else there is to do. An error
+    /// says that no more will come.
+    fn receive(&mut self, take: &mut impl FnMut(&Header, &[u8])) -> Result<Received, BrokenStream> {
+        let received = self.receiver.receive(RecvFlags::DONTWAIT)?;
+        if received == Received::Closed {
+            return Err(BrokenStream::Truncated);
+        }
+        while let Some(frame) = self.receiver.next_frame()? {
+            let is_reply = frame.header.message_type() == MessageType::Reply;
+            if is_reply && frame.fds.is_empty() {
+                take(&frame.header, frame.payload);
+            }
+        }
+        Ok(received)
     }
 }
 

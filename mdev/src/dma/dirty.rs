@@ -163,6 +163,18 @@ impl DirtyReport {
         &self.words
     }
 
+    /// The pages that were written, counted from the first of the range.
+    pub fn pages(&self) -> impl Iterator<Item = u64> {
+        (0..).zip(&self.words).flat_map(|(word, &bits)| {
+            let mut left = bits;
+            std::iter::from_fn(move || {
+                let bit = (left != 0).then(|| u64::from(left.trailing_zeros()))?;
+                left &= left - 1;
+                Some(word * 64 + bit)
+            })
+        })
+    }
+
     /// Whether the range's page `page` was written.
     pub fn is_dirty(&self, page: u64) -> bool {
         usize::try_from(page / 64)

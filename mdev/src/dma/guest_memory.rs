@@ -11,7 +11,7 @@ use vfu::wire::dma::{DmaMap, DmaUnmap};
 
 use super::dirty::DirtyReport;
 use super::iova::{Iova, IovaRange};
-use super::messages::{MessageError, Messages};
+use super::messages::{Cancelling, MessageError, Messages};
 use super::pin::{DeviceIommu, Pin, PinPart};
 use super::sigbus::Truncation;
 use super::sync::{TableLock, TableReadGuard};
@@ -224,6 +224,15 @@ impl GuestMemory {
         // The view ends here: DMA_UNMAP, which waits for it, finds the pin counted.
     }
 
+    /// Ends every wait for the client's messages, and lets none begin until the guard is dropped:
+    /// for a device that waits, on the session's thread, for its own threads. Whoever waited is
+    /// told [`MessageError::Cancelled`].
+    pub fn cancel_waits(&self) -> CancelledWaits<'_> {
+        CancelledWaits {
+            _cancelling: self.shared.messages.cancel(IovaRange::EVERYTHING),
+        }
+    }
+
     /// Whether the client's files are the guest's memory, found out if need be.
     fn find_out(&self, near: Option<Iova>) -> Verdict {
         let shared = &self.shared;
@@ -231,6 +240,13 @@ impl GuestMemory {
             .trust
             .find_out(&shared.messages, near, || self.table())
     }
+}
+
+/// While it lives, nobody waits for the client's messages.
+#[derive(Debug)]
+#[must_use = "waits begin again when it is dropped"]
+pub struct CancelledWaits<'a> {
+    _cancelling: Cancelling<'a>,
 }
 
 /// Nothing was done if mappings have changed: the next round looks them up again.

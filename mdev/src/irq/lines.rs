@@ -48,6 +48,11 @@ impl Lines {
         self.vectors[index as usize].iter().any(Option::is_some)
     }
 
+    pub(super) fn is_set(&self, index: IrqIndex, vector: u32) -> bool {
+        let vector = self.vectors[index as usize].get(vector as usize);
+        vector.is_some_and(Option::is_some)
+    }
+
     pub(super) fn raised(&self) -> u64 {
         self.raised
     }

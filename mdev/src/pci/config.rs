@@ -224,6 +224,31 @@ impl ConfigSpace {
         self.registers.reset();
     }
 
+    /// Every byte as it is now, to be kept.
+    pub fn save(&self) -> Vec<u8> {
+        let mut bytes = vec![0; self.registers.len()];
+        self.registers.read(0, &mut bytes);
+        bytes
+    }
+
+    /// The space as it was when `bytes` were saved, or `None` if it was that of another device:
+    /// one of another size, or with other bits where nobody writes.
+    pub fn restored(&self, bytes: &[u8]) -> Option<Self> {
+        let mut space = self.clone();
+        let mut bytes = bytes.to_vec();
+        // The device says itself whether it interrupts.
+        let interrupt = Status::INTERRUPT.bits().to_le_bytes()[0];
+        let ours = self.status().bits().to_le_bytes()[0] & interrupt;
+        let status = bytes.get_mut(offset::STATUS)?;
+        *status = (*status & !interrupt) | ours;
+        space.registers.restore(&bytes).then_some(())?;
+        // Not to be trusted in what a guest could not have written either.
+        space.refuse_power_state(Some(0));
+        space.bound_msi_vectors();
+        let _ = space.take_reset();
+        Some(space)
+    }
+
     fn controls(&self) -> Controls {
         let word = |id, at| {
             let start = self.find(id)?;

@@ -73,6 +73,26 @@ impl Registers {
         }
     }
 
+    /// Takes what was read of registers like these. `false`, and nothing is changed, if they were
+    /// others: more or fewer, or with another value in a byte that nobody can write. Bits beside
+    /// those that can be written stay: the device keeps them.
+    pub(super) fn restore(&mut self, saved: &[u8]) -> bool {
+        let is_fixed = |byte: &Byte| byte.writable | byte.clearable == 0;
+        let fits = saved.len() == self.len()
+            && self
+                .bytes
+                .iter()
+                .zip(saved)
+                .all(|(byte, saved)| !is_fixed(byte) || byte.now == *saved);
+        if fits {
+            for (byte, saved) in self.bytes.iter_mut().zip(saved) {
+                let kept = byte.writable | byte.clearable;
+                byte.now = (byte.now & !kept) | (saved & kept);
+            }
+        }
+        fits
+    }
+
     /// Says what the byte at `offset` holds at first, and which of its bits a guest may write.
     pub(super) fn define_u8(&mut self, offset: usize, value: u8, writable: u8) {
         self.define(offset, [value], [writable]);

@@ -9,10 +9,12 @@ use vfu::wire::dma::{DmaMap, DmaUnmap};
 use vfu::wire::irq::{IrqFlags, IrqInfo, SetIrqs};
 use vfu::wire::{Malformed, Request};
 
+use super::doorbells::Doorbells;
 use super::{SessionError, Surroundings};
 use crate::device::{MediatedDevice, Reset};
 use crate::dma::{DmaError, IovaRange};
 use crate::irq::{IrqError, IrqIndex};
+use crate::migration::migrator::Migrator;
 use crate::pci::Command;
 use crate::region::RegionIndex;
 
@@ -20,6 +22,8 @@ use crate::region::RegionIndex;
 pub(super) struct Handler<'a> {
     pub(super) device: &'a mut dyn MediatedDevice,
     pub(super) around: &'a Surroundings,
+    pub(super) migrator: &'a mut Migrator,
+    pub(super) doorbells: &'a mut Doorbells,
 }
 
 impl Handler<'_> {
@@ -38,6 +42,7 @@ impl Handler<'_> {
             }
             Request::DeviceGetInfo => reply.with(|out| device_info().emit(out)),
             Request::DeviceGetRegionInfo(request) => self.region_info(request, reply),
+            Request::DeviceGetRegionIoFds(request) => self.region_io_fds(request, reply),
             Request::DeviceGetIrqInfo(index) => self.irq_info(index, reply),
             Request::DeviceSetIrqs(set) => self.set_irqs(set, reply),
             Request::RegionRead(access) => self.region_read(access, reply),
@@ -47,6 +52,9 @@ impl Handler<'_> {
                 self.reset(Reset::Device);
                 reply.empty()
             }
+            Request::DeviceFeature(feature) => self.device_feature(feature, reply),
+            Request::MigDataRead(request) => self.mig_data_read(request, reply),
+            Request::MigDataWrite(request) => self.mig_data_write(request, reply),
         };
         Ok(handled?)
     }
@@ -149,6 +157,7 @@ impl Handler<'_> {
         let cancelling = self.around.memory.messages().cancel(IovaRange::EVERYTHING);
         self.device.reset(cause);
         drop(cancelling);
+        *self.migrator = Migrator::default();
         self.follow_command_register();
     }
 

@@ -5,12 +5,16 @@ use std::os::fd::AsFd;
 use vfu::Errno;
 use vfu::server::{Reply, ServerError};
 use vfu::wire::access::{RegionAccess, WriteMulti};
+use vfu::wire::io_fds::RegionIoFdsRequest;
 use vfu::wire::region::{RegionFlags, RegionInfo, RegionInfoRequest};
 
 use super::handler::Handler;
 use crate::device::{Fault, Reset};
 use crate::pci::ConfigEvents;
 use crate::region::{Access, RegionIndex};
+
+/// Nothing but configuration space answers while the state of a device is not to change.
+const STOPPED: Fault = Fault("the device is stopped for migration");
 
 /// A question about a region that there is not.
 #[derive(Debug, thiserror::Error)]
@@ -66,6 +70,33 @@ impl Handler<'_> {
         info.flags.set(RegionFlags::MMAP, fd.is_some());
         let fds: Vec<_> = fd.map(AsFd::as_fd).into_iter().collect();
         reply.with_fds(&fds, |out| info.emit(request.argsz, out))
+    }
+
+    /// Without room for all of it the fixed part goes alone, and no descriptor.
+    pub(super) fn region_io_fds(
+        &mut self,
+        request: RegionIoFdsRequest,
+        reply: Reply<'_>,
+    ) -> Result<(), ServerError> {
+        let Some(index) = RegionIndex::from_u32(request.index) else {
+            return self.refuse(reply, &NoRegion(request.index), Errno::INVAL);
+        };
+        if let Err(errno) = self.doorbells.make(self.device.regions(), index) {
+            return self.refuse(reply, &errno, errno);
+        }
+        let described = self.doorbells.describe(index);
+        let bells = self.doorbells.of(index).map(AsFd::as_fd);
+        let fds: Vec<_> = bells.filter(|_| described.fits(request.argsz)).collect();
+        reply.with_fds(&fds, |out| described.emit(request.argsz, out))
+    }
+
+    /// A doorbell rang: the register behind it is written, as by a message.
+    pub(super) fn ring(&mut self, number: usize) {
+        let Some(bell) = self.doorbells.get(number) else {
+            return;
+        };
+        let (region, offset, data) = (bell.region, bell.doorbell.offset, bell.data());
+        self.write(region, offset, &data);
     }
 
     pub(super) fn region_read(
@@ -133,7 +164,11 @@ impl Handler<'_> {
             self.device.config().read(offset, data);
             return;
         }
-        if let Err(fault) = self.device.read(index, offset, data) {
+        let read = match self.migrator.is_stopped() {
+            true => Err(STOPPED),
+            false => self.device.read(index, offset, data),
+        };
+        if let Err(fault) = read {
             data.fill(0xff);
             self.count_fault(index, offset, fault);
         }
@@ -147,7 +182,11 @@ impl Handler<'_> {
             // What is read-only stays as it is, as on a real bus.
             RegionIndex::Rom => {}
             _ => {
-                if let Err(fault) = self.device.write(index, offset, data) {
+                let written = match self.migrator.is_stopped() {
+                    true => Err(STOPPED),
+                    false => self.device.write(index, offset, data),
+                };
+                if let Err(fault) = written {
                     self.count_fault(index, offset, fault);
                 }
             }

@@ -1,5 +1,6 @@
-//! Waiting for the client and the mailbox at once.
+//! Waiting for the client, its doorbells and the mailbox at once.
 
+use std::collections::VecDeque;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
@@ -11,11 +12,21 @@ use vfu::server::Server;
 use vfu::socket::Received;
 
 use super::SessionError;
+use super::doorbells::Doorbells;
 use crate::mailbox::Mailbox;
 use crate::polling::PollWindow;
 
 const SOCKET: u64 = 0;
 const MAILBOX: u64 = 1;
+const TWIN: u64 = 2;
+/// The first doorbell; the others follow.
+const DOORBELLS: u64 = 3;
+
+/// After so many messages that came without sleep it is looked whether anything else has come.
+const LOOK_AROUND: u32 = 16;
+
+/// Events that are taken at a time.
+const EVENTS: usize = 8;
 
 /// Events that say that the client will send no more.
 const HANG_UP: epoll::EventFlags = epoll::EventFlags::RDHUP
@@ -28,6 +39,10 @@ pub(super) enum Woken {
     Received(Received),
     /// The mailbox holds something.
     Mail,
+    /// The twin socket holds something.
+    Twin,
+    /// A doorbell rang.
+    Doorbell(usize),
 }
 
 /// Sleeps on the socket and the mailbox.
@@ -42,6 +57,14 @@ pub(super) struct Waiter {
     is_unread: bool,
     /// Whether the client has closed its end: what it sent is read to the end.
     has_hung_up: bool,
+    /// Whether the twin socket may hold something.
+    is_twin_unread: bool,
+    is_twin_watched: bool,
+    /// How many doorbells are watched.
+    watched: usize,
+    rung: VecDeque<usize>,
+    /// Messages that came without sleep.
+    busy: u32,
 }
 
 impl Waiter {
@@ -65,7 +88,34 @@ impl Waiter {
             had_mail: false,
             is_unread: false,
             has_hung_up: false,
+            is_twin_unread: false,
+            is_twin_watched: false,
+            watched: 0,
+            rung: VecDeque::new(),
+            busy: 0,
         })
+    }
+
+    /// Watches the twin socket and doorbells as well, once there are any.
+    pub(super) fn watch(&mut self, server: &Server, doorbells: &Doorbells) -> Result<(), Errno> {
+        let flags = epoll::EventFlags::IN | epoll::EventFlags::ET;
+        if let (false, Some(twin)) = (self.is_twin_watched, server.twin()) {
+            epoll::add(&self.epoll, twin, epoll::EventData::new_u64(TWIN), flags)?;
+            self.is_twin_watched = true;
+        }
+        // An edge for each write of an eventfd, so that it need not be read: its mode is the
+        // client's to change, and a read could block.
+        for (number, bell) in doorbells.from(self.watched) {
+            let data = epoll::EventData::new_u64(DOORBELLS + number as u64);
+            epoll::add(&self.epoll, bell, data, flags)?;
+        }
+        self.watched = doorbells.len();
+        Ok(())
+    }
+
+    /// The twin socket may still hold something.
+    pub(super) fn twin_is_unread(&mut self) {
+        self.is_twin_unread = true;
     }
 
     /// A message came whole: the next one has its own time.
@@ -80,8 +130,12 @@ impl Waiter {
         mailbox: &Mailbox,
         window: &mut PollWindow,
     ) -> Result<Woken, SessionError> {
+        self.look_around(mailbox)?;
         if mailbox.has_mail() {
             return self.mail_or_socket(server);
+        }
+        if let Some(woken) = self.noted() {
+            return Ok(woken);
         }
         if self.is_unread {
             return self.receive(server).map(Woken::Received);
@@ -120,30 +174,68 @@ impl Waiter {
 
     fn sleep(&mut self, server: &mut Server, mailbox: &Mailbox) -> Result<Woken, SessionError> {
         let patience = self.patience_left(server);
-        let mut events = [const { MaybeUninit::uninit() }; 2];
-        let (ready, _) = loop {
-            match epoll::wait(&self.epoll, &mut events, patience.as_ref()) {
-                Err(Errno::INTR) => {}
-                ready => break ready?,
-            }
-        };
-        if ready.is_empty() {
+        self.busy = 0;
+        if !self.take_events(mailbox, patience.as_ref())? {
             return Err(SessionError::Silent);
-        }
-        for event in &*ready {
-            let (source, flags) = (event.data.u64(), event.flags);
-            if source == SOCKET {
-                self.is_unread = true;
-                self.has_hung_up |= flags.intersects(HANG_UP);
-            } else if !mailbox.has_mail() {
-                // Something was noticed that is not mail.
-                mailbox.rest();
-            }
         }
         if mailbox.has_mail() {
             return Ok(Woken::Mail);
         }
+        if let Some(woken) = self.noted() {
+            return Ok(woken);
+        }
         self.receive(server).map(Woken::Received)
+    }
+
+    /// A client that keeps us busy with messages must not keep its doorbells from being heard.
+    fn look_around(&mut self, mailbox: &Mailbox) -> Result<(), SessionError> {
+        if self.watched == 0 && !self.is_twin_watched {
+            return Ok(());
+        }
+        self.busy += 1;
+        if self.busy > LOOK_AROUND {
+            self.busy = 0;
+            self.take_events(mailbox, Some(&Timespec::default()))?;
+        }
+        Ok(())
+    }
+
+    /// Waits for events, and notes them. `false` if there was none in time.
+    fn take_events(
+        &mut self,
+        mailbox: &Mailbox,
+        limit: Option<&Timespec>,
+    ) -> Result<bool, SessionError> {
+        let mut events = [const { MaybeUninit::uninit() }; EVENTS];
+        let (ready, _) = loop {
+            match epoll::wait(&self.epoll, &mut events, limit) {
+                Err(Errno::INTR) => {}
+                ready => break ready?,
+            }
+        };
+        for event in &*ready {
+            let (source, flags) = (event.data.u64(), event.flags);
+            match source {
+                SOCKET => {
+                    self.is_unread = true;
+                    self.has_hung_up |= flags.intersects(HANG_UP);
+                }
+                // Something was noticed that is not mail.
+                MAILBOX if !mailbox.has_mail() => mailbox.rest(),
+                MAILBOX => {}
+                TWIN => self.is_twin_unread = true,
+                bell => self.rung.push_back((bell - DOORBELLS) as usize),
+            }
+        }
+        Ok(!ready.is_empty())
+    }
+
+    /// What events told of beside the socket and the mailbox.
+    fn noted(&mut self) -> Option<Woken> {
+        if std::mem::take(&mut self.is_twin_unread) {
+            return Some(Woken::Twin);
+        }
+        self.rung.pop_front().map(Woken::Doorbell)
     }
 
     /// Reads without sleeping until something comes or `window` is over.

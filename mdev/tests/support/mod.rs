@@ -153,6 +153,7 @@ pub(crate) fn offer() -> Capabilities {
         max_dma_maps: Some(65_535),
         pgsizes: Some(4096),
         write_multiple: Some(true),
+        twin_socket: None,
     }
 }
 

@@ -12,8 +12,11 @@
 pub mod access;
 pub mod device;
 pub mod dma;
+pub mod feature;
 pub mod header;
+pub mod io_fds;
 pub mod irq;
+pub mod migration;
 pub mod region;
 pub mod request;
 pub mod version;
@@ -47,6 +50,9 @@ pub enum Malformed {
     /// A command that is not known, or not supported.
     #[error("command {0} is not supported")]
     Unsupported(u16),
+    /// DEVICE_FEATURE of a feature that is not known.
+    #[error("there is no device feature {0}")]
+    Feature(u16),
     /// VERSION came a second time.
     #[error("VERSION came after the version was agreed on")]
     VersionAgain,

@@ -5,8 +5,11 @@ use std::os::fd::OwnedFd;
 use super::access::{RegionAccess, WriteMulti};
 use super::device::DeviceInfo;
 use super::dma::{DmaMap, DmaUnmap};
+use super::feature::DeviceFeature;
 use super::header::MessageType;
+use super::io_fds::RegionIoFdsRequest;
 use super::irq::{IrqInfo, SetIrqs};
+use super::migration::{MigDataRead, MigDataWrite};
 use super::region::RegionInfoRequest;
 use super::{Command, Header, Malformed};
 
@@ -21,6 +24,8 @@ pub enum Request<'a> {
     DeviceGetInfo,
     /// DEVICE_GET_REGION_INFO.
     DeviceGetRegionInfo(RegionInfoRequest),
+    /// DEVICE_GET_REGION_IO_FDS.
+    DeviceGetRegionIoFds(RegionIoFdsRequest),
     /// DEVICE_GET_IRQ_INFO, of the group with this index.
     DeviceGetIrqInfo(u32),
     /// DEVICE_SET_IRQS.
@@ -33,6 +38,12 @@ pub enum Request<'a> {
     RegionWriteMulti(WriteMulti<'a>),
     /// DEVICE_RESET.
     DeviceReset,
+    /// DEVICE_FEATURE.
+    DeviceFeature(DeviceFeature<'a>),
+    /// MIG_DATA_READ.
+    MigDataRead(MigDataRead),
+    /// MIG_DATA_WRITE.
+    MigDataWrite(MigDataWrite<'a>),
     /// The reply to a DMA_READ or DMA_WRITE of the server's own, and its payload. It is not
     /// answered.
     DmaReply(Header, &'a [u8]),
@@ -83,6 +94,9 @@ impl<'a> Request<'a> {
             Command::DeviceGetRegionInfo => {
                 Self::DeviceGetRegionInfo(RegionInfoRequest::parse(payload)?)
             }
+            Command::DeviceGetRegionIoFds => {
+                Self::DeviceGetRegionIoFds(RegionIoFdsRequest::parse(payload)?)
+            }
             Command::DeviceGetIrqInfo => Self::DeviceGetIrqInfo(IrqInfo::parse_request(payload)?),
             Command::RegionRead => Self::RegionRead(RegionAccess::parse_read(payload)?),
             Command::RegionWrite => {
@@ -92,6 +106,9 @@ impl<'a> Request<'a> {
             Command::RegionWriteMulti => Self::RegionWriteMulti(WriteMulti::parse(payload)?),
             Command::DeviceReset if payload.is_empty() => Self::DeviceReset,
             Command::DeviceReset => return Err(Malformed::TooLong),
+            Command::DeviceFeature => Self::DeviceFeature(DeviceFeature::parse(payload)?),
+            Command::MigDataRead => Self::MigDataRead(MigDataRead::parse(payload)?),
+            Command::MigDataWrite => Self::MigDataWrite(MigDataWrite::parse(payload)?),
             Command::Version => return Err(Malformed::VersionAgain),
             other => return Err(Malformed::Unsupported(other as u16)),
         })

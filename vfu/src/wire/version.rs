@@ -31,6 +31,28 @@ pub struct Capabilities {
     /// REGION_WRITE_MULTI may be sent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub write_multiple: Option<bool>,
+    /// Commands of the server and their replies may have a socket of their own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub twin_socket: Option<TwinSocket>,
+}
+
+/// Whether the server's own commands travel on a socket of their own.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct TwinSocket {
+    /// The sender can do so; in a reply, it does.
+    pub supported: bool,
+    /// In a reply, which of the descriptors beside it is that socket.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fd_index: Option<u32>,
+}
+
+impl TwinSocket {
+    /// The answer of a server that sends one descriptor, the socket.
+    const GRANTED: Self = Self {
+        supported: true,
+        fd_index: Some(0),
+    };
 }
 
 /// What holds for a capability that was not named; specification, same section.
@@ -57,6 +79,12 @@ impl Capabilities {
             max_dma_maps: both(offer.max_dma_maps, self.max_dma_maps, u64::min),
             pgsizes: offer.pgsizes.and(self.pgsizes),
             write_multiple: both(offer.write_multiple, self.write_multiple, |a, b| a && b),
+            twin_socket: both(offer.twin_socket, self.twin_socket, |a, b| TwinSocket {
+                supported: a.supported && b.supported,
+                fd_index: None,
+            })
+            .filter(|twin| twin.supported)
+            .map(|_| TwinSocket::GRANTED),
         }
     }
 }
@@ -70,14 +98,16 @@ struct Document<'a> {
     capabilities: &'a Capabilities,
 }
 
-/// Reads the document. Both levels are objects: `serde` by itself would take arrays as well.
+/// Reads the document. All levels are objects: `serde` by itself would take arrays as well.
 fn parse_json(json: &[u8]) -> serde_json::Result<Capabilities> {
     let mut document: Map<String, Value> = serde_json::from_slice(json)?;
-    match document.remove("capabilities") {
-        None => Ok(Capabilities::default()),
-        Some(Value::Array(_)) => Err(serde::de::Error::custom("the capabilities are an array")),
-        Some(capabilities) => serde_json::from_value(capabilities),
+    let Some(capabilities) = document.remove("capabilities") else {
+        return Ok(Capabilities::default());
+    };
+    if capabilities.is_array() || capabilities.get("twin_socket").is_some_and(Value::is_array) {
+        return Err(serde::de::Error::custom("an array stands for an object"));
     }
+    serde_json::from_value(capabilities)
 }
 
 /// Why two ends cannot talk.
@@ -186,6 +216,10 @@ mod tests {
             max_dma_maps: Some(65_535),
             pgsizes: Some(4096),
             write_multiple: Some(true),
+            twin_socket: Some(TwinSocket {
+                supported: true,
+                fd_index: None,
+            }),
         }
     }
 
@@ -220,7 +254,19 @@ mod tests {
                 r#"{"capabilities":{"max_dma_maps":10,"write_multiple":false}}"#,
             ),
             (
-                r#"{"capabilities":{"twin_socket":{"supported":true},"x":[]},"y":1}"#,
+                r#"{"capabilities":{"x":[]},"y":1}"#,
+                "{\"capabilities\":{}}",
+            ),
+            (
+                r#"{"capabilities":{"twin_socket":{"supported":true,"fd_index":7}}}"#,
+                r#"{"capabilities":{"twin_socket":{"supported":true,"fd_index":0}}}"#,
+            ),
+            (
+                r#"{"capabilities":{"twin_socket":{"supported":false}}}"#,
+                "{\"capabilities\":{}}",
+            ),
+            (
+                r#"{"capabilities":{"twin_socket":{}}}"#,
                 "{\"capabilities\":{}}",
             ),
         ] {
@@ -268,6 +314,9 @@ mod tests {
             r#"{"capabilities":null}"#,
             r#"{"capabilities":[1,2,3,4,true]}"#,
             r#"{"capabilities":{"max_msg_fds":"8"}}"#,
+            r#"{"capabilities":{"twin_socket":true}}"#,
+            r#"{"capabilities":{"twin_socket":[true]}}"#,
+            r#"{"capabilities":{"twin_socket":{"supported":1}}}"#,
             r#"{"capabilities":{"max_msg_fds":-1}}"#,
             r#"{"capabilities":{"max_msg_fds":1.5}}"#,
             r#"{"capabilities":{"max_msg_fds":4294967296}}"#,

@@ -53,6 +53,7 @@ fn each_client_gets_only_keys_that_it_offered() {
         max_dma_maps: Some(65_535),
         pgsizes: Some(4096),
         write_multiple: Some(true),
+        twin_socket: None,
     };
     for (client, minor, offer, expected) in [
         (

@@ -10,3 +10,5 @@ mod refusals;
 mod round_trip;
 mod server;
 mod serving;
+mod state;
+mod twin;

@@ -12,7 +12,7 @@ use crate::serving::{NO_REPLY, REPLY, agreed, assert_in_step, hello, read};
 #[test]
 fn a_refused_command_gets_an_error_and_the_next_one_is_served() {
     let (mut peer, server) = agreed(4096);
-    let ours: BTreeSet<u16> = [2, 3, 4, 5, 7, 8, 9, 10, 13, 15].into();
+    let ours: BTreeSet<u16> = [2, 3, 4, 5, 6, 7, 8, 9, 10, 13, 15, 16, 17, 18].into();
     let others = (0..=300).filter(|number| !ours.contains(number));
     let mut refused: Vec<_> = others
         .map(|number| {
@@ -44,6 +44,10 @@ fn a_refused_command_gets_an_error_and_the_next_one_is_served() {
         (
             "a write with a count of 4 GiB",
             command(1, 10, &read(0, u32::MAX)),
+        ),
+        (
+            "a part of the stream that is too long",
+            command(1, 17, &[4105_u32, 4097].map(u32::to_ne_bytes).concat()),
         ),
         ("a multi-write that is cut", command(1, 15, &[1; 31])),
         (

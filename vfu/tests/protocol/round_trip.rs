@@ -42,6 +42,7 @@ fn capabilities() -> impl Strategy<Value = Capabilities> {
             max_dma_maps: maps,
             pgsizes,
             write_multiple,
+            twin_socket: None,
         },
     )
 }
