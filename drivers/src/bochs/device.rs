@@ -3,16 +3,16 @@
 use std::io;
 use std::sync::Arc;
 
-use mdev::MediatedDevice;
 use mdev::device::{AttributeError, Fault, Reset};
 use mdev::pci::{Bar, Class, ConfigSpace, Identity};
 use mdev::region::{Access, RegionIndex, Regions};
+use mdev::region_memory::RegionMemory;
 use mdev::scanout::{Geometry, ScanoutPublisher};
+use mdev::{MediatedDevice, Migration};
 
 use super::edid;
 use super::mmio::{self, Mmio};
 use super::model::{MODE, Mode, Model};
-use super::vram::Vram;
 
 /// What QEMU's `bochs-display` says. Revision 2 tells a guest that there are extended registers.
 const IDENTITY: Identity = Identity {
@@ -38,17 +38,22 @@ const MEMORY_FAILED: Fault = Fault("video memory could not be reached");
 /// Video memory outlives a reset, as it does in QEMU, and the attribute outlives the client: it
 /// is the operator's.
 pub(super) struct Bochs {
-    model: Model,
-    preferred: Mode,
+    pub(super) model: Model,
+    pub(super) preferred: Mode,
     config: ConfigSpace,
     regions: Regions,
-    mmio: Mmio,
+    pub(super) mmio: Mmio,
     /// `None` only if the kernel had none to give when a client left.
-    vram: Option<Vram>,
-    scanout: ScanoutPublisher,
+    pub(super) vram: Option<RegionMemory>,
+    pub(super) scanout: ScanoutPublisher,
     /// What the client of now has made us publish.
-    shown: Option<Geometry>,
+    pub(super) shown: Option<Geometry>,
+    /// For migration.
+    pub(super) is_stopped: bool,
 }
+
+/// Name of the memory file, as `/proc/PID/maps` shows it.
+const VRAM_NAME: &str = "vgpud-bochs-vram";
 
 impl Bochs {
     pub(super) fn new(
@@ -56,7 +61,7 @@ impl Bochs {
         preferred: Mode,
         scanout: ScanoutPublisher,
     ) -> io::Result<Self> {
-        let vram = Vram::new(model.vram)?;
+        let vram = RegionMemory::new(VRAM_NAME, model.vram.into())?;
         let config = ConfigSpace::new(IDENTITY)
             .with_bar(
                 RegionIndex::Bar0,
@@ -81,12 +86,13 @@ impl Bochs {
             vram: None,
             scanout,
             shown: None,
+            is_stopped: false,
         };
         device.set_vram(Some(vram));
         Ok(device)
     }
 
-    fn set_vram(&mut self, vram: Option<Vram>) {
+    fn set_vram(&mut self, vram: Option<RegionMemory>) {
         let access = match &vram {
             Some(vram) => Access::Mapped {
                 fd: Arc::clone(vram.file()),
@@ -100,14 +106,14 @@ impl Bochs {
     /// Takes fresh memory for the next client. If there is none to be had, that client gets
     /// faults, and never the memory of the last one.
     fn renew_vram(&mut self) {
-        let vram = Vram::new(self.model.vram)
+        let vram = RegionMemory::new(VRAM_NAME, self.model.vram.into())
             .inspect_err(|error| tracing::error!(%error, "cannot allocate fresh video memory"))
             .ok();
         self.set_vram(vram);
     }
 
     /// Publishes the picture that the registers describe, if it is not the one shown.
-    fn show(&mut self) {
+    pub(super) fn show(&mut self) {
         let picture = self.mmio.picture();
         if picture == self.shown {
             return;
@@ -121,7 +127,7 @@ impl Bochs {
         self.shown = picture;
     }
 
-    fn vram(&self) -> Result<&Vram, Fault> {
+    fn vram(&self) -> Result<&RegionMemory, Fault> {
         self.vram.as_ref().ok_or(NO_MEMORY)
     }
 }
@@ -168,10 +174,16 @@ impl MediatedDevice for Bochs {
         self.config.reset();
         self.mmio.reset();
         self.shown = None;
+        self.is_stopped = false;
         match cause {
             Reset::Device | Reset::Function => self.scanout.blank(),
             Reset::Close => self.renew_vram(),
         }
+    }
+
+    /// Without video memory there is nothing that another device could go on with.
+    fn migration(&mut self) -> Option<&mut dyn Migration> {
+        self.vram.is_some().then_some(self as &mut dyn Migration)
     }
 
     fn attributes(&self) -> Vec<(&'static str, String)> {

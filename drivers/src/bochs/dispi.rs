@@ -6,6 +6,7 @@
 use std::ops::RangeInclusive;
 
 use mdev::scanout::{Geometry, PixelFormat};
+use mdev::state::{Fields, StateError};
 
 use super::model::PIXEL_BYTES;
 
@@ -109,6 +110,20 @@ impl Dispi {
             format,
         };
         (geometry.end()? <= u64::from(self.vram)).then_some(geometry)
+    }
+
+    /// Appends every register.
+    pub(super) fn save(&self, out: &mut Vec<u8>) {
+        out.extend(self.registers.iter().flat_map(|it| it.to_le_bytes()));
+    }
+
+    /// Takes every register that a guest can write.
+    pub(super) fn restore(&mut self, saved: &mut Fields<'_>) -> Result<(), StateError> {
+        let bytes = saved.array::<{ LEN as usize }>()?;
+        for (at, byte) in bytes.into_iter().enumerate() {
+            self.write(at, byte);
+        }
+        Ok(())
     }
 
     fn get(&self, index: Index) -> u16 {

@@ -4,6 +4,7 @@
 //! PCI revision is at least 2.
 
 use mdev::scanout::PixelFormat;
+use mdev::state::{Fields, StateError};
 
 /// Bytes that the registers take, as the first of them tells.
 pub(super) const LEN: u64 = 8;
@@ -35,6 +36,23 @@ impl Extended {
     /// How the guest stores a pixel.
     pub(super) fn format(&self) -> PixelFormat {
         self.format
+    }
+
+    /// Appends the state.
+    pub(super) fn save(&self, out: &mut Vec<u8>) {
+        out.push(u8::from(self.format == PixelFormat::Bgrx8888));
+        out.extend(self.written);
+    }
+
+    /// Takes a saved state.
+    pub(super) fn restore(&mut self, saved: &mut Fields<'_>) -> Result<(), StateError> {
+        self.format = if saved.bool()? {
+            PixelFormat::Bgrx8888
+        } else {
+            PixelFormat::Xrgb8888
+        };
+        self.written = saved.array()?;
+        Ok(())
     }
 
     /// The byte at `at`; 0 past the last.

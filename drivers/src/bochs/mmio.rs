@@ -20,10 +20,10 @@ const EXTENDED: u64 = 0x600;
 /// The registers of one device, and the monitor at its end.
 #[derive(Clone, Debug)]
 pub(super) struct Mmio {
-    edid: Vec<u8>,
-    vga: Vga,
-    dispi: Dispi,
-    extended: Extended,
+    pub(super) edid: Vec<u8>,
+    pub(super) vga: Vga,
+    pub(super) dispi: Dispi,
+    pub(super) extended: Extended,
 }
 
 /// A byte of the page, counted from the start of the part that it belongs to.

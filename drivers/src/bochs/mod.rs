@@ -8,13 +8,13 @@
 //! - `driver`: builds a device of one of the types, with its attributes.
 //! - `model`: what the types differ in, and which modes their memory holds.
 //! - `device`: the PCI device. Routes an access to one of the next two, then publishes the
-//!   picture that the registers describe.
-//! - `vram`: BAR0, the memory file that holds the pixels.
+//!   picture that the registers describe. BAR0, the pixels, is a memory file of the framework's.
 //! - `mmio`: BAR2, the register page: which byte belongs to which of the next four.
 //! - `dispi`: the VBE DISPI registers, which set a mode and a place in memory.
 //! - `vga`: what is left of a VGA: ports that are ignored, save blanking.
 //! - `extended`: the byte order of pixels.
 //! - `edid`: the monitor that the guest finds, with its modes timed by `timing`.
+//! - `state`: what is saved of a display.
 //!
 //! Left out: interrupts (the hardware has none), a VGA BIOS and text modes, pixels of other than
 //! 32 bits, DISPI banking and `GETCAPS`, and hot-plug of the monitor: a change of the `mode`
@@ -27,10 +27,10 @@ mod edid;
 mod extended;
 mod mmio;
 mod model;
+mod state;
 #[cfg(test)]
 mod tests;
 mod timing;
 mod vga;
-mod vram;
 
 pub use driver::BochsDriver;

@@ -1,5 +1,7 @@
 //! What is left of a VGA: its ports, of which only those have an effect that blank the screen.
 
+use mdev::state::{Fields, StateError};
+
 /// Ports there are, from 0x3c0.
 pub(super) const LEN: u64 = 0x20;
 
@@ -28,6 +30,20 @@ impl Vga {
     /// Whether the guest has blanked the screen.
     pub(super) fn is_blanked(&self) -> bool {
         self.is_blanked
+    }
+
+    /// Appends the state.
+    pub(super) fn save(&self, out: &mut Vec<u8>) {
+        let flags = [self.attribute_is_data, self.is_blanked, self.in_retrace];
+        out.extend(flags.map(u8::from));
+    }
+
+    /// Takes a saved state.
+    pub(super) fn restore(&mut self, saved: &mut Fields<'_>) -> Result<(), StateError> {
+        self.attribute_is_data = saved.bool()?;
+        self.is_blanked = saved.bool()?;
+        self.in_retrace = saved.bool()?;
+        Ok(())
     }
 
     /// Reads a port, counted from 0x3c0. All but input status are 0.

@@ -6,75 +6,92 @@ use std::sync::Arc;
 
 use mdev::device::{AttributeError, Fault, Reset};
 use mdev::dma::IovaRange;
-use mdev::pci::{Bar, Capability, Class, ConfigSpace, Identity, Pin};
+use mdev::pci::ConfigSpace;
 use mdev::region::{RegionIndex, Regions};
-use mdev::{MediatedDevice, Services};
+use mdev::region_memory::RegionMemory;
+use mdev::{MediatedDevice, Migration, Services};
 
 use super::engine::{Engine, TransferJob};
 use super::interrupt::Interrupt;
-use super::registers::{BAR_SIZE, IDENTIFICATION, Register, command, status};
+use super::model::{MEMORY, MEMORY_LEN, Model};
+use super::registers::{IDENTIFICATION, Register, command, status};
 use super::settings::{DMA, DMA_MASK, Settings, Way};
 use super::transfer::{Direction, Request};
 
-/// What QEMU's device says it is ("PCI specs"; revision and class are in its code,
-/// `hw/misc/edu.c`).
-const IDENTITY: Identity = Identity {
-    vendor: 0x1234,
-    device: 0x11e8,
-    subsystem_vendor: 0x1af4,
-    subsystem: 0x1100,
-    revision: 0x10,
-    class: Class {
-        base: 0x00, // none of the classes,
-        sub: 0xff,  // `PCI_CLASS_OTHERS`
-        interface: 0,
-    },
-};
-
 const NO_REGISTER: Fault = Fault("no register takes this access");
+const MEMORY_FAILED: Fault = Fault("the memory could not be reached");
 
 /// One educational device.
 #[derive(Debug)]
 pub(super) struct EduDevice {
+    pub(super) model: Model,
     config: ConfigSpace,
     regions: Regions,
-    settings: Settings,
-    registers: Registers,
-    interrupt: Arc<Interrupt>,
-    engine: Engine,
+    pub(super) settings: Settings,
+    pub(super) registers: Registers,
+    pub(super) interrupt: Arc<Interrupt>,
+    pub(super) engine: Engine,
+    /// Of [`Model::Full`]; without it only if the kernel had none to give when a client left.
+    pub(super) memory: Option<RegionMemory>,
 }
 
 /// The registers that only the guest changes.
 #[derive(Debug, Default)]
-struct Registers {
-    liveness: u32,
-    source: u64,
-    destination: u64,
-    count: u64,
+pub(super) struct Registers {
+    pub(super) liveness: u32,
+    pub(super) source: u64,
+    pub(super) destination: u64,
+    pub(super) count: u64,
     /// [`command::START`] stays set in it; the engine knows whether it has ended.
-    command: u64,
+    pub(super) command: u64,
+}
+
+/// Name of the memory file, as `/proc/PID/maps` shows it.
+const MEMORY_NAME: &str = "vgpud-edu-memory";
+
+/// The memory of a fresh device.
+fn fresh_memory(model: Model) -> io::Result<Option<RegionMemory>> {
+    match model {
+        Model::Plain => Ok(None),
+        Model::Full => RegionMemory::new(MEMORY_NAME, MEMORY_LEN.into()).map(Some),
+    }
 }
 
 impl EduDevice {
     /// A device as it is just after power-on.
-    pub(super) fn new(settings: Settings, services: Services) -> io::Result<Self> {
-        let bar = Bar::Memory32 {
-            size: BAR_SIZE,
-            prefetchable: false,
-        };
-        let config = ConfigSpace::new(IDENTITY)
-            .with_bar(RegionIndex::Bar0, bar)
-            .with_interrupt_pin(Pin::A)
-            .with_capability(Capability::Msi { vectors: 1 });
+    pub(super) fn new(model: Model, settings: Settings, services: Services) -> io::Result<Self> {
+        let config = model.config();
         let interrupt = Arc::new(Interrupt::new(services.interrupts));
+        let memory = fresh_memory(model)?;
         Ok(Self {
-            regions: Regions::of(&config),
+            model,
+            regions: Model::regions(&config, memory.as_ref()),
             config,
             settings,
             registers: Registers::default(),
             engine: Engine::start(services.memory, Arc::clone(&interrupt))?,
             interrupt,
+            memory,
         })
+    }
+
+    /// The memory, if this is the region that it is.
+    fn memory_at(&self, region: RegionIndex) -> Option<&RegionMemory> {
+        self.memory.as_ref().filter(|_| region == MEMORY)
+    }
+
+    /// Clears the memory; the next client, if there is one, gets a fresh file.
+    fn reset_memory(&mut self, cause: Reset) {
+        let Some(memory) = &self.memory else {
+            return;
+        };
+        if cause != Reset::Close && memory.clear().is_ok() {
+            return;
+        }
+        self.memory = fresh_memory(self.model)
+            .inspect_err(|error| tracing::error!(%error, "cannot allocate fresh memory"))
+            .unwrap_or_default();
+        self.regions = Model::regions(&self.config, self.memory.as_ref());
     }
 
     /// The value of a register; `None` if it cannot be read.
@@ -93,7 +110,9 @@ impl EduDevice {
                 (computing | interrupt).into()
             }
             Register::InterruptStatus => self.interrupt.causes().into(),
-            Register::InterruptRaise | Register::InterruptAcknowledge => return None,
+            Register::InterruptRaise | Register::InterruptAcknowledge | Register::DmaDoorbell => {
+                return None;
+            }
             Register::DmaSource => self.registers.source,
             Register::DmaDestination => self.registers.destination,
             Register::DmaCount => self.registers.count,
@@ -120,10 +139,12 @@ impl EduDevice {
             Register::DmaDestination if !is_transferring => self.registers.destination = value,
             Register::DmaCount if !is_transferring => self.registers.count = value,
             Register::DmaCommand if !is_transferring => self.command(value),
+            Register::DmaDoorbell if !is_transferring => self.command(self.registers.command),
             Register::DmaSource
             | Register::DmaDestination
             | Register::DmaCount
             | Register::DmaCommand
+            | Register::DmaDoorbell
             | Register::Identification
             | Register::InterruptStatus
             | Register::DmaError
@@ -137,6 +158,12 @@ impl EduDevice {
             return;
         }
         self.registers.command = value;
+        self.transfer();
+    }
+
+    /// Starts the transfer that the registers describe.
+    pub(super) fn transfer(&mut self) {
+        let value = self.registers.command;
         let request = Request {
             direction: match value & command::TO_RAM {
                 0 => Direction::FromRam,
@@ -167,6 +194,9 @@ impl MediatedDevice for EduDevice {
     }
 
     fn read(&mut self, region: RegionIndex, offset: u64, data: &mut [u8]) -> Result<(), Fault> {
+        if let Some(memory) = self.memory_at(region) {
+            return memory.read(offset, data).or(Err(MEMORY_FAILED));
+        }
         let register = locate(region, offset, data.len())?;
         let value = self.register(register).ok_or(NO_REGISTER)?;
         for (byte, value) in data.iter_mut().zip(value.to_le_bytes()) {
@@ -177,6 +207,9 @@ impl MediatedDevice for EduDevice {
 
     /// Four bytes written to a register of eight are its low half; the high half becomes 0.
     fn write(&mut self, region: RegionIndex, offset: u64, data: &[u8]) -> Result<(), Fault> {
+        if let Some(memory) = self.memory_at(region) {
+            return memory.write(offset, data).or(Err(MEMORY_FAILED));
+        }
         let register = locate(region, offset, data.len())?;
         let mut value = [0; 8];
         for (value, byte) in value.iter_mut().zip(data) {
@@ -186,12 +219,18 @@ impl MediatedDevice for EduDevice {
         Ok(())
     }
 
-    fn reset(&mut self, _: Reset) {
+    fn reset(&mut self, cause: Reset) {
         // First, since what is under way may still interrupt.
         self.engine.reset();
         self.registers = Registers::default();
         self.interrupt.acknowledge(u32::MAX);
         self.config.reset();
+        self.reset_memory(cause);
+    }
+
+    fn migration(&mut self) -> Option<&mut dyn Migration> {
+        let has_all = self.model == Model::Plain || self.memory.is_some();
+        has_all.then_some(self as &mut dyn Migration)
     }
 
     fn dma_unmap(&mut self, range: IovaRange) {

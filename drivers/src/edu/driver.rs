@@ -1,13 +1,11 @@
-//! The type of the family, and how one is built.
+//! The types of the family, and how one is built.
 
 use mdev::device::BuildError;
 use mdev::{Attributes, Driver, MediatedDevice, Services, TypeSpec};
 
 use super::device::EduDevice;
+use super::model::Model;
 use super::settings::Settings;
-
-/// The only type.
-const NAME: &str = "edu-1";
 
 /// Builds educational devices.
 #[derive(Clone, Copy, Debug)]
@@ -19,12 +17,13 @@ impl Driver for EduDriver {
     }
 
     fn types(&self) -> Vec<TypeSpec> {
-        vec![TypeSpec {
-            name: NAME.to_owned(),
+        let spec = |model: Model| TypeSpec {
+            name: model.name().to_owned(),
             title: "educational device".to_owned(),
-            description: "QEMU's educational device: factorials, DMA, INTx and MSI".to_owned(),
+            description: model.description().to_owned(),
             video_memory: 0,
-        }]
+        };
+        Model::ALL.map(spec).to_vec()
     }
 
     fn build(
@@ -33,12 +32,13 @@ impl Driver for EduDriver {
         attributes: &Attributes,
         services: Services,
     ) -> Result<Box<dyn MediatedDevice>, BuildError> {
-        if spec.name != NAME {
-            return Err(BuildError::UnknownType(spec.name.clone()));
-        }
+        let model = Model::ALL
+            .into_iter()
+            .find(|model| model.name() == spec.name)
+            .ok_or_else(|| BuildError::UnknownType(spec.name.clone()))?;
         let settings = Settings::parse(attributes)?;
-        let device = EduDevice::new(settings, services).map_err(|source| {
-            let what = "start the engine's thread";
+        let device = EduDevice::new(model, settings, services).map_err(|source| {
+            let what = "start the engine's thread, or allocate memory";
             BuildError::Os { what, source }
         })?;
         Ok(Box::new(device))
@@ -50,21 +50,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn there_is_one_type_and_it_takes_attributes() {
-        let specs = EduDriver.types();
-        assert_eq!(specs.len(), 1);
-        assert!(specs[0].name.starts_with(EduDriver.name()));
-        let attributes = Attributes(vec![("dma".to_owned(), "copy".to_owned())]);
-        let device = EduDriver.build(&specs[0], &attributes, Services::default());
-        let expected = [("dma", "copy".to_owned()), ("dma-mask", "28".to_owned())];
-        assert_eq!(device.unwrap().attributes(), expected);
+    fn every_type_takes_attributes() {
+        for spec in EduDriver.types() {
+            assert!(spec.name.starts_with(EduDriver.name()));
+            let attributes = Attributes(vec![("dma".to_owned(), "copy".to_owned())]);
+            let device = EduDriver.build(&spec, &attributes, Services::default());
+            let expected = [("dma", "copy".to_owned()), ("dma-mask", "28".to_owned())];
+            assert_eq!(device.unwrap().attributes(), expected);
+        }
     }
 
     #[test]
     fn what_cannot_be_built_is_an_error_that_says_why() {
-        let [mut spec] = <[_; 1]>::try_from(EduDriver.types()).unwrap();
+        let [mut spec, _] = <[_; 2]>::try_from(EduDriver.types()).unwrap();
         for (name, attribute, words) in [
-            ("edu-2", "dma", "no type is called 'edu-2'"),
+            ("edu-3", "dma", "no type is called 'edu-3'"),
             ("edu-1", "irq", "there is no attribute 'irq'"),
         ] {
             spec.name = name.to_owned();

@@ -10,7 +10,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::{io, iter};
 
-use mdev::dma::{GuestMemory, IovaRange};
+use mdev::dma::messages::MessageError;
+use mdev::dma::{AccessError, GuestMemory, IovaRange};
 
 use super::interrupt::Interrupt;
 use super::registers::cause;
@@ -20,6 +21,7 @@ use super::transfer::{BUFFER_LEN, Buffer, Transfer, TransferError};
 /// The engine's end that the session's thread holds. Dropping it ends the engine's thread.
 #[derive(Debug)]
 pub(super) struct Engine {
+    memory: GuestMemory,
     /// `None` only while it is dropped.
     jobs: Option<Sender<Job>>,
     shared: Arc<Shared>,
@@ -31,8 +33,10 @@ pub(super) struct Engine {
 enum Job {
     Factorial(u32),
     Transfer(TransferJob),
-    /// To empty the buffer.
-    Forget,
+    /// To tell what the buffer holds.
+    Tell(SyncSender<Box<Buffer>>),
+    /// To hold this in the buffer.
+    Hold(Box<Buffer>),
     /// To say that every job before has ended.
     Fence(SyncSender<()>),
 }
@@ -63,11 +67,13 @@ pub(super) struct State {
     pub(super) interrupt_after_factorial: bool,
     pub(super) is_transferring: bool,
     /// What is transferred, if it can be.
-    transfer: Option<Transfer>,
+    pub(super) transfer: Option<Transfer>,
     /// The errno of the last transfer that has ended, or 0.
     pub(super) dma_error: i32,
     /// How many transfers have failed.
     pub(super) dma_failures: u64,
+    /// For migration. A transfer whose wait for the client was cancelled stays under way.
+    pub(super) is_stopped: bool,
 }
 
 impl Shared {
@@ -86,13 +92,14 @@ impl Engine {
         let (jobs, received) = mpsc::channel();
         let worker = Worker {
             shared: Arc::clone(&shared),
-            memory,
+            memory: memory.clone(),
             buffer: [0; BUFFER_LEN],
         };
         let thread = thread::Builder::new()
             .name("edu-engine".to_owned())
             .spawn(move || worker.run(&received))?;
         Ok(Self {
+            memory,
             jobs: Some(jobs),
             shared,
             thread: Some(thread),
@@ -137,9 +144,45 @@ impl Engine {
 
     /// Waits until every job has ended, and forgets what came of them.
     pub(super) fn reset(&self) {
-        self.give(Job::Forget);
+        self.give(Job::Hold(Box::new([0; BUFFER_LEN])));
         self.finish();
         *self.shared.state() = State::default();
+    }
+
+    /// Ends what is under way, save a transfer that waits for the client: that stays to be done.
+    pub(super) fn stop(&self) {
+        self.shared.state().is_stopped = true;
+        let _cancelled = self.memory.cancel_waits();
+        self.finish();
+    }
+
+    /// Takes jobs again. `true` if the transfer that was under way is to be started anew.
+    pub(super) fn resume(&self) -> bool {
+        let mut state = self.shared.state();
+        let was_stopped = std::mem::take(&mut state.is_stopped);
+        was_stopped && state.is_transferring
+    }
+
+    pub(super) fn is_stopped(&self) -> bool {
+        self.shared.state().is_stopped
+    }
+
+    /// What the buffer holds. Nothing is under way.
+    pub(super) fn buffer(&self) -> Buffer {
+        let (told, waiting) = mpsc::sync_channel(1);
+        self.give(Job::Tell(told));
+        // Without the thread there is no buffer any more.
+        waiting.recv().map_or([0; BUFFER_LEN], |buffer| *buffer)
+    }
+
+    /// Takes a state that was saved, and stays stopped.
+    pub(super) fn load(&self, state: State, buffer: Buffer) {
+        self.give(Job::Hold(Box::new(buffer)));
+        self.finish();
+        *self.shared.state() = State {
+            is_stopped: true,
+            ..state
+        };
     }
 
     fn finish(&self) {
@@ -180,7 +223,8 @@ impl Worker {
             match job {
                 Job::Factorial(number) => self.compute(number),
                 Job::Transfer(job) => self.transfer(job),
-                Job::Forget => self.buffer = [0; BUFFER_LEN],
+                Job::Tell(told) => _ = told.send(Box::new(self.buffer)),
+                Job::Hold(buffer) => self.buffer = *buffer,
                 Job::Fence(done) => _ = done.send(()),
             }
         }
@@ -205,8 +249,11 @@ impl Worker {
         if let Err(error) = &done {
             tracing::debug!("a transfer was not done: {error}");
         }
-        let errno = done.err().map_or(0, |error| error.errno().raw_os_error());
         let mut state = self.shared.state();
+        if state.is_stopped && done.as_ref().is_err_and(is_cancelled) {
+            return;
+        }
+        let errno = done.err().map_or(0, |error| error.errno().raw_os_error());
         state.dma_error = errno;
         state.dma_failures += u64::from(errno != 0);
         state.is_transferring = false;
@@ -216,6 +263,12 @@ impl Worker {
             self.shared.interrupt.raise(cause::DMA);
         }
     }
+}
+
+/// Whether a transfer failed for no other reason than that it was not to wait.
+fn is_cancelled(error: &TransferError) -> bool {
+    let cancelled = MessageError::Cancelled;
+    matches!(error, TransferError::Memory(AccessError::Message(error)) if *error == cancelled)
 }
 
 /// The factorial, as far as it fits 32 bits: the rest is cut off, as in QEMU.

@@ -4,8 +4,16 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use mdev::irq::{Interrupts, IrqIndex};
 
-/// The one vector of MSI.
-const VECTOR: u32 = 0;
+use super::registers::cause;
+
+/// The vector of MSI for a cause, of those devices that have several.
+fn vector_of(causes: u32) -> u32 {
+    match causes {
+        cause::FACTORIAL => 0,
+        cause::DMA => 1,
+        _ => 2,
+    }
+}
 
 /// The interrupt of the device, for the session's thread and the engine's.
 #[derive(Debug)]
@@ -39,7 +47,12 @@ impl Interrupt {
             return;
         }
         if self.interrupts.is_enabled(IrqIndex::Msi) {
-            self.interrupts.trigger(IrqIndex::Msi, VECTOR);
+            let own = vector_of(causes);
+            let vector = match self.interrupts.is_set(IrqIndex::Msi, own) {
+                true => own,
+                false => 0,
+            };
+            self.interrupts.trigger(IrqIndex::Msi, vector);
         } else {
             self.set_level(&mut pending, true);
         }
@@ -62,6 +75,13 @@ impl Interrupt {
     /// Whether INTA is asserted.
     pub(super) fn is_asserted(&self) -> bool {
         self.pending().asserted
+    }
+
+    /// Takes a state that was saved.
+    pub(super) fn restore(&self, causes: u32, asserted: bool) {
+        let mut pending = self.pending();
+        pending.causes = causes;
+        self.set_level(&mut pending, asserted);
     }
 
     fn set_level(&self, pending: &mut Pending, asserted: bool) {

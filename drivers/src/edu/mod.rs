@@ -5,13 +5,15 @@
 //! INTx or MSI. Drivers that were written for QEMU's device run on it. An access by the guest
 //! crosses these files, in this order:
 //!
-//! - `driver.rs`: the type `edu-1`, and how one is built.
+//! - `driver.rs`: the types `edu-1` and `edu-2`, and how one is built.
+//! - `model.rs`: what they differ in: `edu-2` has memory of its own and more vectors.
 //! - `settings.rs`: the attributes, `dma` and `dma-mask`.
 //! - `device.rs`: the PCI function and its registers; they belong to the session's thread.
 //! - [`registers`]: the names of registers and bits.
 //! - `engine.rs`: the thread that computes and copies, and what both threads know of its work.
 //! - `transfer.rs`: one transfer, by a pin or by copies.
 //! - `interrupt.rs`: the causes that are pending, and their way to the guest; for both threads.
+//! - `state.rs`: what is saved of a device, and what becomes of a transfer meanwhile.
 //!
 //! Where it differs from QEMU's:
 //!
@@ -27,8 +29,10 @@ mod device;
 mod driver;
 mod engine;
 mod interrupt;
+mod model;
 pub mod registers;
 mod settings;
+mod state;
 #[cfg(test)]
 mod tests;
 mod transfer;

@@ -34,6 +34,9 @@ pub enum Register {
     DmaError = 0xa0,
     /// Read only, and not in QEMU's device: how many transfers have failed since the last reset.
     DmaFailures = 0xa8,
+    /// Write only, and not in QEMU's device: a write of anything gives the last [`command`] again.
+    /// A client may write it by an eventfd.
+    DmaDoorbell = 0xb0,
 }
 
 /// From here on registers have eight bytes, and take accesses of four to their low half.
@@ -41,7 +44,7 @@ const FIRST_WIDE: u64 = 0x80;
 
 impl Register {
     /// All registers, in order of their places.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::Identification,
         Self::Liveness,
         Self::Factorial,
@@ -55,6 +58,7 @@ impl Register {
         Self::DmaCommand,
         Self::DmaError,
         Self::DmaFailures,
+        Self::DmaDoorbell,
     ];
 
     /// The register of an access of `len` bytes; `None` if none takes such an access there.

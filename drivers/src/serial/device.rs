@@ -4,7 +4,7 @@ use mdev::device::{Fault, Reset};
 use mdev::irq::Interrupts;
 use mdev::pci::{Bar, Class, ConfigSpace, Identity, Pin};
 use mdev::region::{RegionIndex, Regions};
-use mdev::{MediatedDevice, Services};
+use mdev::{MediatedDevice, Migration, Services};
 
 use super::registers::Register;
 use super::uart::Uart;
@@ -45,11 +45,14 @@ pub(super) enum Card {
 /// A card with serial ports.
 #[derive(Debug)]
 pub(super) struct SerialDevice {
+    pub(super) card: Card,
     config: ConfigSpace,
     regions: Regions,
     /// In the order of [`PORT_BARS`].
-    ports: Vec<Uart>,
+    pub(super) ports: Vec<Uart>,
     interrupts: Interrupts,
+    /// For migration.
+    pub(super) is_stopped: bool,
 }
 
 impl SerialDevice {
@@ -61,10 +64,12 @@ impl SerialDevice {
             config = config.with_bar(bar, PORT_BAR);
         }
         Self {
+            card,
             regions: Regions::of(&config),
             config,
             ports,
             interrupts: services.interrupts,
+            is_stopped: false,
         }
     }
 
@@ -88,7 +93,7 @@ impl SerialDevice {
     }
 
     /// The ports share one pin: it is asserted while any of them wants to interrupt.
-    fn update_interrupt(&mut self) {
+    pub(super) fn update_interrupt(&mut self) {
         let asserted = self.ports.iter().any(Uart::interrupt);
         self.config.set_interrupt_status(asserted);
         self.interrupts.set_intx(asserted);
@@ -126,7 +131,12 @@ impl MediatedDevice for SerialDevice {
     fn reset(&mut self, _: Reset) {
         self.ports.fill(Uart::new());
         self.config.reset();
+        self.is_stopped = false;
         self.update_interrupt();
+    }
+
+    fn migration(&mut self) -> Option<&mut dyn Migration> {
+        Some(self)
     }
 }
 

@@ -38,21 +38,27 @@ impl Driver for SerialDriver {
     }
 }
 
+/// The name of a card's type.
+pub(super) fn name_of(card: Card) -> &'static str {
+    match card {
+        Card::OnePort => "serial-1",
+        Card::TwoPorts => "serial-2",
+    }
+}
+
 fn type_of(card: Card) -> TypeSpec {
-    let (name, title, description) = match card {
+    let (title, description) = match card {
         Card::OnePort => (
-            "serial-1",
             "one port",
             "A PCI serial port that receives what it transmits",
         ),
         Card::TwoPorts => (
-            "serial-2",
             "two ports",
             "Two PCI serial ports, each of which receives what it transmits",
         ),
     };
     TypeSpec {
-        name: name.to_owned(),
+        name: name_of(card).to_owned(),
         title: title.to_owned(),
         description: description.to_owned(),
         video_memory: 0,

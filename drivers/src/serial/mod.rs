@@ -9,6 +9,7 @@
 //! - [`uart`]: one port, a model that knows neither PCI nor interrupts' ways to the guest.
 //! - `fifo.rs`: the queues of a port.
 //! - [`registers`]: the names of registers and bits.
+//! - `state.rs`: what is saved of a card; of a port, `uart/state.rs`.
 //!
 //! Nothing that is transmitted is lost: while the receive FIFO is full, the transmitter reports
 //! that it is not empty (`THRE` and `TEMT` stay clear) and bytes wait in it. A guest that only
@@ -21,6 +22,7 @@ mod device;
 mod driver;
 mod fifo;
 pub mod registers;
+mod state;
 pub mod uart;
 
 pub use driver::SerialDriver;

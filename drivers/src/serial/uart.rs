@@ -21,6 +21,7 @@ use super::fifo::Fifo;
 use super::registers::iir::InterruptId;
 use super::registers::{Register, fcr, ier, iir, lcr, lsr, mcr, msr};
 
+mod state;
 #[cfg(test)]
 mod tests;
 

@@ -1,0 +1,86 @@
+//! The state of a display: its monitor and registers. Video memory and configuration space are
+//! the framework's to save.
+
+use mdev::Migration;
+use mdev::region_memory::RegionMemory;
+use mdev::state::{Fields, StateError};
+
+use super::device::Bochs;
+use super::edid;
+use super::mmio::Mmio;
+use super::model::Mode;
+
+impl Migration for Bochs {
+    fn kind(&self) -> &str {
+        self.model.name
+    }
+
+    fn version(&self) -> u32 {
+        1
+    }
+
+    /// Nothing happens but what the guest does.
+    fn stop(&mut self) {
+        self.is_stopped = true;
+    }
+
+    fn resume(&mut self) {
+        self.is_stopped = false;
+    }
+
+    fn is_stopped(&self) -> bool {
+        self.is_stopped
+    }
+
+    fn memories(&self) -> Vec<&RegionMemory> {
+        self.vram.iter().collect()
+    }
+
+    fn save(&mut self, out: &mut Vec<u8>) {
+        out.extend(self.preferred.width.to_le_bytes());
+        out.extend(self.preferred.height.to_le_bytes());
+        self.mmio.save(out);
+    }
+
+    /// The preferred mode comes along, as the guest has read it in the EDID. The EDID itself does
+    /// too: another version of this program may write another.
+    fn restore(&mut self, _: u32, mut saved: Fields<'_>) -> Result<(), StateError> {
+        let preferred = Mode::new(saved.u16()?, saved.u16()?);
+        if Mode::parse(&preferred.to_string()) != Some(preferred) || !self.model.offers(preferred) {
+            return Err(StateError::registers(
+                "the monitor's mode is none of this type",
+            ));
+        }
+        let mmio = Mmio::restore(self.model.vram, &mut saved)?;
+        saved.end()?;
+        self.preferred = preferred;
+        self.mmio = mmio;
+        Ok(())
+    }
+
+    fn restored(&mut self) {
+        self.scanout.blank();
+        self.shown = None;
+        self.show();
+    }
+}
+
+impl Mmio {
+    /// Appends the monitor and the registers.
+    fn save(&self, out: &mut Vec<u8>) {
+        out.extend(&self.edid);
+        self.vga.save(out);
+        self.dispi.save(out);
+        self.extended.save(out);
+    }
+
+    /// The registers of a device with `vram` bytes of video memory, as they were saved.
+    fn restore(vram: u32, saved: &mut Fields<'_>) -> Result<Self, StateError> {
+        let edid = saved.bytes(edid::LEN)?.to_vec();
+        let mut restored = Self::new(vram, edid);
+        restored.vga.restore(saved)?;
+        restored.dispi.restore(saved)?;
+        restored.extended.restore(saved)?;
+        Ok(restored)
+    }
+}

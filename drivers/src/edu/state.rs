@@ -1,0 +1,98 @@
+//! The state of a device: its registers, what its engine has to do, and the buffer.
+
+use mdev::Migration;
+use mdev::region_memory::RegionMemory;
+use mdev::state::{Fields, StateError};
+
+use super::device::{EduDevice, Registers};
+use super::engine::State;
+use super::registers::command;
+use super::transfer::BUFFER_LEN;
+
+impl Migration for EduDevice {
+    fn kind(&self) -> &str {
+        self.model.name()
+    }
+
+    fn version(&self) -> u32 {
+        1
+    }
+
+    /// A transfer that waits for the client is begun again by [`Self::resume`]: it may be half
+    /// done, and does the same once more.
+    fn stop(&mut self) {
+        self.engine.stop();
+    }
+
+    fn resume(&mut self) {
+        if self.engine.resume() {
+            self.transfer();
+        }
+    }
+
+    fn is_stopped(&self) -> bool {
+        self.engine.is_stopped()
+    }
+
+    fn memories(&self) -> Vec<&RegionMemory> {
+        self.memory.iter().collect()
+    }
+
+    fn save(&mut self, out: &mut Vec<u8>) {
+        out.extend(self.settings.mask.last().to_le_bytes());
+        let registers = &self.registers;
+        out.extend(registers.liveness.to_le_bytes());
+        for register in [
+            registers.source,
+            registers.destination,
+            registers.count,
+            registers.command,
+        ] {
+            out.extend(register.to_le_bytes());
+        }
+        let state = self.engine.state();
+        out.extend(state.factorial.to_le_bytes());
+        out.push(u8::from(state.interrupt_after_factorial));
+        out.push(u8::from(state.is_transferring));
+        out.extend(state.dma_error.to_le_bytes());
+        out.extend(state.dma_failures.to_le_bytes());
+        out.extend(self.interrupt.causes().to_le_bytes());
+        out.push(u8::from(self.interrupt.is_asserted()));
+        out.extend(self.engine.buffer());
+    }
+
+    fn restore(&mut self, _: u32, mut saved: Fields<'_>) -> Result<(), StateError> {
+        if saved.u64()? != self.settings.mask.last() {
+            return Err(StateError::registers("the device had another dma-mask"));
+        }
+        let registers = Registers {
+            liveness: saved.u32()?,
+            source: saved.u64()?,
+            destination: saved.u64()?,
+            count: saved.u64()?,
+            command: saved.u64()?,
+        };
+        let state = State {
+            factorial: saved.u32()?,
+            interrupt_after_factorial: saved.bool()?,
+            is_transferring: saved.bool()?,
+            dma_error: saved.u32()?.cast_signed(),
+            dma_failures: saved.u64()?,
+            ..State::default()
+        };
+        let (causes, is_asserted) = (saved.u32()?, saved.bool()?);
+        let buffer = saved.array::<BUFFER_LEN>()?;
+        saved.end()?;
+        let is_commanded = registers.command & command::START != 0;
+        let is_possible = (is_commanded || !state.is_transferring)
+            && (0..4096).contains(&state.dma_error)
+            && (causes != 0 || !is_asserted);
+        if !is_possible {
+            return Err(StateError::registers("the engine cannot be in that state"));
+        }
+        self.registers = registers;
+        self.engine.load(state, buffer);
+        self.interrupt.restore(causes, is_asserted);
+        Ok(())
+    }
+}
