@@ -1,14 +1,15 @@
 //! The asking end of a worker's control socket.
 
+use std::fs::File;
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::time::Duration;
 
 use rustix::net::sockopt::{Timeout, set_socket_timeout};
 
 use crate::protocol::{Answer, Envelope, Request, Status, VERSION};
-use crate::seqpacket;
+use crate::{seqpacket, state_file};
 
 /// How long a worker may take to answer. It answers between two messages of its VMM.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -61,12 +62,21 @@ impl Control {
 
     /// Asks, and waits for the answer.
     fn ask(&self, request: Request) -> Result<(Answer, Option<OwnedFd>), ControlError> {
+        self.ask_with(request, None)
+    }
+
+    /// Asks with a descriptor beside the request.
+    fn ask_with(
+        &self,
+        request: Request,
+        fd: Option<BorrowedFd<'_>>,
+    ) -> Result<(Answer, Option<OwnedFd>), ControlError> {
         let envelope = Envelope {
             version: VERSION,
             request,
         };
         let document = serde_json::to_vec(&envelope).map_err(|error| garbled(&error))?;
-        seqpacket::send(&self.socket, &document, None)?;
+        seqpacket::send(&self.socket, &document, fd)?;
         let Some((document, fd)) = seqpacket::receive(&self.socket)? else {
             return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
         };
@@ -103,6 +113,20 @@ impl Control {
             value: value.to_owned(),
         })
         .map(drop)
+    }
+
+    /// The state of the device, in a memory file.
+    pub fn save(&self) -> Result<File, ControlError> {
+        match self.ask(Request::Save)? {
+            (Answer::State { .. }, Some(state)) => Ok(state_file::open(state)?),
+            (other, _) => Err(unexpected(&other)),
+        }
+    }
+
+    /// Puts a state into the device. The file is one that [`state_file::create`] made.
+    pub fn restore(&self, state: &File) -> Result<(), ControlError> {
+        self.ask_with(Request::Restore, Some(state.as_fd()))
+            .map(drop)
     }
 
     /// Ends the worker.

@@ -10,3 +10,4 @@ pub mod arguments;
 pub mod control;
 pub mod protocol;
 pub mod seqpacket;
+pub mod state_file;

@@ -1,5 +1,6 @@
 //! What travels over a worker's control socket: one JSON document in each packet, and a file
-//! descriptor beside the answer to [`Request::Scanout`].
+//! descriptor beside the answers to [`Request::Scanout`] and [`Request::Save`], and beside
+//! [`Request::Restore`].
 
 use mdev::scanout::Geometry;
 use serde::{Deserialize, Serialize};
@@ -35,6 +36,10 @@ pub enum Request {
         /// To what.
         value: String,
     },
+    /// Saves the state of the device. Answered by [`Answer::State`] and a memory file.
+    Save,
+    /// Puts a state into the device, from the memory file beside it. Answered by [`Answer::Done`].
+    Restore,
     /// Ends the worker. Answered by [`Answer::Done`], before it ends.
     Stop,
 }
@@ -53,6 +58,11 @@ pub enum Answer {
         geometry: Geometry,
         /// Counts the pictures that were published.
         sequence: u64,
+    },
+    /// The state, in the memory file that came beside this document.
+    State {
+        /// Its length in bytes.
+        bytes: u64,
     },
     /// It was not done.
     Error {
@@ -123,6 +133,8 @@ mod tests {
                 },
                 r#"{"version":1,"request":"set-attribute","name":"mode","value":"800x600"}"#,
             ),
+            (Request::Save, r#"{"version":1,"request":"save"}"#),
+            (Request::Restore, r#"{"version":1,"request":"restore"}"#),
             (Request::Stop, r#"{"version":1,"request":"stop"}"#),
         ] {
             let envelope = Envelope {

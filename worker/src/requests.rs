@@ -1,5 +1,6 @@
 //! The answering end of the control socket.
 
+use std::io::Seek;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -7,9 +8,10 @@ use std::sync::atomic::Ordering;
 use mdev::Services;
 use mdev::mailbox::{Mail, MailSender};
 use mdev::metrics::Metrics;
+use mdev::migration::snapshot::{self, SnapshotError};
 use rustix::net::{SocketFlags, accept_with};
 use worker::protocol::{Answer, Attribute, Counters, Envelope, Request, Status, VERSION};
-use worker::seqpacket;
+use worker::{seqpacket, state_file};
 
 /// Most who may ask at a time. Each has a thread.
 const MAX_ASKERS: usize = 16;
@@ -49,11 +51,11 @@ fn accept(socket: &OwnedFd, responder: &Arc<Responder>) {
 impl Responder {
     /// Answers one asker until it is gone.
     fn serve(&self, asker: &OwnedFd) {
-        while let Ok(Some((document, _))) = seqpacket::receive(asker) {
+        while let Ok(Some((document, fd))) = seqpacket::receive(asker) {
             let request = parse(&document);
             let is_stop = matches!(request, Ok(Request::Stop));
             let (answer, memory) = match request {
-                Ok(request) => self.answer(request),
+                Ok(request) => self.answer(request, fd),
                 Err((errno, message)) => (refuse(errno, message), None),
             };
             // Geometry and text of our own: writing them cannot fail.
@@ -70,8 +72,10 @@ impl Responder {
         }
     }
 
-    fn answer(&self, request: Request) -> (Answer, Option<Arc<OwnedFd>>) {
+    fn answer(&self, request: Request, fd: Option<OwnedFd>) -> (Answer, Option<Arc<OwnedFd>>) {
         match request {
+            Request::Save => self.save(),
+            Request::Restore => (self.restore(fd), None),
             Request::Status => (self.status(), None),
             Request::Scanout => self.scanout(),
             Request::SetAttribute { name, value } => (self.set_attribute(name, value), None),
@@ -149,6 +153,51 @@ impl Responder {
             Ok(Ok(())) => Answer::Done,
         }
     }
+}
+
+/// The state of the device, in a memory file: the device waits for no other.
+impl Responder {
+    fn save(&self) -> (Answer, Option<Arc<OwnedFd>>) {
+        let saved = self.mail.call(|device| {
+            let mut file = state_file::create().map_err(SnapshotError::File)?;
+            snapshot::save(device, &mut file)?;
+            let bytes = file.stream_position().map_err(SnapshotError::File)?;
+            Ok((file, bytes))
+        });
+        match saved {
+            Err(gone) => (refuse("ENODEV", gone.to_string()), None),
+            Ok(Err(error)) => (refuse_state(&error), None),
+            Ok(Ok((file, bytes))) => (Answer::State { bytes }, Some(Arc::new(file.into()))),
+        }
+    }
+
+    fn restore(&self, fd: Option<OwnedFd>) -> Answer {
+        let Some(fd) = fd else {
+            return refuse("EINVAL", "no state came with the request".to_owned());
+        };
+        let mut file = match state_file::open(fd) {
+            Ok(file) => file,
+            Err(error) => return refuse("EINVAL", format!("the state cannot be read: {error}")),
+        };
+        match self
+            .mail
+            .call(move |device| snapshot::restore(device, &mut file))
+        {
+            Err(gone) => refuse("ENODEV", gone.to_string()),
+            Ok(Err(error)) => refuse_state(&error),
+            Ok(Ok(())) => Answer::Done,
+        }
+    }
+}
+
+fn refuse_state(error: &SnapshotError) -> Answer {
+    let errno = match error {
+        SnapshotError::Unsupported => "ENOTSUP",
+        SnapshotError::Migrating => "EBUSY",
+        SnapshotError::State(_) => "EINVAL",
+        SnapshotError::Torn(_) | SnapshotError::File(_) => "EIO",
+    };
+    refuse(errno, error.to_string())
 }
 
 /// The request in a document, or the errno and the words that refuse it.

@@ -2,12 +2,13 @@
 //!
 //! - `run` starts a worker for one vGPU, without a daemon ([`run`]),
 //! - `types` lists what can be run ([`types`]),
-//! - `status`, `set`, `stop` and `screenshot` speak to a running worker ([`ask`],
-//!   [`screenshot`]).
+//! - `status`, `set`, `stop`, `screenshot`, `save` and `restore` speak to a running worker
+//!   ([`ask`], [`screenshot`], [`state`]).
 
 mod ask;
 mod run;
 mod screenshot;
+mod state;
 mod types;
 
 use std::process::ExitCode;
@@ -36,6 +37,10 @@ enum Command {
     Stop(ask::ControlArguments),
     /// Save what a running vGPU shows as a PNG file
     Screenshot(screenshot::Arguments),
+    /// Save the state of a running vGPU to a file
+    Save(state::SaveArguments),
+    /// Put a saved state into a running vGPU of the same type
+    Restore(state::RestoreArguments),
 }
 
 fn main() -> ExitCode {
@@ -46,6 +51,8 @@ fn main() -> ExitCode {
         Command::Set(arguments) => ask::set(&arguments),
         Command::Stop(arguments) => ask::stop(&arguments),
         Command::Screenshot(arguments) => screenshot::save(&arguments),
+        Command::Save(arguments) => state::save(&arguments),
+        Command::Restore(arguments) => state::restore(&arguments),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
