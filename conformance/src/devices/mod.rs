@@ -1,0 +1,3 @@
+//! Devices that checks know well enough to make them do something.
+
+pub mod edu;

@@ -1,0 +1,138 @@
+//! What a server may offer or leave out, and how to see it from outside.
+
+use vfu::wire::Command;
+use vfu::wire::device::DeviceFlags;
+use vfu::wire::region::RegionFlags;
+
+use crate::check::Unmet;
+use crate::connection::Answer;
+use crate::devices::edu;
+use crate::negotiated::{Client, OFFER};
+use crate::payload;
+use crate::target::Target;
+
+/// A part of the protocol that a server may do without, or a device that a check knows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Feature {
+    /// The device is a PCI device whose config space can be read and written.
+    Pci,
+    /// DEVICE_RESET does something.
+    Reset,
+    /// Some region can be mapped.
+    MappableRegion,
+    /// Some region can be mapped in parts.
+    SparseRegion,
+    /// Some region has no bytes.
+    AbsentRegion,
+    /// DEVICE_GET_REGION_IO_FDS succeeds for some region.
+    RegionIoFds,
+    /// The server opens a socket for its own commands if asked to.
+    TwinSocket,
+    /// The server agrees on REGION_WRITE_MULTI.
+    WriteMultiple,
+    /// The server does not agree on REGION_WRITE_MULTI.
+    NoWriteMultiple,
+    /// The device is QEMU's `edu`, which does DMA and interrupts when told to.
+    Edu,
+    /// The device is ours of that kind with the doorbell that DEVICE_GET_REGION_IO_FDS tells of.
+    EduDoorbell,
+}
+
+impl Feature {
+    /// The feature in words, for a check that is skipped without it.
+    pub fn words(self) -> &'static str {
+        match self {
+            Self::Pci => "a PCI device with config space",
+            Self::Reset => "device reset",
+            Self::MappableRegion => "a region that can be mapped",
+            Self::SparseRegion => "a region that can be mapped in parts",
+            Self::AbsentRegion => "a region of no bytes",
+            Self::RegionIoFds => "region I/O descriptors",
+            Self::TwinSocket => "the twin socket",
+            Self::WriteMultiple => "REGION_WRITE_MULTI",
+            Self::NoWriteMultiple => "a server without REGION_WRITE_MULTI",
+            Self::Edu => "an edu device",
+            Self::EduDoorbell => "an edu device with an ioeventfd doorbell",
+        }
+    }
+
+    /// Whether the server has it. An error means that it could not be asked.
+    pub fn probe(self, target: &Target) -> Result<bool, Unmet> {
+        let mut client = target.client()?;
+        Ok(match self {
+            Self::Pci => {
+                let info = client.device_info()?;
+                info.flags.contains(DeviceFlags::PCI) && info.num_regions > 7
+            }
+            Self::Reset => client.device_info()?.flags.contains(DeviceFlags::RESET),
+            Self::MappableRegion => {
+                has_region(&mut client, |flags, _| flags.contains(RegionFlags::MMAP))?
+            }
+            Self::SparseRegion => has_region(&mut client, |flags, areas| {
+                flags.contains(RegionFlags::MMAP) && areas > 0
+            })?,
+            Self::AbsentRegion => {
+                let count = client.device_info()?.num_regions.min(256);
+                usize::try_from(count) != Ok(client.regions()?.len())
+            }
+            Self::RegionIoFds => !io_fd_regions(&mut client)?.is_empty(),
+            Self::TwinSocket => {
+                drop(client);
+                has_twin_socket(&twin_client(target)?)
+            }
+            Self::WriteMultiple => writes_multiple(&client),
+            Self::NoWriteMultiple => !writes_multiple(&client),
+            Self::Edu => edu::is_edu(&mut client)?,
+            Self::EduDoorbell => {
+                edu::is_edu(&mut client)? && io_fd_regions(&mut client)?.contains(&edu::BAR)
+            }
+        })
+    }
+}
+
+fn has_region(
+    client: &mut Client,
+    is_it: impl Fn(RegionFlags, usize) -> bool,
+) -> Result<bool, Unmet> {
+    let mut regions = client.regions()?.into_iter();
+    Ok(regions.any(|region| is_it(region.info.flags, region.info.sparse.len())))
+}
+
+fn writes_multiple(client: &Client) -> bool {
+    client.capabilities()["write_multiple"] == true
+}
+
+/// The regions for which DEVICE_GET_REGION_IO_FDS succeeds with at least one sub-region.
+pub fn io_fd_regions(client: &mut Client) -> Result<Vec<u32>, Unmet> {
+    let mut regions = Vec::new();
+    for index in 0..client.device_info()?.num_regions.min(256) {
+        let request = payload::words(&[4096, 0, index, 0]);
+        let command = Command::DeviceGetRegionIoFds as u16;
+        match client.connection.ask(command, &request, &[])? {
+            Answer::Success(message) => {
+                let count = message.payload.get(12..16);
+                if count.is_some_and(|count| count != [0; 4]) {
+                    regions.push(index);
+                }
+            }
+            Answer::Refused(_) => {}
+            Answer::Closed => return Ok(Vec::new()),
+        }
+    }
+    Ok(regions)
+}
+
+/// A client that has offered a twin socket, with what came of it.
+pub fn twin_client(target: &Target) -> Result<Client, Unmet> {
+    let offer = OFFER.replacen(
+        r#""pgsizes""#,
+        r#""twin_socket":{"supported":true},"pgsizes""#,
+        1,
+    );
+    Client::negotiate(target.connect()?, 0, &offer)
+}
+
+/// Whether the server says that it has opened a twin socket.
+pub fn has_twin_socket(client: &Client) -> bool {
+    client.capabilities()["twin_socket"]["supported"] == true
+}
