@@ -82,3 +82,27 @@ macro_rules! ensure {
         }
     };
 }
+
+/// The table of a group: for each section its checks, a function's name being the check's name.
+///
+/// ```ignore
+/// checks! {
+///     "Section of the specification" {
+///         name_of_the_function: "The rule, in a sentence.";
+///         another_function, needs Reset Pci: "Another rule.";
+///     }
+/// }
+/// ```
+#[macro_export]
+macro_rules! checks {
+    ($($section:literal { $($name:ident $(, needs $($feature:ident)+)? : $rule:literal;)+ })+) => {
+        /// The group.
+        pub(super) const CHECKS: &[$crate::check::Check] = &[$($($crate::check::Check {
+            name: stringify!($name),
+            section: $section,
+            rule: $rule,
+            needs: &[$($($crate::feature::Feature::$feature),+)?],
+            run: $name,
+        },)+)+];
+    };
+}

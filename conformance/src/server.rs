@@ -37,6 +37,8 @@ struct Ours {
     was_used: bool,
     /// A status that says that it did not end of its own will.
     died: Option<ExitStatus>,
+    /// Whether its end was looked at, or is ours.
+    is_noted: bool,
     folder: TempDir,
 }
 
@@ -67,6 +69,7 @@ impl Server {
             serves_one: false,
             was_used: false,
             died: None,
+            is_noted: false,
             folder,
         };
         let mut server = Self {
@@ -116,6 +119,7 @@ impl Server {
         let Some(ours) = &mut self.ours else {
             return Ok(());
         };
+        ours.look();
         end(&mut ours.child);
         ours.again(&self.socket)
             .and_then(|()| self.wait_until_listening())
@@ -180,17 +184,18 @@ impl Drop for Server {
 }
 
 impl Ours {
-    /// Notes a death.
+    /// Notes a death, once.
     fn look(&mut self) {
-        if let Ok(Some(status)) = self.child.try_wait()
-            && !status.success()
-        {
-            self.died = Some(status);
+        if self.is_noted {
+            return;
+        }
+        if let Ok(Some(status)) = self.child.try_wait() {
+            self.is_noted = true;
+            self.died = Some(status).filter(|status| !status.success());
         }
     }
 
     fn again(&mut self, socket: &Path) -> anyhow::Result<()> {
-        self.look();
         match std::fs::remove_file(socket) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error.into()),
             _ => {}
@@ -198,6 +203,7 @@ impl Ours {
         debug_assert!(socket.starts_with(self.folder.path()));
         self.child = spawn(&self.command, socket)?;
         self.was_used = false;
+        self.is_noted = false;
         Ok(())
     }
 }
