@@ -2,6 +2,7 @@
 
 mod capabilities;
 mod info;
+mod interrupts;
 mod version;
 
 use crate::check::Check;
@@ -12,4 +13,5 @@ pub fn all() -> impl Iterator<Item = Check> {
         .into_iter()
         .flatten()
         .copied()
+        .chain(interrupts::all())
 }

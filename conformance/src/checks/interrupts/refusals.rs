@@ -160,10 +160,7 @@ fn range_ends(target: &Target) -> Verdict {
         let count = group.count;
         for (start, number) in [(count, 1), (count - 1, 2), (0, count + 1), (count + 1, 1)] {
             let numbers = [NONE | TRIGGER, group.index, start, number];
-            let place = format!(
-                "type {} of {count}, {number} from {start} on",
-                group.index
-            );
+            let place = format!("type {} of {count}, {number} from {start} on", group.index);
             refuses(&mut client, numbers, &[]).within(&place)?;
         }
     }
