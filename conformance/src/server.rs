@@ -191,7 +191,9 @@ impl Ours {
         }
         if let Ok(Some(status)) = self.child.try_wait() {
             self.is_noted = true;
-            self.died = Some(status).filter(|status| !status.success());
+            if !status.success() {
+                self.died = Some(status);
+            }
         }
     }
 
