@@ -2,6 +2,8 @@
 
 use vfu::wire::Header;
 
+/// What mappings are made of, unless other page sizes were agreed on.
+pub const PAGE: u64 = 4096;
 /// Flag of a command that wants no reply; specification, section "Header".
 pub const NO_REPLY: u32 = 1 << 4;
 /// Flag of a reply that tells of an error; same section.

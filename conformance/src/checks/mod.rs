@@ -4,8 +4,18 @@ mod capabilities;
 mod descriptors;
 mod framing;
 mod info;
+mod interrupts;
+mod irq_info;
+mod life;
 mod order;
+mod region_info;
+mod region_mapping;
+mod region_read;
+mod region_sparse;
+mod region_write;
+mod reset;
 mod version;
+mod write_multi;
 
 use crate::check::Check;
 
@@ -17,9 +27,19 @@ pub fn all() -> impl Iterator<Item = Check> {
         framing::CHECKS,
         order::CHECKS,
         descriptors::CHECKS,
+        life::CHECKS,
         info::CHECKS,
+        region_info::CHECKS,
+        region_sparse::CHECKS,
+        region_mapping::CHECKS,
+        region_read::CHECKS,
+        region_write::CHECKS,
+        write_multi::CHECKS,
+        reset::CHECKS,
+        irq_info::CHECKS,
     ]
     .into_iter()
     .flatten()
     .copied()
+    .chain(interrupts::all())
 }
