@@ -197,6 +197,11 @@ impl Connection {
         Err(Unmet::fail("the server sends commands, and no reply"))
     }
 
+    /// Whether a command of the server is kept.
+    pub fn has_commands(&self) -> bool {
+        !self.commands.is_empty()
+    }
+
     /// The next command of the server, kept or to come.
     pub fn next_command(&mut self) -> Result<Message, Unmet> {
         if let Some(message) = self.commands.pop_front() {

@@ -8,6 +8,7 @@
 //! - [`check`]: what a check is; [`checks`] has them all, one file for each group.
 //! - [`connection`]: a client of bytes, with a deadline on everything that it waits for.
 //! - [`negotiated`]: that client after VERSION, with the commands that most checks need.
+//! - [`guest`]: that client with a guest's memory, for the device to reach.
 //! - [`payload`], [`mapping`], [`devices`]: what checks build messages from, how they look into
 //!   shared memory, and how to make a known device do something.
 //! - [`hostile`]: messages that no client sends, many of them; [`process`] counts what they cost.
@@ -23,6 +24,7 @@ pub mod checks;
 pub mod connection;
 pub mod devices;
 pub mod feature;
+pub mod guest;
 pub mod mapping;
 pub mod negotiated;
 pub mod payload;

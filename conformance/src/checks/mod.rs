@@ -2,6 +2,7 @@
 
 mod capabilities;
 mod descriptors;
+mod dma;
 mod framing;
 mod info;
 mod interrupts;
@@ -42,4 +43,5 @@ pub fn all() -> impl Iterator<Item = Check> {
     .flatten()
     .copied()
     .chain(interrupts::all())
+    .chain(dma::all())
 }

@@ -87,7 +87,7 @@ fn does_not_wrap(target: &Target) -> Verdict {
     let last = u64::MAX - PAGE + 1;
     for (iova, size) in [
         (last, 2 * PAGE),
-        (PAGE, last),
+        (2 * PAGE, last),
         (last, last),
         (1 << 63, (1 << 63) + PAGE),
     ] {

@@ -196,7 +196,10 @@ fn over_part(target: &Target) -> Verdict {
     map(&mut client, BASE + 4 * PAGE, 4 * PAGE)?;
     for (what, first, pages) in OVERLAPS {
         let errno = map_refused(&mut client, BASE + first * PAGE, pages * PAGE).within(what)?;
-        ensure!(errno == Some(Errno::EXIST), "{what}: the errno is {errno:?}");
+        ensure!(
+            errno == Some(Errno::EXIST),
+            "{what}: the errno is {errno:?}"
+        );
     }
     unmap(&mut client, BASE + 4 * PAGE, 4 * PAGE).within("the region from before")
 }

@@ -14,12 +14,13 @@ mod unmap;
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, ftruncate, memfd_create};
+use rustix::fs::{SealFlags, fcntl_add_seals};
 use rustix::io::Errno;
 use vfu::wire::Command;
 
 use crate::check::{Check, Unmet, Verdict};
 use crate::connection::Answer;
+use crate::guest::{BOTH, PAGE, READ, WRITE, memory};
 use crate::negotiated::Client;
 use crate::payload::dma;
 
@@ -46,12 +47,6 @@ pub(super) fn all() -> impl Iterator<Item = Check> {
 const MAP_SECTION: &str = "VFIO_USER_DMA_MAP";
 const UNMAP_SECTION: &str = "VFIO_USER_DMA_UNMAP";
 
-/// The page size that everybody supports; section "Version", `pgsizes`.
-pub(crate) const PAGE: u64 = 4096;
-/// Flags of DMA_MAP.
-pub(crate) const READ: u32 = 1 << 0;
-pub(crate) const WRITE: u32 = 1 << 1;
-pub(crate) const BOTH: u32 = READ | WRITE;
 /// Flags of DMA_UNMAP, from `linux/vfio.h`: libvfio-user and QEMU have them, the specification
 /// says that flags are not used.
 const GET_BITMAP: u32 = 1 << 0;
@@ -86,12 +81,7 @@ fn try_map_file(
 }
 
 /// Maps `size` bytes of a file from `offset` on.
-pub(crate) fn map_file(
-    client: &mut Client,
-    fd: &OwnedFd,
-    flags: u32,
-    numbers: [u64; 3],
-) -> Verdict {
+fn map_file(client: &mut Client, fd: &OwnedFd, flags: u32, numbers: [u64; 3]) -> Verdict {
     match try_map_file(client, &[fd], flags, numbers)? {
         true => Ok(()),
         false => Err(Unmet::fail("DMA_MAP with a file was refused")),
@@ -111,7 +101,7 @@ fn map_file_refused(
     }
 }
 
-pub(crate) fn unmap(client: &mut Client, iova: u64, size: u64) -> Verdict {
+fn unmap(client: &mut Client, iova: u64, size: u64) -> Verdict {
     let payload = dma(24, 0, &[iova, size]);
     client.accepts(Command::DmaUnmap, &payload).map(drop)
 }
@@ -130,14 +120,6 @@ fn was_mapped(client: &mut Client, iova: u64, size: u64) -> Result<bool, Unmet> 
         Answer::Refused(_) => Ok(false),
         Answer::Closed => Err(Unmet::fail("the connection was closed at DMA_UNMAP")),
     }
-}
-
-/// Memory of so many pages that can be shared and sealed.
-pub(crate) fn memory(pages: u64) -> Result<OwnedFd, Unmet> {
-    let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
-    let file = memfd_create("conformance", flags)?;
-    ftruncate(&file, pages * PAGE)?;
-    Ok(file)
 }
 
 /// Whether nobody has the file mapped for writing: only then the kernel seals it against that.
