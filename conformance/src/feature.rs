@@ -7,6 +7,7 @@ use vfu::wire::region::RegionFlags;
 use crate::check::Unmet;
 use crate::connection::Answer;
 use crate::devices::edu;
+use crate::migration;
 use crate::negotiated::{Client, OFFER};
 use crate::payload;
 use crate::target::Target;
@@ -32,6 +33,12 @@ pub enum Feature {
     WriteMultiple,
     /// The server does not agree on REGION_WRITE_MULTI.
     NoWriteMultiple,
+    /// The device can be saved and restored.
+    Migration,
+    /// The device can be saved while it runs.
+    PreCopy,
+    /// The server can tell which memory the device has written.
+    DmaLogging,
     /// The device is QEMU's `edu`, which does DMA and interrupts when told to.
     Edu,
     /// The device is ours of that kind with the doorbell that DEVICE_GET_REGION_IO_FDS tells of.
@@ -51,6 +58,9 @@ impl Feature {
             Self::TwinSocket => "the twin socket",
             Self::WriteMultiple => "REGION_WRITE_MULTI",
             Self::NoWriteMultiple => "a server without REGION_WRITE_MULTI",
+            Self::Migration => "migration",
+            Self::PreCopy => "migration with PRE_COPY",
+            Self::DmaLogging => "the log of DMA writes",
             Self::Edu => "an edu device",
             Self::EduDoorbell => "an edu device with an ioeventfd doorbell",
         }
@@ -82,6 +92,16 @@ impl Feature {
             }
             Self::WriteMultiple => writes_multiple(&client),
             Self::NoWriteMultiple => !writes_multiple(&client),
+            Self::Migration => {
+                migration::probes(&mut client, migration::GET | migration::MIGRATION)?
+            }
+            Self::PreCopy => {
+                migration::probes(&mut client, migration::GET | migration::MIGRATION)?
+                    && migration::flags(&mut client)? & migration::HAS_PRE_COPY != 0
+            }
+            Self::DmaLogging => {
+                migration::probes(&mut client, migration::SET | migration::LOGGING_START)?
+            }
             Self::Edu => edu::is_edu(&mut client)?,
             Self::EduDoorbell => {
                 edu::is_edu(&mut client)? && io_fd_regions(&mut client)?.contains(&edu::BAR)

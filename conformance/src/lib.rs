@@ -9,6 +9,7 @@
 //! - [`connection`]: a client of bytes, with a deadline on everything that it waits for.
 //! - [`negotiated`]: that client after VERSION, with the commands that most checks need.
 //! - [`guest`]: that client with a guest's memory, for the device to reach.
+//! - [`migration`], [`write_log`]: the commands of saved states and of the log of DMA writes.
 //! - [`payload`], [`mapping`], [`devices`]: what checks build messages from, how they look into
 //!   shared memory, and how to make a known device do something.
 //! - [`hostile`]: messages that no client sends, many of them; [`process`] counts what they cost.
@@ -25,7 +26,9 @@ pub mod connection;
 pub mod devices;
 pub mod feature;
 pub mod guest;
+pub mod hostile;
 pub mod mapping;
+pub mod migration;
 pub mod negotiated;
 pub mod payload;
 pub mod process;
@@ -33,3 +36,4 @@ pub mod report;
 pub mod runner;
 pub mod server;
 pub mod target;
+pub mod write_log;

@@ -7,11 +7,12 @@ use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use clap::{ArgGroup, Parser};
-use conformance::check::Check;
+use conformance::check::{Check, Unmet};
+use conformance::hostile::{self, Attack, Toll};
 use conformance::report::{self, Tally};
 use conformance::server::Server;
 use conformance::target::Target;
-use conformance::{checks, runner};
+use conformance::{checks, process, runner};
 
 /// Hold a vfio-user server to what the protocol promises.
 #[derive(Debug, Parser)]
@@ -33,6 +34,15 @@ struct Arguments {
     /// Seconds that the server may take for anything.
     #[arg(long, value_name = "SECONDS", default_value_t = 5.0)]
     timeout: f64,
+    /// Instead of the checks send so many hostile messages, and see what they cost.
+    #[arg(long, value_name = "N")]
+    hostile: Option<u64>,
+    /// What the hostile messages are made from.
+    #[arg(long, value_name = "NUMBER", default_value_t = 1, requires = "hostile")]
+    seed: u64,
+    /// The process of the server at --socket, to count its descriptors and its memory.
+    #[arg(long, requires = "hostile", conflicts_with = "server")]
+    pid: Option<u32>,
     /// Only checks with this in their names.
     filter: Option<String>,
 }
@@ -60,6 +70,9 @@ fn run(arguments: &Arguments) -> anyhow::Result<bool> {
         return Ok(true);
     }
     let target = target(arguments)?;
+    if let Some(messages) = arguments.hostile {
+        return attack(arguments, &target, messages);
+    }
     let mut outcomes = Vec::new();
     for check in checks {
         let outcome = runner::run(check, &target);
@@ -86,6 +99,33 @@ fn target(arguments: &Arguments) -> anyhow::Result<Target> {
         (None, None) => anyhow::bail!("no server"),
     };
     Ok(Target::new(server, patience))
+}
+
+/// Tells whether the server has stood it.
+fn attack(arguments: &Arguments, target: &Target, messages: u64) -> anyhow::Result<bool> {
+    let ours = target.server().pid();
+    let ours = ours.map(|pid| process::serving(pid, target.server().socket()));
+    let attack = Attack {
+        messages,
+        seed: arguments.seed,
+        pid: arguments.pid.or(ours),
+    };
+    let mut toll = Toll::default();
+    let mut verdict = hostile::run(target, attack, &mut toll);
+    if let Some(status) = target.server().take_death() {
+        verdict = Err(Unmet::fail(format!("the server died: {status}")));
+    }
+    let outcome = match &verdict {
+        Ok(()) => "pass".to_owned(),
+        Err(Unmet::Fail(words) | Unmet::Skip(words)) => words.clone(),
+    };
+    if arguments.json {
+        println!("{:#}", report::toll_json(&toll, &outcome));
+    } else {
+        println!("{toll}");
+        println!("{outcome}");
+    }
+    Ok(verdict.is_ok())
 }
 
 fn list(checks: &[Check], json: bool) {

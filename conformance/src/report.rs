@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::check::{Check, Unmet};
+use crate::hostile::Toll;
 use crate::runner::Outcome;
 
 /// How many checks ended how.
@@ -87,5 +88,19 @@ pub fn check_json(check: &Check) -> Value {
         "section": check.section,
         "rule": check.rule,
         "needs": needs,
+    })
+}
+
+/// What hostile messages cost, for programs; `outcome` is `pass` or what is wrong.
+pub fn toll_json(toll: &Toll, outcome: &str) -> Value {
+    let usage = toll.usage.map(|usage| {
+        usage.map(|usage| json!({ "descriptors": usage.fds, "rss_kib": usage.rss_kib }))
+    });
+    json!({
+        "outcome": outcome,
+        "messages": toll.messages,
+        "connections": toll.connections,
+        "seconds": toll.took.as_secs_f64(),
+        "before_warm_after": usage,
     })
 }

@@ -8,6 +8,8 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
+use rustix::io::Errno;
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with};
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
@@ -17,6 +19,8 @@ use crate::check::Unmet;
 const START_LIMIT: Duration = Duration::from_secs(20);
 /// How long a server may take to end: after SIGTERM, or after its only client has gone.
 const END_LIMIT: Duration = Duration::from_secs(2);
+/// How long a connection may wait for room in the queue of the server.
+const CONNECT_LIMIT: Duration = Duration::from_secs(10);
 const PAUSE: Duration = Duration::from_millis(2);
 
 /// A server.
@@ -49,7 +53,7 @@ impl Server {
             socket: socket.to_owned(),
             ours: None,
         };
-        UnixStream::connect(socket)
+        connect_within(socket, CONNECT_LIMIT)
             .with_context(|| format!("no server listens at {}", socket.display()))?;
         Ok(server)
     }
@@ -162,7 +166,7 @@ impl Server {
 
     /// Connects, goes, and looks whether the server goes too.
     fn find_out_whether_it_serves_one(&mut self) -> anyhow::Result<()> {
-        drop(UnixStream::connect(&self.socket).context("the server does not accept")?);
+        drop(connect_within(&self.socket, CONNECT_LIMIT).context("the server does not accept")?);
         let Some(ours) = &mut self.ours else {
             return Ok(());
         };
@@ -224,6 +228,22 @@ fn spawn(command: &[String], socket: &Path) -> anyhow::Result<Child> {
         .stderr(Stdio::null())
         .spawn()
         .with_context(|| format!("cannot start {program}"))
+}
+
+/// Connects without waiting for ever: a server that stopped accepting has a full queue, at which
+/// a plain `connect` waits.
+fn connect_within(path: &Path, limit: Duration) -> io::Result<UnixStream> {
+    let deadline = Instant::now() + limit;
+    let address = SocketAddrUnix::new(path)?;
+    loop {
+        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+        let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+        match connect(&socket, &address) {
+            Ok(()) => return Ok(UnixStream::from(socket)),
+            Err(Errno::AGAIN | Errno::INTR) if Instant::now() < deadline => sleep(PAUSE),
+            Err(error) => return Err(error.into()),
+        }
+    }
 }
 
 /// Whether somebody listens at `path`, as the kernel's table says.

@@ -3,7 +3,6 @@
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::os::fd::OwnedFd;
-use std::os::unix::net::UnixStream;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -47,8 +46,7 @@ impl Target {
     /// A new connection, on which nothing was sent.
     pub fn connect(&self) -> Result<Connection, Unmet> {
         let is_first = Arc::strong_count(&self.open) == 1;
-        let socket: UnixStream = self.server.borrow_mut().connect(is_first)?;
-        socket.set_nonblocking(true)?;
+        let socket = self.server.borrow_mut().connect(is_first)?;
         Ok(Connection::new(
             OwnedFd::from(socket),
             self.patience,

@@ -6,8 +6,11 @@ mod dma;
 mod framing;
 mod info;
 mod interrupts;
+mod io_fds;
 mod irq_info;
 mod life;
+mod logging;
+mod migration;
 mod order;
 mod region_info;
 mod region_mapping;
@@ -38,10 +41,13 @@ pub fn all() -> impl Iterator<Item = Check> {
         write_multi::CHECKS,
         reset::CHECKS,
         irq_info::CHECKS,
+        io_fds::CHECKS,
     ]
     .into_iter()
     .flatten()
     .copied()
     .chain(interrupts::all())
     .chain(dma::all())
+    .chain(migration::all())
+    .chain(logging::all())
 }

@@ -2,8 +2,8 @@
 
 use vfu::wire::region::RegionFlags;
 
-use crate::check::{Unmet, Verdict};
-use crate::negotiated::RegionAnswer;
+use crate::check::{Unmet, Verdict, Within};
+use crate::negotiated::{Client, RegionAnswer};
 use crate::payload::PAGE;
 use crate::target::Target;
 use crate::{checks, ensure};
@@ -37,59 +37,50 @@ checks! {
 const SPARSE_MMAP: u16 = 1;
 
 /// The regions that have a capability.
-fn with_capabilities(target: &Target) -> Result<Vec<RegionAnswer>, Unmet> {
-    let mut regions = target.client()?.regions()?;
+fn with_capabilities(client: &mut Client) -> Result<Vec<RegionAnswer>, Unmet> {
+    let mut regions = client.regions()?;
     regions.retain(|region| region.info.flags.contains(RegionFlags::CAPS));
     Ok(regions)
 }
 
-/// Asks with too little room for capabilities: in all lengths that there are between.
-fn cut(target: &Target) -> Result<Vec<(RegionAnswer, RegionAnswer)>, Unmet> {
+/// Asks each region that has capabilities with too little room for them, and calls `look` with
+/// the whole and the cut answer.
+fn each_cut(target: &Target, look: impl Fn(&RegionAnswer, &RegionAnswer) -> Verdict) -> Verdict {
     let mut client = target.client()?;
-    let mut pairs = Vec::new();
-    for whole in with_capabilities(target)? {
+    for whole in with_capabilities(&mut client)? {
         for argsz in [32, 33, whole.argsz - 1] {
             let cut = client.region_info_within(whole.info.index, argsz)?;
-            let again = client.region_info(whole.info.index)?;
-            pairs.push((again, cut));
+            let place = format!("region {} with argsz {argsz}", whole.info.index);
+            look(&whole, &cut).within(&place)?;
         }
     }
-    Ok(pairs)
+    client.is_in_step()
 }
 
 fn region_info_that_does_not_fit_is_its_fixed_part(target: &Target) -> Verdict {
-    for (whole, cut) in cut(target)? {
-        let (index, len) = (whole.info.index, cut.payload.len());
-        ensure!(len == 32, "region {index} is cut to {len} bytes");
-    }
-    Ok(())
+    each_cut(target, |_, cut| {
+        let len = cut.payload.len();
+        ensure!(len == 32, "{len} bytes came");
+        Ok(())
+    })
 }
 
 fn region_info_that_does_not_fit_tells_the_need(target: &Target) -> Verdict {
-    for (whole, cut) in cut(target)? {
-        ensure!(
-            cut.argsz == whole.argsz,
-            "region {} needs {} and tells {}",
-            whole.info.index,
-            whole.argsz,
-            cut.argsz
-        );
-    }
-    Ok(())
+    each_cut(target, |whole, cut| {
+        let (needed, told) = (whole.argsz, cut.argsz);
+        ensure!(told == needed, "{needed} are needed, {told} told");
+        Ok(())
+    })
 }
 
 fn region_info_that_does_not_fit_tells_of_capabilities(target: &Target) -> Verdict {
-    for (whole, cut) in cut(target)? {
-        let index = whole.info.index;
+    each_cut(target, |whole, cut| {
         let flags = cut.info.flags;
-        ensure!(flags == whole.info.flags, "{index} has flags {flags:?}");
+        ensure!(flags == whole.info.flags, "the flags are {flags:?}");
         let (at, right) = (cut.cap_offset, whole.cap_offset);
-        ensure!(
-            at == right,
-            "{index} has cap_offset {at} instead of {right}"
-        );
-    }
-    Ok(())
+        ensure!(at == right, "cap_offset is {at} instead of {right}");
+        Ok(())
+    })
 }
 
 /// A capability: its ID, its version, and the bytes after its head, up to the end of the reply.
@@ -123,7 +114,7 @@ fn capabilities(region: &RegionAnswer) -> Result<Vec<Capability<'_>>, Unmet> {
 }
 
 fn capabilities_are_a_list_with_an_end(target: &Target) -> Verdict {
-    for region in with_capabilities(target)? {
+    for region in with_capabilities(&mut target.client()?)? {
         let count = capabilities(&region)?.len();
         ensure!(count > 0, "region {} has none", region.info.index);
     }
@@ -131,7 +122,7 @@ fn capabilities_are_a_list_with_an_end(target: &Target) -> Verdict {
 }
 
 fn sparse_capability_has_version_1(target: &Target) -> Verdict {
-    for region in with_capabilities(target)? {
+    for region in with_capabilities(&mut target.client()?)? {
         for (id, version, _) in capabilities(&region)? {
             let is_right = id != SPARSE_MMAP || version == 1;
             ensure!(is_right, "region {} has {version}", region.info.index);
@@ -141,7 +132,7 @@ fn sparse_capability_has_version_1(target: &Target) -> Verdict {
 }
 
 fn sparse_areas_are_all_there(target: &Target) -> Verdict {
-    for region in with_capabilities(target)? {
+    for region in with_capabilities(&mut target.client()?)? {
         for (id, _, rest) in capabilities(&region)? {
             if id != SPARSE_MMAP {
                 continue;
@@ -160,7 +151,7 @@ fn sparse_areas_are_all_there(target: &Target) -> Verdict {
 }
 
 fn sparse_areas_are_inside_of_the_region(target: &Target) -> Verdict {
-    for region in with_capabilities(target)? {
+    for region in with_capabilities(&mut target.client()?)? {
         let size = region.info.size;
         for area in &region.info.sparse {
             let is_inside = area.start < area.end && area.end <= size;
@@ -171,7 +162,7 @@ fn sparse_areas_are_inside_of_the_region(target: &Target) -> Verdict {
 }
 
 fn sparse_areas_are_of_whole_pages(target: &Target) -> Verdict {
-    for region in with_capabilities(target)? {
+    for region in with_capabilities(&mut target.client()?)? {
         for area in &region.info.sparse {
             let is_whole = area.start.is_multiple_of(PAGE) && area.end.is_multiple_of(PAGE);
             ensure!(is_whole, "{area:#x?} of region {}", region.info.index);
@@ -181,7 +172,7 @@ fn sparse_areas_are_of_whole_pages(target: &Target) -> Verdict {
 }
 
 fn sparse_areas_do_not_overlap(target: &Target) -> Verdict {
-    for region in with_capabilities(target)? {
+    for region in with_capabilities(&mut target.client()?)? {
         let mut areas = region.info.sparse.clone();
         areas.sort_by_key(|area| area.start);
         for pair in areas.windows(2) {

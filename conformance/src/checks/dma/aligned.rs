@@ -24,33 +24,33 @@ const fn check(name: &'static str, rule: &'static str, run: fn(&Target) -> Verdi
 pub(super) const CHECKS: &[Check] = &[
     check(
         "dma_map_of_no_bytes_is_refused",
-        "a region has a size (type1: EINVAL)",
+        "A region has a size (type1: EINVAL).",
         no_bytes,
     ),
     check(
         "dma_map_size_is_whole_pages",
-        "a size that is no multiple of a supported page size is refused",
+        "A size that is no multiple of a supported page size is refused.",
         size_is_pages,
     ),
     check(
         "dma_map_address_is_a_page",
-        "an address that is no multiple of a supported page size is refused",
+        "An address that is no multiple of a supported page size is refused.",
         address_is_a_page,
     ),
     check(
         "dma_map_does_not_wrap",
-        "a region that goes past the last address is refused",
+        "A region that goes past the last address is refused.",
         does_not_wrap,
     ),
     check(
         "dma_map_a_large_region_at_once",
-        "without a file a region of many gibibytes is as good as a small one",
+        "Without a file a region of many gibibytes is as good as a small one.",
         large_region,
     ),
     Check {
         name: "dma_maps_are_as_many_as_promised",
         section: "VFIO_USER_VERSION",
-        rule: "as many regions as max_dma_maps says can be mapped, all of one file, and one more is answered",
+        rule: "As many regions as max_dma_maps says can be mapped, all of one file, and one more is answered.",
         needs: &[],
         run: as_many_as_promised,
     },

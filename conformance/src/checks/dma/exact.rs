@@ -17,52 +17,52 @@ const fn check(name: &'static str, rule: &'static str, run: fn(&Target) -> Verdi
 pub(super) const CHECKS: &[Check] = &[
     check(
         "dma_unmap_of_what_is_not_mapped_is_refused",
-        "address and size are those of a region that is mapped",
+        "Address and size are those of a region that is mapped.",
         not_mapped,
     ),
     check(
         "dma_unmap_of_part_of_a_mapping_is_refused",
-        "address and size match a region exactly: a part of it does not",
+        "Address and size match a region exactly: a part of it does not.",
         part,
     ),
     check(
         "dma_unmap_of_more_than_a_mapping_is_refused",
-        "address and size match a region exactly: what contains it does not",
+        "Address and size match a region exactly: what contains it does not.",
         more,
     ),
     check(
         "dma_unmap_of_two_mappings_at_once_is_refused",
-        "address and size match one region exactly: two beside each other are not one",
+        "Address and size match one region exactly: two beside each other are not one.",
         two_at_once,
     ),
     check(
         "dma_unmap_a_second_time_is_refused",
-        "what was unmapped is mapped no more",
+        "What was unmapped is mapped no more.",
         a_second_time,
     ),
     check(
         "dma_unmap_of_no_bytes_is_refused",
-        "no region has no bytes",
+        "No region has no bytes.",
         no_bytes,
     ),
     check(
         "dma_unmap_does_not_wrap",
-        "no region goes past the last address",
+        "No region goes past the last address.",
         does_not_wrap,
     ),
     check(
         "dma_unmap_leaves_the_other_mappings",
-        "the regions around one that is unmapped stay",
+        "The regions around one that is unmapped stay.",
         leaves_the_others,
     ),
     check(
         "dma_map_again_after_an_unmap_works",
-        "the addresses of an unmapped region can be mapped again, in other sizes too",
+        "The addresses of an unmapped region can be mapped again, in other sizes too.",
         map_again,
     ),
     check(
         "dma_map_and_unmap_go_on_for_ever",
-        "what is mapped and unmapped again leaves nothing behind that runs out",
+        "What is mapped and unmapped again leaves nothing behind that runs out.",
         for_ever,
     ),
 ];

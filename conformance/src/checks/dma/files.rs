@@ -28,52 +28,52 @@ const fn check(name: &'static str, rule: &'static str, run: fn(&Target) -> Verdi
 pub(super) const CHECKS: &[Check] = &[
     check(
         "dma_map_takes_a_file",
-        "a descriptor comes with memory that can be mapped; it may be part of a file",
+        "A descriptor comes with memory that can be mapped; it may be part of a file.",
         takes_a_file,
     ),
     check(
         "dma_map_takes_one_file_at_most",
-        "a message with two descriptors is refused, and both are closed",
+        "A message with two descriptors is refused, and both are closed.",
         one_at_most,
     ),
     check(
         "dma_map_of_what_is_no_memory_is_refused",
-        "what cannot be mapped as memory is refused: pipes, sockets, folders, eventfds",
+        "What cannot be mapped as memory is refused: pipes, sockets, folders, eventfds.",
         no_memory,
     ),
     check(
         "dma_map_of_a_file_that_is_too_short_is_refused",
-        "offset and size lie in the file: past its end there is a bus error and no memory",
+        "Offset and size lie in the file: past its end there is a bus error and no memory.",
         too_short,
     ),
     check(
         "dma_map_file_offset_does_not_wrap",
-        "offset and size whose sum is past 63 bits lie in no file",
+        "Offset and size whose sum is past 63 bits lie in no file.",
         offset_does_not_wrap,
     ),
     check(
         "dma_map_file_offset_is_a_page",
-        "an offset at which mmap() does not map is refused",
+        "An offset at which mmap() does not map is refused.",
         offset_is_a_page,
     ),
     check(
         "dma_map_for_writing_needs_a_file_open_for_it",
-        "a writable region of a file that is open for reading only is refused; a readable one works",
+        "A writable region of a file that is open for reading only is refused; a readable one works.",
         open_for_writing,
     ),
     check(
         "dma_map_for_writing_needs_a_file_not_sealed_against_it",
-        "a writable region of a write-sealed file is refused; a readable one works",
+        "A writable region of a write-sealed file is refused; a readable one works.",
         not_write_sealed,
     ),
     check(
         "dma_map_of_a_file_that_grew_works",
-        "the file's size at the time of each message counts",
+        "The file's size at the time of each message counts.",
         grown,
     ),
     check(
         "dma_map_of_one_file_in_many_slices_works",
-        "regions may lie anywhere in the same file, in any order, and overlap there",
+        "Regions may lie anywhere in the same file, in any order, and overlap there.",
         many_slices,
     ),
 ];

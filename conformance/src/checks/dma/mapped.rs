@@ -24,47 +24,47 @@ const fn check(name: &'static str, rule: &'static str, run: fn(&Target) -> Verdi
 pub(super) const CHECKS: &[Check] = &[
     check(
         "dma_write_lands_in_the_file",
-        "what the device writes is in the file, at offset plus distance from the address",
+        "What the device writes is in the file, at offset plus distance from the address.",
         lands_in_the_file,
     ),
     check(
         "dma_read_takes_from_the_file",
-        "what the device reads is what the file holds at that time",
+        "What the device reads is what the file holds at that time.",
         takes_from_the_file,
     ),
     check(
         "dma_slices_of_one_file_are_told_apart",
-        "each region is its own part of the file, in whatever order they came",
+        "Each region is its own part of the file, in whatever order they came.",
         slices,
     ),
     check(
         "dma_does_not_write_a_readable_region_of_a_file",
-        "a region that is not writable stays as it is, though its file could be written",
+        "A region that is not writable stays as it is, though its file could be written.",
         readable_region,
     ),
     check(
         "dma_reads_a_write_sealed_file",
-        "a readable region is read, though its file cannot be written",
+        "A readable region is read, though its file cannot be written.",
         write_sealed,
     ),
     check(
         "dma_after_an_unmap_leaves_the_file_alone",
-        "once DMA_UNMAP was answered the file is neither read nor written",
+        "Once DMA_UNMAP was answered the file is neither read nor written.",
         after_unmap,
     ),
     check(
         "dma_without_bus_mastering_leaves_the_file_alone",
-        "a PCI device masters the bus only while its command register allows it",
+        "A PCI device masters the bus only while its command register allows it.",
         without_mastering,
     ),
     check(
         "dma_past_the_end_of_a_region_leaves_the_file_alone",
-        "what the file holds around a region is not the device's",
+        "What the file holds around a region is not the device's.",
         past_the_end,
     ),
     check(
         "dma_after_a_reset_needs_bus_mastering_again",
-        "a reset clears the command register, and with it what the device may do",
+        "A reset clears the command register, and with it what the device may do.",
         after_reset,
     ),
 ];

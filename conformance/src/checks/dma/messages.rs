@@ -22,52 +22,52 @@ const fn check(name: &'static str, rule: &'static str, run: fn(&Target) -> Verdi
 pub(super) const CHECKS: &[Check] = &[
     check(
         "dma_read_asks_for_what_the_device_reads",
-        "DMA_READ is a command of a 64-bit address and a 64-bit count, for just what is needed",
+        "DMA_READ is a command of a 64-bit address and a 64-bit count, for just what is needed.",
         read_asks,
     ),
     check(
         "dma_write_brings_what_the_device_writes",
-        "DMA_WRITE has address, count and, after 16 bytes, count bytes of data",
+        "DMA_WRITE has address, count and, after 16 bytes, count bytes of data.",
         write_brings,
     ),
     check(
         "dma_read_reply_reaches_the_device",
-        "the data of the reply are those that the device gets, whatever address and count",
+        "The data of the reply are those that the device gets, whatever address and count.",
         reply_reaches,
     ),
     check(
         "dma_messages_keep_to_the_size_that_the_client_takes",
-        "count does not exceed the client's max_data_xfer_size, reads and writes alike",
+        "Count does not exceed the client's max_data_xfer_size, reads and writes alike.",
         keep_to_the_size,
     ),
     check(
         "dma_messages_stay_in_what_is_mapped",
-        "every address was exported: a transfer past the end of a region asks for nothing there",
+        "Every address was exported: a transfer past the end of a region asks for nothing there.",
         stay_inside,
     ),
     check(
         "dma_of_what_is_not_mapped_asks_for_nothing",
-        "an address must have been exported by DMA_MAP before",
+        "An address must have been exported by DMA_MAP before.",
         not_mapped,
     ),
     check(
         "dma_after_an_unmap_asks_for_nothing",
-        "once DMA_UNMAP was answered the region is not accessed",
+        "Once DMA_UNMAP was answered the region is not accessed.",
         after_unmap,
     ),
     check(
         "dma_without_bus_mastering_asks_for_nothing",
-        "a PCI device masters the bus only while its command register allows it",
+        "A PCI device masters the bus only while its command register allows it.",
         without_mastering,
     ),
     check(
         "dma_write_to_a_readable_region_asks_for_nothing",
-        "a region that is not writable is not written",
+        "A region that is not writable is not written.",
         write_to_readable,
     ),
     check(
         "dma_read_of_a_writable_region_asks_for_nothing",
-        "a region that is not readable is not read",
+        "A region that is not readable is not read.",
         read_of_writable,
     ),
 ];

@@ -27,37 +27,37 @@ const fn check(name: &'static str, rule: &'static str, run: fn(&Target) -> Verdi
 pub(super) const CHECKS: &[Check] = &[
     check(
         "region_access_is_answered_while_the_server_waits_for_dma",
-        "commands of the client are processed while a command of the server is open",
+        "Commands of the client are processed while a command of the server is open.",
         region_access,
     ),
     check(
         "commands_keep_their_order_while_the_server_waits_for_dma",
-        "pipelined commands are answered in their order, whatever the server waits for",
+        "Pipelined commands are answered in their order, whatever the server waits for.",
         keep_order,
     ),
     check(
         "dma_map_is_answered_while_the_server_waits_for_dma",
-        "DMA_MAP does not wait for a reply of the client",
+        "DMA_MAP does not wait for a reply of the client.",
         map_is_answered,
     ),
     check(
         "dma_unmap_is_answered_while_the_server_waits_for_dma",
-        "in-flight DMA of the region is given up before the reply, and does not hold it up",
+        "In-flight DMA of the region is given up before the reply, and does not hold it up.",
         unmap_is_answered,
     ),
     check(
         "reset_is_answered_while_the_server_waits_for_dma",
-        "DEVICE_RESET does not wait for a reply of the client",
+        "DEVICE_RESET does not wait for a reply of the client.",
         reset_is_answered,
     ),
     check(
         "dma_reply_after_the_unmap_is_ignored",
-        "a reply that comes when its region is gone is one to nothing",
+        "A reply that comes when its region is gone is one to nothing.",
         after_the_unmap,
     ),
     check(
         "disconnect_while_the_server_waits_for_dma_ends_the_session_alone",
-        "the next client of the device is served as if nothing had been",
+        "The next client of the device is served as if nothing had been.",
         disconnect,
     ),
 ];

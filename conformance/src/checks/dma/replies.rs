@@ -31,42 +31,42 @@ const fn check(name: &'static str, rule: &'static str, run: fn(&Target) -> Verdi
 pub(super) const CHECKS: &[Check] = &[
     check(
         "dma_error_reply_ends_the_transfer_and_no_more",
-        "a client may refuse DMA, with or without an errno; the session goes on",
+        "A client may refuse DMA, with or without an errno; the session goes on.",
         error_reply,
     ),
     check(
         "dma_reply_with_a_wrong_count_ends_the_transfer_and_no_more",
-        "a count that is not what was asked for is an error of the client",
+        "A count that is not what was asked for is an error of the client.",
         wrong_count,
     ),
     check(
         "dma_reply_without_its_fields_ends_the_transfer_and_no_more",
-        "a reply that ends before its data is an error of the client",
+        "A reply that ends before its data is an error of the client.",
         without_fields,
     ),
     check(
         "dma_reply_with_too_much_data_ends_the_transfer_and_no_more",
-        "a reply longer than what was asked for is an error of the client",
+        "A reply longer than what was asked for is an error of the client.",
         too_much_data,
     ),
     check(
         "dma_reply_to_another_command_harms_nothing",
-        "a reply whose command is not that of its message ID is an error of the client",
+        "A reply whose command is not that of its message ID is an error of the client.",
         another_command,
     ),
     check(
         "dma_reply_to_nothing_is_ignored",
-        "a reply that nobody waits for, of any command and ID, changes nothing",
+        "A reply that nobody waits for, of any command and ID, changes nothing.",
         reply_to_nothing,
     ),
     check(
         "dma_reply_that_comes_twice_is_taken_once",
-        "the second reply to a command is one to nothing",
+        "The second reply to a command is one to nothing.",
         twice,
     ),
     check(
         "dma_reply_with_descriptors_keeps_none",
-        "descriptors that belong to no reply are closed",
+        "Descriptors that belong to no reply are closed.",
         with_descriptors,
     ),
 ];

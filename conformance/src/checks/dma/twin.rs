@@ -27,32 +27,32 @@ const fn check(name: &'static str, rule: &'static str, run: fn(&Target) -> Verdi
 pub(super) const CHECKS: &[Check] = &[
     check(
         "twin_socket_carries_the_servers_commands",
-        "DMA_READ and DMA_WRITE come on the twin socket, and none on the main one",
+        "DMA_READ and DMA_WRITE come on the twin socket, and none on the main one.",
         carries_commands,
     ),
     check(
         "twin_socket_takes_the_replies",
-        "the replies to the server's commands are taken on the twin socket",
+        "The replies to the server's commands are taken on the twin socket.",
         takes_replies,
     ),
     check(
         "twin_socket_alone_takes_the_replies",
-        "a reply on the main socket is one to nothing",
+        "A reply on the main socket is one to nothing.",
         alone_takes_replies,
     ),
     check(
         "twin_socket_that_waits_holds_up_nothing",
-        "while a command on the twin socket is open the main one is served",
+        "While a command on the twin socket is open the main one is served.",
         holds_up_nothing,
     ),
     check(
         "twin_socket_that_is_closed_ends_nothing_but_the_session",
-        "a client that closes its twin socket is served on, or disconnected; the next one is served",
+        "A client that closes its twin socket is served on, or disconnected; the next one is served.",
         closed,
     ),
     check(
         "twin_socket_takes_no_commands",
-        "what is no reply harms nothing there: the main socket is the client's",
+        "What is no reply harms nothing there: the main socket is the client's.",
         takes_no_commands,
     ),
 ];

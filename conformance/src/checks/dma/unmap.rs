@@ -23,47 +23,47 @@ const fn check(name: &'static str, rule: &'static str, run: fn(&Target) -> Verdi
 pub(super) const CHECKS: &[Check] = &[
     check(
         "dma_unmap_needs_its_24_bytes",
-        "a message that ends before the 24 bytes of its structure is refused",
+        "A message that ends before the 24 bytes of its structure is refused.",
         needs_24_bytes,
     ),
     check(
         "dma_unmap_argsz_has_room_for_the_reply",
-        "argsz is the most that the reply may have, which is 24 bytes at least",
+        "argsz is the most that the reply may have, which is 24 bytes at least.",
         argsz_has_room,
     ),
     check(
         "dma_unmap_reply_repeats_the_entry",
-        "the reply is the entry of the request: flags, address and size",
+        "The reply is the entry of the request: flags, address and size.",
         repeats_the_entry,
     ),
     check(
         "dma_unmap_unknown_flags_are_refused",
-        "flags that nobody has defined are refused (type1: EINVAL)",
+        "Flags that nobody has defined are refused (type1: EINVAL).",
         unknown_flags,
     ),
     check(
         "dma_unmap_with_a_bitmap_nobody_tracks_is_refused_or_plain",
-        "flags are not used: a bitmap that is asked for is refused, or the reply has 24 bytes",
+        "Flags are not used: a bitmap that is asked for is refused, or the reply has 24 bytes.",
         bitmap_untracked,
     ),
     check(
         "dma_unmap_bitmap_size_does_not_overflow",
-        "a bitmap of nearly 2^64 bytes is refused, or not looked at",
+        "A bitmap of nearly 2^64 bytes is refused, or not looked at.",
         bitmap_overflow,
     ),
     check(
         "dma_unmap_all_ends_every_mapping_or_is_refused",
-        "bit 1 is libvfio-user's and QEMU's for all regions; whoever takes it ends them all",
+        "Bit 1 is libvfio-user's and QEMU's for all regions; whoever takes it ends them all.",
         all_ends_every,
     ),
     check(
         "dma_unmap_all_names_no_region",
-        "bit 1 together with an address or a size is refused",
+        "Bit 1 together with an address or a size is refused.",
         all_names_none,
     ),
     check(
         "dma_unmap_all_takes_no_bitmap",
-        "bit 1 together with bit 0 is refused",
+        "Bit 1 together with bit 0 is refused.",
         all_takes_no_bitmap,
     ),
 ];

@@ -32,62 +32,62 @@ const fn check(name: &'static str, rule: &'static str, run: fn(&Target) -> Verdi
 pub(super) const CHECKS: &[Check] = &[
     check(
         "irq_eventfds_come_one_for_each_vector",
-        "as many descriptors come as count says, or none",
+        "As many descriptors come as count says, or none.",
         one_for_each,
     ),
     check(
         "irq_fds_with_no_data_are_refused",
-        "descriptors belong to DATA_EVENTFD only, not to DATA_NONE",
+        "Descriptors belong to DATA_EVENTFD only, not to DATA_NONE.",
         fds_with_none,
     ),
     check(
         "irq_fds_with_bools_are_refused",
-        "descriptors belong to DATA_EVENTFD only, not to DATA_BOOL",
+        "Descriptors belong to DATA_EVENTFD only, not to DATA_BOOL.",
         fds_with_bools,
     ),
     check(
         "irq_eventfds_of_many_vectors_come_in_one_message",
-        "as many eventfds as the server takes in one message are assigned in order",
+        "As many eventfds as the server takes in one message are assigned in order.",
         many_at_once,
     ),
     check(
         "irq_no_fds_take_the_eventfd_away",
-        "DATA_EVENTFD without descriptors de-assigns what was assigned",
+        "DATA_EVENTFD without descriptors de-assigns what was assigned.",
         no_fds_take_away,
     ),
     check(
         "irq_count_0_switches_the_type_off",
-        "count and start 0 without data disable every interrupt of the type",
+        "Count and start 0 without data disable every interrupt of the type.",
         count_0_switches_off,
     ),
     check(
         "irq_eventfd_is_replaced_by_a_later_one",
-        "a second eventfd for a vector takes the place of the first, which is signalled no more",
+        "A second eventfd for a vector takes the place of the first, which is signalled no more.",
         replaced,
     ),
     check(
         "irq_refused_message_changes_no_assignment",
-        "after an error the eventfds are those from before",
+        "After an error the eventfds are those from before.",
         refused_changes_nothing,
     ),
     check(
         "irq_what_is_no_eventfd_is_refused",
-        "the descriptors are event file descriptors; what cannot be signalled is refused",
+        "The descriptors are event file descriptors; what cannot be signalled is refused.",
         no_eventfd,
     ),
     check(
         "irq_fds_of_a_refused_message_are_closed",
-        "descriptors that came with a refused message are not kept",
+        "Descriptors that came with a refused message are not kept.",
         refused_are_closed,
     ),
     check(
         "irq_full_eventfd_does_not_block",
-        "a client's counter at its maximum holds up neither the reply nor the session",
+        "A client's counter at its maximum holds up neither the reply nor the session.",
         full_eventfd,
     ),
     check(
         "irq_eventfds_end_with_their_client",
-        "when a client disconnects its interrupt descriptors are closed: the next starts with none",
+        "When a client disconnects its interrupt descriptors are closed: the next starts with none.",
         end_with_client,
     ),
 ];

@@ -29,37 +29,37 @@ const fn check(name: &'static str, rule: &'static str, run: fn(&Target) -> Verdi
 pub(super) const CHECKS: &[Check] = &[
     check(
         "intx_is_signalled_when_the_device_asserts_it",
-        "the server triggers an interrupt by writing 1 to its eventfd",
+        "The server triggers an interrupt by writing 1 to its eventfd.",
         intx_is_signalled,
     ),
     check(
         "intx_masks_itself_until_it_is_unmasked",
-        "an AUTOMASKED interrupt is signalled once, and again only after UNMASK",
+        "An AUTOMASKED interrupt is signalled once, and again only after UNMASK.",
         intx_masks_itself,
     ),
     check(
         "intx_that_is_masked_is_held",
-        "what the device raises while the client has masked the interrupt comes with UNMASK",
+        "What the device raises while the client has masked the interrupt comes with UNMASK.",
         masked_is_held,
     ),
     check(
         "intx_mask_by_bools_follows_them",
-        "MASK and UNMASK with a boolean are done if it is true",
+        "MASK and UNMASK with a boolean are done if it is true.",
         mask_by_bools,
     ),
     check(
         "intx_that_was_lowered_is_not_signalled_by_unmask",
-        "UNMASK signals an interrupt that is pending, and no other",
+        "UNMASK signals an interrupt that is pending, and no other.",
         lowered,
     ),
     check(
         "msi_is_signalled_for_each_message",
-        "each message of the device adds 1 to the eventfd of its vector",
+        "Each message of the device adds 1 to the eventfd of its vector.",
         msi_messages,
     ),
     check(
         "msi_that_is_switched_off_is_not_signalled",
-        "after count 0 the device's messages reach no eventfd of that type",
+        "After count 0 the device's messages reach no eventfd of that type.",
         msi_off,
     ),
 ];

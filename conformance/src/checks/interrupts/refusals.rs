@@ -20,57 +20,57 @@ const fn check(name: &'static str, rule: &'static str, run: fn(&Target) -> Verdi
 pub(super) const CHECKS: &[Check] = &[
     check(
         "set_irqs_needs_its_20_bytes",
-        "a message that ends before the 20 bytes of its structure is refused",
+        "A message that ends before the 20 bytes of its structure is refused.",
         needs_20_bytes,
     ),
     check(
         "set_irqs_argsz_has_room_for_the_structure",
-        "argsz is the size of the payload, and so at least 20",
+        "argsz is the size of the payload, and so at least 20.",
         argsz_has_room,
     ),
     check(
         "set_irqs_index_is_one_that_the_device_has",
-        "an interrupt type at or past num_irqs is refused",
+        "An interrupt type at or past num_irqs is refused.",
         index_exists,
     ),
     check(
         "set_irqs_has_exactly_one_action",
-        "the three action flags exclude each other, and one is needed",
+        "The three action flags exclude each other, and one is needed.",
         one_action,
     ),
     check(
         "set_irqs_has_exactly_one_kind_of_data",
-        "the three data flags exclude each other, and one is needed",
+        "The three data flags exclude each other, and one is needed.",
         one_kind_of_data,
     ),
     check(
         "set_irqs_unknown_flags_are_refused",
-        "flags other than the three of data and the three of action are not known",
+        "Flags other than the three of data and the three of action are not known.",
         unknown_flags,
     ),
     check(
         "set_irqs_range_ends_at_the_last_vector",
-        "start and count name sub-indexes that the interrupt type has",
+        "Start and count name sub-indexes that the interrupt type has.",
         range_ends,
     ),
     check(
         "set_irqs_range_does_not_wrap",
-        "start and count whose sum is past 32 bits name no sub-indexes",
+        "Start and count whose sum is past 32 bits name no sub-indexes.",
         range_does_not_wrap,
     ),
     check(
         "set_irqs_count_0_has_start_0",
-        "a count of 0 is the special case that disables only together with a start of 0",
+        "A count of 0 is the special case that disables only together with a start of 0.",
         count_0_has_start_0,
     ),
     check(
         "set_irqs_bools_are_as_many_as_count",
-        "the array of booleans has one for each sub-index; fewer are refused",
+        "The array of booleans has one for each sub-index; fewer are refused.",
         bools_are_enough,
     ),
     check(
         "set_irqs_err_and_req_cannot_be_masked",
-        "an interrupt type that is not MASKABLE supports neither MASK nor UNMASK",
+        "An interrupt type that is not MASKABLE supports neither MASK nor UNMASK.",
         err_and_req,
     ),
 ];

@@ -24,42 +24,42 @@ const fn check(name: &'static str, rule: &'static str, run: fn(&Target) -> Verdi
 pub(super) const CHECKS: &[Check] = &[
     check(
         "irq_trigger_signals_each_vector_of_its_range",
-        "TRIGGER without data adds 1 to the eventfd of each sub-index that is named, of no other",
+        "TRIGGER without data adds 1 to the eventfd of each sub-index that is named, of no other.",
         trigger_signals,
     ),
     check(
         "irq_trigger_by_bools_signals_those_that_are_true",
-        "TRIGGER with booleans is done for the sub-indexes whose boolean is true",
+        "TRIGGER with booleans is done for the sub-indexes whose boolean is true.",
         trigger_by_bools,
     ),
     check(
         "irq_bools_past_count_do_nothing",
-        "booleans beyond count belong to no sub-index: the message is refused, or they are ignored",
+        "Booleans beyond count belong to no sub-index: the message is refused, or they are ignored.",
         bools_past_count,
     ),
     check(
         "irq_bools_for_no_vector_do_nothing",
-        "booleans with a count of 0 disable nothing, whether refused or not",
+        "Booleans with a count of 0 disable nothing, whether refused or not.",
         bools_for_no_vector,
     ),
     check(
         "irq_mask_of_no_vector_is_refused_or_disables",
-        "a count of 0 without data disables the type; with MASK a server may also refuse it",
+        "A count of 0 without data disables the type; with MASK a server may also refuse it.",
         mask_of_no_vector,
     ),
     check(
         "irq_trigger_without_an_eventfd_harms_nothing",
-        "to trigger what nobody assigned is answered, and the session goes on",
+        "To trigger what nobody assigned is answered, and the session goes on.",
         trigger_without_eventfd,
     ),
     check(
         "irq_each_type_has_vectors_of_its_own",
-        "to trigger one interrupt type signals no other type",
+        "To trigger one interrupt type signals no other type.",
         types_are_apart,
     ),
     check(
         "irq_each_trigger_counts",
-        "each of several triggers adds 1",
+        "Each of several triggers adds 1.",
         each_trigger_counts,
     ),
 ];

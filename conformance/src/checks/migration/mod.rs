@@ -1,0 +1,30 @@
+//! DEVICE_FEATURE, the states of migration, and the stream of a saved device.
+
+mod data;
+mod features;
+mod heads;
+mod resuming;
+mod running;
+mod states;
+mod streams;
+
+use crate::check::Check;
+
+/// Every check of the group.
+pub(super) fn all() -> impl Iterator<Item = Check> {
+    [
+        heads::CHECKS,
+        features::CHECKS,
+        states::CHECKS,
+        data::CHECKS,
+        streams::CHECKS,
+        resuming::CHECKS,
+        running::CHECKS,
+    ]
+    .into_iter()
+    .flatten()
+    .copied()
+}
+
+const FEATURE_SECTION: &str = "VFIO_USER_DEVICE_FEATURE";
+const STATE_SECTION: &str = "VFIO_DEVICE_FEATURE_MIG_DEVICE_STATE";
