@@ -12,6 +12,7 @@ mod life;
 mod logging;
 mod migration;
 mod order;
+mod pci;
 mod region_info;
 mod region_mapping;
 mod region_read;
@@ -41,6 +42,7 @@ pub fn all() -> impl Iterator<Item = Check> {
         write_multi::CHECKS,
         reset::CHECKS,
         irq_info::CHECKS,
+        pci::CHECKS,
         io_fds::CHECKS,
     ]
     .into_iter()
