@@ -93,6 +93,12 @@ pub(super) const CHECKS: &[Check] = &[
         write_size,
     ),
     check(
+        "mig_data_write_keeps_to_the_servers_size",
+        WRITE,
+        "More than max_data_xfer_size at once is refused, taken or ends the session, and no more.",
+        write_most,
+    ),
+    check(
         "mig_data_write_that_is_refused_writes_nothing",
         WRITE,
         "After a malformed message the stream goes on where it was.",
@@ -293,6 +299,27 @@ fn write_size(target: &Target) -> Verdict {
             .within(&format!("{len} bytes for a size of {size}"))?;
     }
     client.is_in_step()
+}
+
+fn write_most(target: &Target) -> Verdict {
+    for more in [0, 1, 4096, 1 << 20] {
+        let mut client = target.client()?;
+        go(&mut client, RESUMING)?;
+        let len = client.max_data_xfer_size().saturating_add(more);
+        if len > 64 << 20 {
+            continue;
+        }
+        let data = vec![0x5a; usize::try_from(len).unwrap_or(0)];
+        let size = u32::try_from(len).unwrap_or(u32::MAX);
+        let payload = write_payload(size.saturating_add(8), size, &data);
+        let place = format!("{len} bytes");
+        let command = Command::MigDataWrite as u16;
+        let answer = client.connection.ask(command, &payload, &[]);
+        if !matches!(answer.within(&place)?, Answer::Closed) {
+            client.is_in_step().within(&place)?;
+        }
+    }
+    target.client()?.is_in_step()
 }
 
 fn refused_writes_nothing(target: &Target) -> Verdict {
