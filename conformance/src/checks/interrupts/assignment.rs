@@ -1,20 +1,15 @@
 //! Eventfds: which are taken, for how long, and when they are let go.
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::time::Instant;
+use std::os::fd::OwnedFd;
 
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
-use rustix::fs::{MemfdFlags, memfd_create};
 use rustix::io::write;
-use rustix::pipe::{PipeFlags, pipe_with};
-use vfu::wire::Command;
 
 use super::{
-    BOOL, EVENTFD, NONE, SECTION, TRIGGER, accepts, assign, disable, groups, new_eventfd, set,
+    EVENTFD, NONE, SECTION, TRIGGER, accepts, assign, disable, groups, new_eventfd, refuses_fds,
     taken, tries, widest,
 };
 use crate::check::{Check, Unmet, Verdict, Within};
-use crate::connection;
 use crate::ensure;
 use crate::negotiated::Client;
 use crate::target::Target;
@@ -30,21 +25,6 @@ const fn check(name: &'static str, rule: &'static str, run: fn(&Target) -> Verdi
 }
 
 pub(super) const CHECKS: &[Check] = &[
-    check(
-        "irq_eventfds_come_one_for_each_vector",
-        "As many descriptors come as count says, or none.",
-        one_for_each,
-    ),
-    check(
-        "irq_fds_with_no_data_are_refused",
-        "Descriptors belong to DATA_EVENTFD only, not to DATA_NONE.",
-        fds_with_none,
-    ),
-    check(
-        "irq_fds_with_bools_are_refused",
-        "Descriptors belong to DATA_EVENTFD only, not to DATA_BOOL.",
-        fds_with_bools,
-    ),
     check(
         "irq_eventfds_of_many_vectors_come_in_one_message",
         "As many eventfds as the server takes in one message are assigned in order.",
@@ -71,16 +51,6 @@ pub(super) const CHECKS: &[Check] = &[
         refused_changes_nothing,
     ),
     check(
-        "irq_what_is_no_eventfd_is_refused",
-        "The descriptors are event file descriptors; what cannot be signalled is refused.",
-        no_eventfd,
-    ),
-    check(
-        "irq_fds_of_a_refused_message_are_closed",
-        "Descriptors that came with a refused message are not kept.",
-        refused_are_closed,
-    ),
-    check(
         "irq_full_eventfd_does_not_block",
         "A client's counter at its maximum holds up neither the reply nor the session.",
         full_eventfd,
@@ -91,54 +61,6 @@ pub(super) const CHECKS: &[Check] = &[
         end_with_client,
     ),
 ];
-
-fn ask_with(client: &mut Client, numbers: [u32; 4], data: &[u8], fds: &[&OwnedFd]) -> Verdict {
-    let payload = set(numbers, data);
-    let fds: Vec<BorrowedFd<'_>> = fds.iter().map(|fd| fd.as_fd()).collect();
-    client
-        .refuses_fds(Command::DeviceSetIrqs, &payload, &fds)
-        .map(drop)
-}
-
-fn one_for_each(target: &Target) -> Verdict {
-    let mut client = target.client()?;
-    let group = widest(&mut client)?;
-    let (a, b, c) = (new_eventfd(0)?, new_eventfd(0)?, new_eventfd(0)?);
-    let flags = EVENTFD | TRIGGER;
-    for (count, fds) in [
-        (1, &[&a, &b][..]),
-        (2, &[&a]),
-        (3, &[&a, &b]),
-        (2, &[&a, &b, &c]),
-    ] {
-        if count <= group.count {
-            let place = format!("{} for {count}", fds.len());
-            ask_with(&mut client, [flags, group.index, 0, count], &[], fds).within(&place)?;
-        }
-    }
-    client.is_in_step()
-}
-
-fn fds_with_none(target: &Target) -> Verdict {
-    let mut client = target.client()?;
-    let index = widest(&mut client)?.index;
-    let eventfd = new_eventfd(0)?;
-    ask_with(&mut client, [NONE | TRIGGER, index, 0, 1], &[], &[&eventfd])?;
-    client.is_in_step()
-}
-
-fn fds_with_bools(target: &Target) -> Verdict {
-    let mut client = target.client()?;
-    let index = widest(&mut client)?.index;
-    let eventfd = new_eventfd(0)?;
-    ask_with(
-        &mut client,
-        [BOOL | TRIGGER, index, 0, 1],
-        &[1],
-        &[&eventfd],
-    )?;
-    client.is_in_step()
-}
 
 fn many_at_once(target: &Target) -> Verdict {
     let mut client = target.client()?;
@@ -232,9 +154,9 @@ fn refused_changes_nothing(target: &Target) -> Verdict {
     let (old, new) = (new_eventfd(0)?, new_eventfd(0)?);
     assign(&mut client, group.index, 0, &[&old])?;
     let flags = EVENTFD | TRIGGER;
-    ask_with(&mut client, [flags, group.index, 0, 1], &[], &[&new, &new])?;
+    refuses_fds(&mut client, [flags, group.index, 0, 1], &[], &[&new, &new])?;
     let past = [flags, group.index, 0, group.count + 1];
-    ask_with(&mut client, past, &[], &[&new])?;
+    refuses_fds(&mut client, past, &[], &[&new])?;
     let held = (trigger(&mut client, group.index, &old)?, taken(&new)?);
     ensure!(
         held == (1, 0),
@@ -245,40 +167,7 @@ fn refused_changes_nothing(target: &Target) -> Verdict {
     Ok(())
 }
 
-fn no_eventfd(target: &Target) -> Verdict {
-    let mut client = target.client()?;
-    let index = widest(&mut client)?.index;
-    let (_reader, writer) = pipe_with(PipeFlags::CLOEXEC)?;
-    let file = memfd_create("conformance", MemfdFlags::CLOEXEC)?;
-    for (what, fd) in [("a pipe", &writer), ("a file", &file)] {
-        ask_with(&mut client, [EVENTFD | TRIGGER, index, 0, 1], &[], &[fd]).within(what)?;
-    }
-    client.is_in_step()
-}
-
 /// A pipe tells when the last of its writing ends is closed; an eventfd does not.
-fn refused_are_closed(target: &Target) -> Verdict {
-    let mut client = target.client()?;
-    let group = widest(&mut client)?;
-    let past = client.device_info()?.num_irqs;
-    for (what, numbers, data) in [
-        ("with no data", [NONE | TRIGGER, group.index, 0, 1], &[][..]),
-        ("with booleans", [BOOL | TRIGGER, group.index, 0, 1], &[1]),
-        ("of no type", [EVENTFD | TRIGGER, past, 0, 1], &[]),
-        ("too many", [EVENTFD | TRIGGER, group.index, 0, 3], &[]),
-        ("of no flags", [0, group.index, 0, 1], &[]),
-    ] {
-        let (reader, writer) = pipe_with(PipeFlags::CLOEXEC)?;
-        let result = ask_with(&mut client, numbers, data, &[&writer, &writer]);
-        result.within(what)?;
-        drop(writer);
-        let deadline = Instant::now() + client.connection.patience();
-        let is_closed = connection::wait(reader.as_fd(), PollFlags::IN, deadline)?;
-        ensure!(is_closed, "{what}: the server keeps them open");
-    }
-    Ok(())
-}
-
 fn full_eventfd(target: &Target) -> Verdict {
     let mut client = target.client()?;
     let index = widest(&mut client)?.index;

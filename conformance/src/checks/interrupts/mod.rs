@@ -2,6 +2,7 @@
 
 mod assignment;
 mod delivery;
+mod descriptors;
 mod refusals;
 mod vectors;
 
@@ -23,6 +24,7 @@ pub(super) fn all() -> impl Iterator<Item = Check> {
     [
         refusals::CHECKS,
         vectors::CHECKS,
+        descriptors::CHECKS,
         assignment::CHECKS,
         delivery::CHECKS,
     ]
@@ -95,6 +97,15 @@ fn accepts(client: &mut Client, numbers: [u32; 4], data: &[u8]) -> Verdict {
 fn refuses(client: &mut Client, numbers: [u32; 4], data: &[u8]) -> Verdict {
     let payload = set(numbers, data);
     client.refuses(Command::DeviceSetIrqs, &payload).map(drop)
+}
+
+/// A message with descriptors that must be refused.
+fn refuses_fds(client: &mut Client, numbers: [u32; 4], data: &[u8], fds: &[&OwnedFd]) -> Verdict {
+    let payload = set(numbers, data);
+    let fds: Vec<BorrowedFd<'_>> = fds.iter().map(|fd| fd.as_fd()).collect();
+    client
+        .refuses_fds(Command::DeviceSetIrqs, &payload, &fds)
+        .map(drop)
 }
 
 /// Tells whether it was done.

@@ -1,8 +1,10 @@
 //! DEVICE_FEATURE, the states of migration, and the stream of a saved device.
 
-mod data;
+mod data_read;
+mod data_write;
 mod features;
 mod heads;
+mod look;
 mod resuming;
 mod running;
 mod states;
@@ -16,7 +18,8 @@ pub(super) fn all() -> impl Iterator<Item = Check> {
         heads::CHECKS,
         features::CHECKS,
         states::CHECKS,
-        data::CHECKS,
+        data_read::CHECKS,
+        data_write::CHECKS,
         streams::CHECKS,
         resuming::CHECKS,
         running::CHECKS,

@@ -259,11 +259,11 @@ fn answers_after(target: &Target) -> Verdict {
     let mut client = target.client()?;
     let stream = save(&mut client)?;
     reset(&mut client)?;
-    let before = super::streams::marked(&mut client)?;
+    let before = super::look::marked(&mut client)?;
     for end in [0, 1, stream.len() / 2, stream.len().saturating_sub(1)] {
         let part = stream.get(..end).unwrap_or_default();
         refuses(&mut client, part, &format!("{end} bytes"))?;
-        super::streams::mark(&mut client)?;
+        super::look::mark(&mut client)?;
         let place = format!("after {end} bytes");
         before.is_still(&mut client).within(&place)?;
     }

@@ -81,7 +81,7 @@ pub(super) const CHECKS: &[Check] = &[
 ];
 
 fn stop_and_go_on(target: &Target) -> Verdict {
-    use super::streams::{look, marked};
+    use super::look::{look, marked};
     let mut client = target.client()?;
     let before = marked(&mut client)?;
     for _ in 0..3 {
