@@ -8,7 +8,7 @@ use crate::check::Unmet;
 use crate::connection::Answer;
 use crate::devices::edu;
 use crate::migration;
-use crate::negotiated::{Client, OFFER};
+use crate::negotiated::{CONFIG, Client, OFFER, SCRATCH};
 use crate::payload;
 use crate::target::Target;
 
@@ -29,10 +29,9 @@ pub enum Feature {
     RegionIoFds,
     /// The server opens a socket for its own commands if asked to.
     TwinSocket,
-    /// The server agrees on REGION_WRITE_MULTI.
+    /// The server does REGION_WRITE_MULTI, whether it agrees on it with everybody or not: one
+    /// may have reasons to want none from a client that would be slower for it.
     WriteMultiple,
-    /// The server does not agree on REGION_WRITE_MULTI.
-    NoWriteMultiple,
     /// The device can be saved and restored.
     Migration,
     /// The device can be saved while it runs.
@@ -57,7 +56,6 @@ impl Feature {
             Self::RegionIoFds => "region I/O descriptors",
             Self::TwinSocket => "the twin socket",
             Self::WriteMultiple => "REGION_WRITE_MULTI",
-            Self::NoWriteMultiple => "a server without REGION_WRITE_MULTI",
             Self::Migration => "migration",
             Self::PreCopy => "migration with PRE_COPY",
             Self::DmaLogging => "the log of DMA writes",
@@ -90,8 +88,7 @@ impl Feature {
                 drop(client);
                 has_twin_socket(&twin_client(target)?)
             }
-            Self::WriteMultiple => writes_multiple(&client),
-            Self::NoWriteMultiple => !writes_multiple(&client),
+            Self::WriteMultiple => writes_multiple(&mut client)?,
             Self::Migration => {
                 migration::probes(&mut client, migration::GET | migration::MIGRATION)?
             }
@@ -118,8 +115,14 @@ fn has_region(
     Ok(regions.any(|region| is_it(region.info.flags, region.info.sparse.len())))
 }
 
-fn writes_multiple(client: &Client) -> bool {
-    client.capabilities()["write_multiple"] == true
+fn writes_multiple(client: &mut Client) -> Result<bool, Unmet> {
+    if client.capabilities()["write_multiple"] == true {
+        return Ok(true);
+    }
+    let one = payload::multi(1, &[(CONFIG, SCRATCH, 1, [0; 8])]);
+    let command = Command::RegionWriteMulti as u16;
+    let answer = client.connection.ask(command, &one, &[])?;
+    Ok(matches!(answer, Answer::Success(_)))
 }
 
 /// The regions for which DEVICE_GET_REGION_IO_FDS succeeds with at least one sub-region.

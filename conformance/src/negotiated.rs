@@ -8,7 +8,7 @@ use vfu::wire::Command;
 use vfu::wire::access::RegionAccess;
 use vfu::wire::device::DeviceInfo;
 use vfu::wire::irq::IrqInfo;
-use vfu::wire::region::{RegionFlags, RegionInfo};
+use vfu::wire::region::RegionInfo;
 
 use crate::check::{Unmet, Verdict, Within};
 use crate::connection::{Connection, Message};
@@ -181,14 +181,6 @@ impl Client {
             }
         }
         Ok(regions)
-    }
-
-    /// The smallest region that can be read but not written... or in general: with these flags.
-    pub fn region_with(&mut self, flags: RegionFlags) -> Result<RegionAnswer, Unmet> {
-        let mut regions = self.regions()?.into_iter();
-        regions
-            .find(|region| region.info.flags.contains(flags))
-            .ok_or_else(|| Unmet::Skip("a region with the flags in question".to_owned()))
     }
 
     /// DEVICE_GET_IRQ_INFO.

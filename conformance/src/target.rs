@@ -71,6 +71,9 @@ impl Target {
             return known.as_ref().clone();
         }
         let offered = feature.probe(self);
+        // A server that dies of being asked fails the checks of unknown commands. That it lacks
+        // the feature is all that matters here.
+        self.server.borrow_mut().take_death();
         let known = Rc::new(offered.clone());
         self.features.borrow_mut().insert(feature, known);
         offered

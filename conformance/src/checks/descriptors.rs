@@ -51,7 +51,7 @@ impl Witness {
     }
 
     /// Gives our own copy up, and waits until the server has none.
-    fn is_released(self, limit: Duration) -> Verdict {
+    fn wait_for_release(self, limit: Duration) -> Verdict {
         drop(self.writer);
         let deadline = Instant::now() + limit;
         loop {
@@ -79,7 +79,7 @@ fn are_closed(target: &Target, bytes: &[u8], count: usize) -> Verdict {
     client.connection.send(bytes, &fds)?;
     // A reply, an error or the end: that it is one of them is for other checks to say.
     client.connection.receive_within(target.patience())?;
-    witness.is_released(target.patience())?;
+    witness.wait_for_release(target.patience())?;
     drop(client);
     let mut next = target.client().within("the next client")?;
     next.is_in_step().within("the next client")
@@ -125,7 +125,7 @@ fn descriptors_with_version_are_closed(target: &Target) -> Verdict {
     let witness = Witness::new()?;
     connection.send(&bytes, &[witness.writer.as_fd()])?;
     connection.receive_within(target.patience())?;
-    witness.is_released(target.patience())?;
+    witness.wait_for_release(target.patience())?;
     drop(connection);
     target.client().within("the next client").map(drop)
 }
@@ -157,7 +157,7 @@ fn descriptors_in_the_middle_of_a_message_are_closed(target: &Target) -> Verdict
         .connection
         .send(&bytes[20..], &[witness.writer.as_fd()])?;
     client.connection.receive_within(target.patience())?;
-    witness.is_released(target.patience())?;
+    witness.wait_for_release(target.patience())?;
     drop(client);
     target.client().within("the next client").map(drop)
 }
@@ -172,7 +172,7 @@ fn descriptors_of_half_a_message_are_closed(target: &Target) -> Verdict {
             .send(&bytes[..len], &[witness.writer.as_fd()])?;
         drop(client);
         witness
-            .is_released(target.patience())
+            .wait_for_release(target.patience())
             .within(&format!("{len} bytes"))?;
     }
     target.client().within("the next client").map(drop)

@@ -1,6 +1,8 @@
 //! A server in this process, of a PCI device with nothing but config space: right, but for one
 //! fault at most.
 
+#![expect(clippy::unwrap_used, reason = "where a test fails, it says so")]
+
 mod commands;
 mod device;
 
