@@ -110,7 +110,7 @@ fn template(noise: &mut Noise) -> (u16, Vec<u8>) {
     let index = u32::try_from(noise.below(10)).unwrap_or(0);
     let page = noise.below(64) * 0x1000;
     let count = noise.pick(&[1, 2, 4, 4, 4, 8, 64]);
-    match noise.below(20) {
+    match noise.below(22) {
         0 => (1, version(0, 0, &[OFFER.as_bytes(), b"\0"].concat())),
         1 | 2 => (2, dma(32, 3, &[page, page, noise.pick(&[0x1000, 0x4000])])),
         3 => (3, dma(24, 0, &[page, noise.pick(&[0x1000, 0x4000])])),
@@ -128,11 +128,24 @@ fn template(noise: &mut Noise) -> (u16, Vec<u8>) {
         16 => (15, multi(1, &[(region, offset, count.min(8), [0; 8])])),
         17 => (13, vec![]),
         18 => (16, feature(noise)),
+        19 => (10, access(CONFIG, 4, 2, &[noise.pick(&[0, 6, 6]), 4])),
+        20 => (10, transfer(noise, page)),
         _ => {
             let command = noise.pick(&[17, 18, 17, 18, 19, 14, 11, 12]);
             (command, words(&[4096, 1024, 0, 0]))
         }
     }
+}
+
+/// A register of the DMA engine of an edu device. Now and then they add up to a transfer.
+fn transfer(noise: &mut Noise, page: u64) -> Vec<u8> {
+    let register = noise.pick(&[0x80, 0x88, 0x90, 0x98, 0x98, 0xb0]);
+    let value = match register {
+        0x80 | 0x88 => noise.pick(&[page, page, 0x4_0000, 0x4_0800]),
+        0x90 => noise.pick(&[1, 64, 0x800, 0x1000]),
+        _ => noise.pick(&[1, 3, 5, 7]),
+    };
+    access(0, register, 8, &value.to_ne_bytes())
 }
 
 fn interrupts(noise: &mut Noise, index: u32) -> Vec<u8> {

@@ -32,6 +32,9 @@ const MOST_GROWTH_KIB: u64 = 4 << 10;
 /// Bytes that are sent at once: enough to be quick, little enough that it is never half sent.
 const BATCH: usize = 8 << 10;
 
+/// So many connections in a row on which nothing could be sent are no accident.
+const MOST_FRUITLESS: u32 = 1000;
+
 /// What to do.
 #[derive(Clone, Copy, Debug)]
 pub struct Attack {
@@ -82,16 +85,23 @@ pub fn run(target: &Target, attack: Attack, toll: &mut Toll) -> Verdict {
     let mut noise = Noise::new(attack.seed);
     let before = settled(target, attack.pid, None).within("before")?;
     let mut warm = None;
+    let mut fruitless = 0;
     let outcome = loop {
         if toll.messages >= attack.messages {
             break Ok(());
         }
+        if fruitless > MOST_FRUITLESS {
+            break Err(Unmet::fail("the server lets nobody in any more"));
+        }
         if warm.is_none() && toll.messages >= attack.messages / 10 {
             warm = settled(target, attack.pid, before)?;
         }
+        let sent_before = toll.messages;
         if let Err(unmet) = connection(target, &arsenal, &mut noise, toll) {
             break Err(unmet);
         }
+        let is_fruitless = toll.messages == sent_before;
+        fruitless = if is_fruitless { fruitless + 1 } else { 0 };
     };
     toll.took = start.elapsed();
     outcome?;
