@@ -11,6 +11,7 @@ mod open;
 mod replies;
 mod twin;
 mod unmap;
+mod walk;
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
@@ -23,6 +24,7 @@ use crate::connection::Answer;
 use crate::guest::{BOTH, PAGE, READ, WRITE, memory};
 use crate::negotiated::Client;
 use crate::payload::dma;
+pub(crate) use walk::Numbers;
 
 /// Every check of the group.
 pub(super) fn all() -> impl Iterator<Item = Check> {
@@ -31,6 +33,7 @@ pub(super) fn all() -> impl Iterator<Item = Check> {
         aligned::CHECKS,
         unmap::CHECKS,
         exact::CHECKS,
+        walk::CHECKS,
         files::CHECKS,
         lifetime::CHECKS,
         messages::CHECKS,

@@ -3,15 +3,15 @@
 use vfu::wire::Command;
 
 use super::messages::asked;
-use super::{BOTH, PAGE};
+use super::{ALL, BOTH, PAGE};
 use crate::check::{Check, Unmet, Verdict, Within};
-use crate::connection::Received;
+use crate::connection::{Answer, Received};
 use crate::devices::edu::{self, Way};
 use crate::ensure;
 use crate::feature::Feature;
 use crate::guest::{Guest, Wanted};
 use crate::negotiated::CONFIG;
-use crate::payload::{self, access};
+use crate::payload::{self, access, dma};
 use crate::target::Target;
 
 const fn check(name: &'static str, rule: &'static str, run: fn(&Target) -> Verdict) -> Check {
@@ -44,6 +44,11 @@ pub(super) const CHECKS: &[Check] = &[
         "dma_unmap_is_answered_while_the_server_waits_for_dma",
         "In-flight DMA of the region is given up before the reply, and does not hold it up.",
         unmap_is_answered,
+    ),
+    check(
+        "dma_unmap_of_everything_is_answered_while_the_server_waits_for_dma",
+        "Whoever takes DMA_UNMAP of all regions gives up in-flight DMA for it too.",
+        unmap_all_is_answered,
     ),
     check(
         "reset_is_answered_while_the_server_waits_for_dma",
@@ -134,6 +139,20 @@ fn unmap_is_answered(target: &Target) -> Verdict {
     guest.unmap(8, 4).within("the region in use")?;
     guest.unmap(0, 8).within("another region")?;
     guest.map(0, 8, BOTH)?;
+    drop(wanted);
+    goes_on(guest, None)
+}
+
+fn unmap_all_is_answered(target: &Target) -> Verdict {
+    let (mut guest, wanted) = waiting(target)?;
+    let all = dma(24, ALL, &[0, 0]);
+    let command = Command::DmaUnmap as u16;
+    match guest.client.connection.ask(command, &all, &[])? {
+        Answer::Success(_) => guest.map(0, 8, BOTH)?,
+        // It is libvfio-user's and QEMU's, and not the specification's.
+        Answer::Refused(_) => return goes_on(guest, Some(&wanted)),
+        Answer::Closed => return Err(Unmet::fail("the connection was closed")),
+    }
     drop(wanted);
     goes_on(guest, None)
 }

@@ -40,6 +40,11 @@ pub(super) const CHECKS: &[Check] = &[
         any_page_size,
     ),
     check(
+        "dma_log_in_pages_smaller_than_the_devices_has_all_that_was_written",
+        "Smaller pages are refused, or have their bits wherever the device has written.",
+        smaller_pages,
+    ),
+    check(
         "dma_log_of_part_of_a_mapping_leaves_the_rest",
         "A report is of the range that it names: other pages keep their bits.",
         part_of_a_mapping,
@@ -160,6 +165,32 @@ fn any_page_size(target: &Target) -> Verdict {
             "in pages of {page_size:#x}, {written:?} are dirty, they should be {expected:?}"
         );
         is_told(&mut guest, PAGES, &[], "afterwards")?;
+    }
+    Ok(())
+}
+
+fn smaller_pages(target: &Target) -> Verdict {
+    let mut guest = logging(target, 16)?;
+    for page_size in [2048, 512, 64] {
+        write(&mut guest, 5 * PAGE + 3000, 300)?;
+        let told = tries_to_report(&mut guest.client, 0, 16 * PAGE, page_size)?;
+        let Some(told) = told else {
+            // What was refused is still to be told.
+            is_told(&mut guest, 16, &[5], "after a refusal")?;
+            continue;
+        };
+        let (first, last) = (5 * PAGE + 3000, 5 * PAGE + 3299);
+        for bit in first / page_size..=last / page_size {
+            ensure!(
+                told.contains(&bit),
+                "in pages of {page_size}, {bit} is not among {told:?}"
+            );
+        }
+        let beyond = told.iter().find(|bit| **bit * page_size / PAGE != 5);
+        ensure!(
+            beyond.is_none(),
+            "in pages of {page_size}, {beyond:?} is dirty"
+        );
     }
     Ok(())
 }

@@ -9,6 +9,7 @@ mod resuming;
 mod running;
 mod states;
 mod streams;
+mod walk;
 
 use crate::check::Check;
 
@@ -18,6 +19,7 @@ pub(super) fn all() -> impl Iterator<Item = Check> {
         heads::CHECKS,
         features::CHECKS,
         states::CHECKS,
+        walk::CHECKS,
         data_read::CHECKS,
         data_write::CHECKS,
         streams::CHECKS,
