@@ -5,6 +5,7 @@ use vfu::wire::Command;
 
 use super::{BOTH, MAP_SECTION, PAGE, READ, WRITE, map, map_refused, unmap, was_mapped};
 use crate::check::{Check, Verdict, Within};
+use crate::connection::errno_words;
 use crate::ensure;
 use crate::feature::Feature;
 use crate::payload::dma;
@@ -176,7 +177,11 @@ fn over_the_same(target: &Target) -> Verdict {
     map(&mut client, BASE, PAGE)?;
     for _ in 0..2 {
         let errno = map_refused(&mut client, BASE, PAGE)?;
-        ensure!(errno == Some(Errno::EXIST), "the errno is {errno:?}");
+        ensure!(
+            errno == Some(Errno::EXIST),
+            "the error is: {}",
+            errno_words(errno)
+        );
     }
     unmap(&mut client, BASE, PAGE).within("the region from before")
 }
@@ -198,7 +203,8 @@ fn over_part(target: &Target) -> Verdict {
         let errno = map_refused(&mut client, BASE + first * PAGE, pages * PAGE).within(what)?;
         ensure!(
             errno == Some(Errno::EXIST),
-            "{what}: the errno is {errno:?}"
+            "{what}: the error is: {}",
+            errno_words(errno)
         );
     }
     unmap(&mut client, BASE + 4 * PAGE, 4 * PAGE).within("the region from before")

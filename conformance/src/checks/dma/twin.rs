@@ -2,7 +2,7 @@
 
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::{BOTH, PAGE};
 use crate::check::{Check, Unmet, Verdict, Within};
@@ -49,6 +49,21 @@ pub(super) const CHECKS: &[Check] = &[
         "twin_socket_that_is_closed_ends_nothing_but_the_session",
         "A client that closes its twin socket is served on, or disconnected; the next one is served.",
         closed,
+    ),
+    check(
+        "twin_socket_that_is_closed_ends_the_transfers",
+        "A server whose command cannot be answered any more does not wait for the answer for ever.",
+        closed_ends_transfers,
+    ),
+    check(
+        "twin_socket_that_waits_does_not_hold_up_an_unmap",
+        "DMA_UNMAP and DEVICE_RESET are answered while a command on the twin socket is open.",
+        unmap_and_reset,
+    ),
+    check(
+        "twin_socket_is_closed_with_the_session",
+        "When the main socket is closed the server closes its end of the twin socket too.",
+        closed_with_session,
     ),
     check(
         "twin_socket_takes_no_commands",
@@ -168,6 +183,61 @@ fn closed(target: &Target) -> Verdict {
         }
         drop(client);
         works(&mut guest(target)?).within("the next client")?;
+    }
+    Ok(())
+}
+
+fn closed_ends_transfers(target: &Target) -> Verdict {
+    for is_waiting in [true, false] {
+        let mut guest = guest(target)?;
+        if is_waiting {
+            waiting(&mut guest)?;
+        }
+        guest.twin = None;
+        let deadline = Instant::now() + 2 * guest.client.connection.patience();
+        let is_over = |guest: &mut Guest| -> Result<bool, Unmet> {
+            match edu::is_transferring(&mut guest.client) {
+                Ok(is_transferring) => Ok(!is_transferring),
+                // Its server may have ended the session.
+                Err(_) => target.client().map(|_| true),
+            }
+        };
+        if !is_waiting && edu::start(&mut guest.client, Way::ToRam, PAGE, 0, 16).is_err() {
+            continue;
+        }
+        while !is_over(&mut guest)? {
+            ensure!(Instant::now() < deadline, "the transfer does not end");
+        }
+    }
+    Ok(())
+}
+
+fn unmap_and_reset(target: &Target) -> Verdict {
+    let mut guest = guest(target)?;
+    let wanted = waiting(&mut guest)?;
+    guest.unmap(0, 8)?;
+    // Late.
+    guest.serve(&wanted)?;
+    guest.map(0, 8, BOTH)?;
+    works(&mut guest).within("after DMA_UNMAP")?;
+    let wanted = waiting(&mut guest)?;
+    guest.client.reset()?;
+    guest.serve(&wanted)?;
+    guest.master(true)?;
+    works(&mut guest).within("after DEVICE_RESET")
+}
+
+fn closed_with_session(target: &Target) -> Verdict {
+    for is_waiting in [false, true] {
+        let mut guest = guest(target)?;
+        if is_waiting {
+            waiting(&mut guest)?;
+        }
+        let Guest { client, twin, .. } = guest;
+        drop(client);
+        if let Some(mut twin) = twin {
+            twin.expect_closed().within("the twin socket")?;
+        }
     }
     Ok(())
 }
