@@ -5,7 +5,7 @@
 //! - [`server`]: the server under test: one that listens already, or one that is started here.
 //! - [`target`]: how a check reaches it, and what it offers ([`feature`]).
 //! - [`runner`]: one check after the other, each with connections of its own.
-//! - [`check`]: what a check is; [`checks`] has them all, one file for each group.
+//! - [`check`]: what a check is; [`mod@checks`] has them all, one file for each group.
 //! - [`connection`]: a client of bytes, with a deadline on everything that it waits for.
 //! - [`negotiated`]: that client after VERSION, with the commands that most checks need.
 //! - [`guest`]: that client with a guest's memory, for the device to reach.

@@ -1,19 +1,15 @@
 //! The header, and how messages lie in the stream.
 
-use std::thread::sleep;
 use std::time::Duration;
 
 use vfu::wire::Command;
 
 use crate::check::{Unmet, Verdict, Within};
-use crate::connection::{Answer, Connection, Received};
-use crate::negotiated::{CONFIG, Client, OFFER};
-use crate::payload::{self, NO_REPLY, access, header, message, version, words};
+use crate::connection::{Answer, Received};
+use crate::negotiated::CONFIG;
+use crate::payload::{self, access, header, message, words};
 use crate::target::Target;
 use crate::{checks, ensure};
-
-/// Between two pieces of a message: enough that the server reads them apart, mostly.
-const PAUSE: Duration = Duration::from_micros(300);
 
 checks! {
     "Header" {
@@ -49,20 +45,6 @@ checks! {
             "The message size of a reply counts its header and all that follows.";
         an_error_reply_is_a_header_alone:
             "If an error occurs the reply has only its header.";
-    }
-    "Message sizes" {
-        a_message_may_come_byte_by_byte:
-            "A stream has no message boundaries: a message may come in pieces of one byte.";
-        a_version_may_come_byte_by_byte:
-            "The first message may come in pieces of one byte, like all others.";
-        a_header_may_come_in_two_pieces:
-            "A header may come in two pieces, wherever it is cut.";
-        a_payload_may_come_late:
-            "What follows the header may come after it.";
-        messages_may_come_together:
-            "Several messages may come in one piece.";
-        messages_may_come_cut_anywhere:
-            "A piece may end in the middle of one message and begin in the middle of another.";
     }
 }
 
@@ -175,10 +157,8 @@ fn a_reserved_error_field_is_ignored(target: &Target) -> Verdict {
     let mut bytes = message(1, 4, 0, &words(&[16, 0, 0, 0]));
     bytes[12..16].copy_from_slice(&22_u32.to_ne_bytes());
     client.connection.send(&bytes, &[])?;
-    match client.connection.answer_to(1, 4)? {
-        Answer::Success(_) => client.is_in_step(),
-        other => Err(Unmet::fail(format!("it brought {other:?}"))),
-    }
+    client.connection.answer_to(1, 4)?.success()?;
+    client.is_in_step()
 }
 
 fn the_message_id_is_echoed(target: &Target) -> Verdict {
@@ -186,7 +166,7 @@ fn the_message_id_is_echoed(target: &Target) -> Verdict {
     for id in [0, 1, 0x7fff, 0x8000, u16::MAX] {
         let bytes = message(id, 4, 0, &words(&[16, 0, 0, 0]));
         client.connection.send(&bytes, &[])?;
-        succeeded(client.connection.answer_to(id, 4)?)?;
+        client.connection.answer_to(id, 4)?.success()?;
     }
     Ok(())
 }
@@ -226,16 +206,9 @@ fn message_ids_may_be_used_twice_at_once(target: &Target) -> Verdict {
     let bytes = [&info[..], &irq, &info, &info].concat();
     client.connection.send(&bytes, &[])?;
     for command in [4, 7, 4, 4] {
-        succeeded(client.connection.answer_to(7, command)?)?;
+        client.connection.answer_to(7, command)?.success()?;
     }
     client.is_in_step()
-}
-
-fn succeeded(answer: Answer) -> Verdict {
-    match answer {
-        Answer::Success(_) => Ok(()),
-        other => Err(Unmet::fail(format!("it brought {other:?}"))),
-    }
 }
 
 fn a_reply_is_of_type_reply(target: &Target) -> Verdict {
@@ -282,112 +255,5 @@ fn an_error_reply_is_a_header_alone(target: &Target) -> Verdict {
     )?;
     client.refuses(Command::DeviceGetIrqInfo, &words(&[16, 0, u32::MAX, 0]))?;
     client.connection.refuses(0x7fff, &[], &[])?;
-    client.is_in_step()
-}
-
-/// Sends in pieces of these lengths, over and over, with pauses.
-fn send_in_pieces(connection: &mut Connection, bytes: &[u8], lens: &[usize]) -> Verdict {
-    let mut rest = bytes;
-    for len in lens.iter().cycle() {
-        if rest.is_empty() {
-            break;
-        }
-        let (piece, after) = rest.split_at((*len).min(rest.len()));
-        connection.send(piece, &[])?;
-        sleep(PAUSE);
-        rest = after;
-    }
-    Ok(())
-}
-
-fn a_message_may_come_byte_by_byte(target: &Target) -> Verdict {
-    let mut client = target.client()?;
-    for (id, command, payload) in [
-        (1, 4, words(&[16, 0, 0, 0])),
-        (2, 9, access(CONFIG, 0, 4, &[])),
-        (3, 5, payload::region_info(32, CONFIG)),
-    ] {
-        let bytes = message(id, command, 0, &payload);
-        send_in_pieces(&mut client.connection, &bytes, &[1])?;
-        succeeded(client.connection.answer_to(id, command)?)?;
-    }
-    client.is_in_step()
-}
-
-fn a_version_may_come_byte_by_byte(target: &Target) -> Verdict {
-    let mut connection = target.connect()?;
-    let text = [OFFER.as_bytes(), b"\0"].concat();
-    let bytes = message(1, 1, 0, &version(0, 0, &text));
-    send_in_pieces(&mut connection, &bytes, &[1])?;
-    match connection.answer_to(1, 1)? {
-        Answer::Success(reply) => Client::agreed(connection, reply)?.is_in_step(),
-        other => Err(Unmet::fail(format!("it brought {other:?}"))),
-    }
-}
-
-fn a_header_may_come_in_two_pieces(target: &Target) -> Verdict {
-    let mut client = target.client()?;
-    for cut in [1, 2, 4, 8, 12, 15] {
-        let bytes = message(1, 4, 0, &words(&[16, 0, 0, 0]));
-        let (front, back) = bytes.split_at(cut);
-        client.connection.send(front, &[])?;
-        sleep(10 * PAUSE);
-        client.connection.send(back, &[])?;
-        succeeded(client.connection.answer_to(1, 4)?).within(&format!("cut at {cut}"))?;
-    }
-    Ok(())
-}
-
-fn a_payload_may_come_late(target: &Target) -> Verdict {
-    let mut client = target.client()?;
-    for cut in [16, 17, 24, 31] {
-        let bytes = message(1, 4, 0, &words(&[16, 0, 0, 0]));
-        let (front, back) = bytes.split_at(cut);
-        client.connection.send(front, &[])?;
-        sleep(Duration::from_millis(100));
-        client.connection.send(back, &[])?;
-        succeeded(client.connection.answer_to(1, 4)?).within(&format!("cut at {cut}"))?;
-    }
-    Ok(())
-}
-
-/// Ten commands of several lengths, and their IDs and commands.
-fn a_mix() -> (Vec<u8>, Vec<(u16, u16)>) {
-    let mut bytes = Vec::new();
-    let mut expected = Vec::new();
-    for id in (0..12).step_by(4) {
-        for (id, command, payload) in [
-            (id, 4, words(&[16, 0, 0, 0])),
-            (id + 1, 9, access(CONFIG, 0, 4, &[])),
-            (id + 2, 5, payload::region_info(32, CONFIG)),
-        ] {
-            bytes.extend(message(id, command, 0, &payload));
-            expected.push((id, command));
-        }
-        // One without a reply in between.
-        bytes.extend(message(id + 3, 9, NO_REPLY, &access(u32::MAX, 0, 4, &[])));
-    }
-    (bytes, expected)
-}
-
-fn messages_may_come_together(target: &Target) -> Verdict {
-    let mut client = target.client()?;
-    let (bytes, expected) = a_mix();
-    client.connection.send(&bytes, &[])?;
-    for (id, command) in expected {
-        succeeded(client.connection.answer_to(id, command)?)?;
-    }
-    client.is_in_step()
-}
-
-fn messages_may_come_cut_anywhere(target: &Target) -> Verdict {
-    let mut client = target.client()?;
-    for lens in [&[7_usize, 30, 3, 41][..], &[47], &[17]] {
-        let (bytes, expected) = a_mix();
-        send_in_pieces(&mut client.connection, &bytes, lens)?;
-        for (id, command) in expected {
-            succeeded(client.connection.answer_to(id, command)?)?;
-        }
-    }
     client.is_in_step()
 }

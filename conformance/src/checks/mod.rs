@@ -13,6 +13,7 @@ mod logging;
 mod migration;
 mod order;
 mod pci;
+mod pieces;
 mod region_info;
 mod region_mapping;
 mod region_read;
@@ -30,6 +31,7 @@ pub fn all() -> impl Iterator<Item = Check> {
         version::CHECKS,
         capabilities::CHECKS,
         framing::CHECKS,
+        pieces::CHECKS,
         order::CHECKS,
         descriptors::CHECKS,
         life::CHECKS,
@@ -43,11 +45,11 @@ pub fn all() -> impl Iterator<Item = Check> {
         reset::CHECKS,
         irq_info::CHECKS,
         pci::CHECKS,
-        io_fds::CHECKS,
     ]
     .into_iter()
     .flatten()
     .copied()
+    .chain(io_fds::all())
     .chain(interrupts::all())
     .chain(dma::all())
     .chain(migration::all())

@@ -43,10 +43,7 @@ fn five_hundred_commands_are_answered_in_order(target: &Target) -> Verdict {
         .collect();
     client.connection.send(&bytes, &[])?;
     for id in 0..500 {
-        match client.connection.answer_to(id, 4)? {
-            Answer::Success(_) => {}
-            other => return Err(Unmet::fail(format!("message {id} brought {other:?}"))),
-        }
+        client.connection.answer_to(id, 4)?.success()?;
     }
     client.is_in_step()
 }
@@ -58,10 +55,8 @@ fn write(id: u16, flags: u32, value: u8) -> Vec<u8> {
 
 /// Waits for the reply to a read of that byte.
 fn value_of(client: &mut Client, id: u16) -> Result<Option<u8>, Unmet> {
-    match client.connection.answer_to(id, 9)? {
-        Answer::Success(message) => Ok(message.payload.get(16).copied()),
-        other => Err(Unmet::fail(format!("the read brought {other:?}"))),
-    }
+    let reply = client.connection.answer_to(id, 9)?.success();
+    Ok(reply.within("the read")?.payload.get(16).copied())
 }
 
 fn reads_and_writes_are_done_in_order(target: &Target) -> Verdict {

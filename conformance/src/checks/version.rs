@@ -290,10 +290,11 @@ fn commands_right_behind_version_are_served(target: &Target) -> Verdict {
     }
     connection.send(&bytes, &[])?;
     for (id, command) in [(1, 1), (2, 4), (3, 4), (4, 4)] {
-        match connection.answer_to(id, command)? {
-            Answer::Success(_) => {}
-            other => return Err(Unmet::fail(format!("message {id} brought {other:?}"))),
-        }
+        let place = format!("message {id}");
+        connection
+            .answer_to(id, command)?
+            .success()
+            .within(&place)?;
     }
     Ok(())
 }

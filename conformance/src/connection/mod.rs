@@ -1,59 +1,27 @@
 //! A client of bytes: it sends what no client would, and never waits longer than it was told.
 
+mod message;
+mod socket;
+
+pub use message::{Answer, Message, Received, describe, errno_words};
+pub use socket::{receive_some, send_some, wait};
+
 use std::collections::VecDeque;
-use std::io::{IoSlice, IoSliceMut};
-use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::event::PollFlags;
 use rustix::io::Errno;
-use rustix::net::{
-    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer,
-    SendAncillaryMessage, SendFlags, recvmsg, sendmsg,
-};
-use vfu::socket::SCM_MAX_FD;
 use vfu::wire::Header;
 use vfu::wire::header::MessageType;
 
-use crate::check::{Unmet, Verdict};
+use crate::check::{Unmet, Verdict, Within};
 use crate::ensure;
 use crate::payload;
 
 /// The largest message that is taken from a server: QEMU takes 64 MiB of data.
 const MAX_MESSAGE: usize = (64 << 20) + 32;
-
-/// One message from the server.
-#[derive(Debug)]
-pub struct Message {
-    /// Its header.
-    pub header: Header,
-    /// What follows the header.
-    pub payload: Vec<u8>,
-    /// The file descriptors that came with it.
-    pub fds: Vec<OwnedFd>,
-}
-
-/// What waiting for the server brought.
-#[derive(Debug)]
-pub enum Received {
-    /// A message.
-    Message(Message),
-    /// The server closed the connection.
-    Closed,
-}
-
-/// What the server made of a command.
-#[derive(Debug)]
-pub enum Answer {
-    /// A reply that tells of success.
-    Success(Message),
-    /// A reply that tells of an error; of this errno, where the server names one.
-    Refused(Option<Errno>),
-    /// No reply: the connection is closed.
-    Closed,
-}
 
 /// One connection to the server.
 #[derive(Debug)]
@@ -283,16 +251,8 @@ impl Connection {
         payload: &[u8],
         fds: &[BorrowedFd<'_>],
     ) -> Result<Message, Unmet> {
-        match self.ask(command, payload, fds)? {
-            Answer::Success(message) => Ok(message),
-            Answer::Refused(errno) => Err(Unmet::fail(format!(
-                "command {command} was refused ({})",
-                errno_words(errno)
-            ))),
-            Answer::Closed => Err(Unmet::fail(format!(
-                "the connection was closed at command {command}"
-            ))),
-        }
+        let answer = self.ask(command, payload, fds)?;
+        answer.success().within(&format!("command {command}"))
     }
 
     /// Sends a command that must be answered with an error.
@@ -348,78 +308,6 @@ impl AsFd for Connection {
     }
 }
 
-/// What came, in words.
-pub fn describe(received: &Received) -> String {
-    match received {
-        Received::Closed => "the end of the connection".to_owned(),
-        Received::Message(message) => {
-            let header = &message.header;
-            let kind = match header.message_type() {
-                MessageType::Command => "command",
-                MessageType::Reply if header.flags & payload::ERROR != 0 => "an error reply to",
-                MessageType::Reply => "a reply to",
-                MessageType::Unknown => "a message of unknown type,",
-            };
-            format!("{kind} {} of {} bytes", header.command, header.size)
-        }
-    }
-}
-
-/// An errno, in words.
-pub fn errno_words(errno: Option<Errno>) -> String {
-    errno.map_or_else(|| "no errno".to_owned(), |errno| errno.to_string())
-}
-
 fn truncated(len: usize) -> Unmet {
     Unmet::fail(format!("the server closed {len} bytes into a message"))
-}
-
-/// Sends what fits now, with `fds`.
-pub fn send_some(
-    socket: BorrowedFd<'_>,
-    bytes: &[u8],
-    fds: &[BorrowedFd<'_>],
-) -> Result<usize, Errno> {
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(SCM_MAX_FD))];
-    let mut ancillary = SendAncillaryBuffer::new(&mut space);
-    if !fds.is_empty() && !ancillary.push(SendAncillaryMessage::ScmRights(fds)) {
-        return Err(Errno::INVAL);
-    }
-    let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
-    sendmsg(socket, &[IoSlice::new(bytes)], &mut ancillary, flags)
-}
-
-/// Receives what is there now, at most `room`.
-pub fn receive_some(
-    socket: BorrowedFd<'_>,
-    room: &mut [u8],
-    fds: &mut Vec<OwnedFd>,
-) -> Result<usize, Errno> {
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(SCM_MAX_FD))];
-    let mut ancillary = RecvAncillaryBuffer::new(&mut space);
-    let flags = RecvFlags::DONTWAIT | RecvFlags::CMSG_CLOEXEC;
-    let message = recvmsg(socket, &mut [IoSliceMut::new(room)], &mut ancillary, flags)?;
-    for part in ancillary.drain() {
-        if let RecvAncillaryMessage::ScmRights(rights) = part {
-            fds.extend(rights);
-        }
-    }
-    if message.flags.contains(ReturnFlags::CTRUNC) {
-        return Err(Errno::MFILE);
-    }
-    Ok(message.bytes)
-}
-
-/// Waits until `fd` is ready, or can no longer be; `false` at the deadline.
-pub fn wait(fd: BorrowedFd<'_>, events: PollFlags, deadline: Instant) -> Result<bool, Errno> {
-    loop {
-        let left = deadline.saturating_duration_since(Instant::now());
-        let timeout = Timespec::try_from(left).map_err(|_| Errno::INVAL)?;
-        match poll(&mut [PollFd::new(&fd, events)], Some(&timeout)) {
-            Ok(0) => return Ok(false),
-            Ok(_) => return Ok(true),
-            Err(Errno::INTR) => {}
-            Err(error) => return Err(error),
-        }
-    }
 }
