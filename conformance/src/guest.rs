@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use rustix::event::PollFlags;
-use rustix::fs::{MemfdFlags, ftruncate, memfd_create};
+use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, ftruncate, memfd_create};
 use rustix::io::{pread, pwrite};
 use vfu::wire::header::MessageType;
 use vfu::wire::{Command, Header};
@@ -32,8 +32,15 @@ const COMMAND: u64 = 4;
 /// Of the command register: memory and bus mastering.
 const MASTER: u8 = 6;
 
-/// Memory of so many pages that can be shared and sealed.
+/// Memory of so many pages, sealed against shrinking as QEMU's is: a server may take no other.
 pub fn memory(pages: u64) -> Result<OwnedFd, Unmet> {
+    let file = unsealed(pages)?;
+    fcntl_add_seals(&file, SealFlags::SHRINK)?;
+    Ok(file)
+}
+
+/// Memory of so many pages that can be taken away.
+pub fn unsealed(pages: u64) -> Result<OwnedFd, Unmet> {
     let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
     let file = memfd_create("conformance", flags)?;
     ftruncate(&file, pages * PAGE)?;

@@ -1,5 +1,7 @@
 //! DMA_MAP: sizes, addresses, and how many.
 
+use std::os::fd::{AsFd, OwnedFd};
+
 use vfu::wire::Command;
 
 use super::{BOTH, MAP_SECTION, PAGE, map, map_refused, memory, unmap};
@@ -9,7 +11,6 @@ use crate::ensure;
 use crate::negotiated::Client;
 use crate::payload::{self, dma};
 use crate::target::Target;
-use std::os::fd::{AsFd, OwnedFd};
 
 const fn check(name: &'static str, rule: &'static str, run: fn(&Target) -> Verdict) -> Check {
     Check {

@@ -1,5 +1,7 @@
 //! Long rows of maps and unmaps, held against a list that is searched from end to end.
 
+use std::os::fd::{AsFd, OwnedFd};
+
 use vfu::wire::Command;
 
 use super::{BOTH, MAP_SECTION, PAGE, UNMAP_SECTION, memory};
@@ -9,7 +11,6 @@ use crate::ensure;
 use crate::negotiated::Client;
 use crate::payload::dma;
 use crate::target::Target;
-use std::os::fd::{AsFd, OwnedFd};
 
 pub(super) const CHECKS: &[Check] = &[
     Check {

@@ -1,5 +1,7 @@
 //! DMA_LOGGING_REPORT: its form.
 
+use std::os::fd::{AsFd, OwnedFd};
+
 use vfu::wire::Command;
 
 use crate::check::{Check, Unmet, Verdict, Within};
@@ -13,7 +15,6 @@ use crate::target::Target;
 use crate::write_log::{
     report, report_len, report_payload, stop_logging, tries_to_log, tries_to_report,
 };
-use std::os::fd::{AsFd, OwnedFd};
 
 const fn check(name: &'static str, rule: &'static str, run: fn(&Target) -> Verdict) -> Check {
     Check {

@@ -1,7 +1,10 @@
 //! What a device does, and does not do, while it is migrated.
 
+use std::os::fd::AsFd;
 use std::thread::sleep;
 use std::time::Duration;
+
+use vfu::wire::Command;
 
 use super::STATE_SECTION;
 use crate::check::{Check, Unmet, Verdict, Within};
@@ -15,8 +18,6 @@ use crate::migration::{
 use crate::negotiated::{CONFIG, SCRATCH};
 use crate::payload::{dma, words};
 use crate::target::Target;
-use std::os::fd::AsFd;
-use vfu::wire::Command;
 
 const fn check(
     name: &'static str,
