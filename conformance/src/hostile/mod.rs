@@ -1,9 +1,9 @@
 //! Messages that no client sends, many of them: nothing may come of them but refusals.
 //!
-//! - [`noise`]: numbers that are the same for the same seed, and often wrong.
-//! - [`messages`]: what is made of them.
-//! - [`arsenal`]: descriptors to send along.
-//! - [`peer`]: a connection that is written and read without ever waiting long.
+//! - `noise`: numbers that are the same for the same seed, and often wrong.
+//! - `messages`: what is made of them.
+//! - `arsenal`: descriptors to send along.
+//! - `peer`: a connection that is written and read without ever waiting long.
 //!
 //! Afterwards a good client must be served; and where the server's process is known it must hold
 //! as many descriptors as before, and little more memory than after the first tenth.

@@ -2,6 +2,7 @@
 //! fault at most.
 
 #![expect(clippy::unwrap_used, reason = "where a test fails, it says so")]
+#![expect(dead_code, reason = "each test program uses its own part of it")]
 
 mod commands;
 mod device;
@@ -39,6 +40,8 @@ pub(crate) enum Fault {
     HasNoFile,
     IsSilent,
     KeepsDescriptors,
+    LeaksDescriptors,
+    LeaksMemory,
     LeavesPayloads,
     OffersWhatWasNotOffered,
     PostsWritesLate,
@@ -143,8 +146,15 @@ impl Session {
             let mut payload = vec![0; if is_left { 0 } else { len }];
             self.read(&mut payload)?;
             self.command(&header, &payload, &mut device.lock().unwrap())?;
-            if !self.has(Fault::KeepsDescriptors) {
-                self.fds.clear();
+            match self.fault {
+                Some(Fault::KeepsDescriptors) => {}
+                // Few are enough, or this process has none left soon.
+                Some(Fault::LeaksDescriptors) => {
+                    let leaked = usize::from(self.fds.len() > 3);
+                    self.fds.drain(..).take(leaked).for_each(std::mem::forget);
+                }
+                Some(Fault::LeaksMemory) => std::mem::forget(vec![1_u8; 1000]),
+                _ => self.fds.clear(),
             }
         }
     }
