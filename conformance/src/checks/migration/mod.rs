@@ -1,5 +1,6 @@
 //! DEVICE_FEATURE, the states of migration, and the stream of a saved device.
 
+mod carried;
 mod data_read;
 mod data_write;
 mod features;
@@ -23,6 +24,7 @@ pub(super) fn all() -> impl Iterator<Item = Check> {
         data_read::CHECKS,
         data_write::CHECKS,
         streams::CHECKS,
+        carried::CHECKS,
         resuming::CHECKS,
         running::CHECKS,
     ]
