@@ -50,6 +50,12 @@ pub(super) const CHECKS: &[Check] = &[
         no_dma,
     ),
     check(
+        "mig_device_of_a_client_that_went_works_for_the_next",
+        "A device that was stopped by a client which then went runs again for the next one.",
+        EDU,
+        works_for_the_next,
+    ),
+    check(
         "mig_stop_is_answered_while_the_server_waits_for_dma",
         "A transfer under way does not hold up the change of state, nor is it lost.",
         EDU,
@@ -118,6 +124,26 @@ fn no_dma(target: &Target) -> Verdict {
         let asked = guest.next_within(Duration::ZERO)?;
         ensure!(asked.is_none(), "in {} it asks for memory", name(at));
         reset(&mut guest.client)?;
+    }
+    Ok(())
+}
+
+fn works_for_the_next(target: &Target) -> Verdict {
+    for at in [STOP, STOP_COPY, RESUMING] {
+        let mut first = target.client()?;
+        go(&mut first, at)?;
+        drop(first);
+        let mut guest = Guest::believed(target, 4)?;
+        guest.map_shared(0, 4)?;
+        guest.put(0, b"sixteen bytes ok")?;
+        let works = |guest: &mut Guest| {
+            guest.transfer(Way::FromRam, 0, 16)?;
+            guest.transfer(Way::ToRam, PAGE, 16)?;
+            let seen = guest.look(PAGE, 16)?;
+            ensure!(seen == b"sixteen bytes ok", "DMA brought {seen:x?}");
+            Ok(())
+        };
+        works(&mut guest).within(&name(at))?;
     }
     Ok(())
 }
