@@ -99,7 +99,7 @@ impl End {
             fds,
         })?;
         loop {
-            while let Some(message) = self.next()? {
+            if let Some(message) = self.next()? {
                 let is_reply = message.header.message_type() == MessageType::Reply;
                 ensure!(
                     is_reply && message.header.id == OWN_ID,
