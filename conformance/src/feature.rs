@@ -83,7 +83,11 @@ impl Feature {
                 let count = client.device_info()?.num_regions.min(256);
                 usize::try_from(count) != Ok(client.regions()?.len())
             }
-            Self::RegionIoFds => !io_fd_regions(&mut client)?.is_empty(),
+            Self::RegionIoFds => {
+                let count = client.device_info()?.num_regions.min(256);
+                drop(client);
+                any_io_fds(target, count)?
+            }
             Self::TwinSocket => {
                 drop(client);
                 has_twin_socket(&twin_client(target)?)
@@ -125,24 +129,38 @@ fn writes_multiple(client: &mut Client) -> Result<bool, Unmet> {
     Ok(matches!(answer, Answer::Success(_)))
 }
 
+/// Whether some region has descriptors for its I/O. Each is asked on a connection of its own: a
+/// server that does not know the command may be out of step afterwards, which other checks tell.
+fn any_io_fds(target: &Target, regions: u32) -> Result<bool, Unmet> {
+    for index in 0..regions {
+        if has_io_fds(&mut target.client()?, index)? {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
 /// The regions for which DEVICE_GET_REGION_IO_FDS succeeds with at least one sub-region.
 pub fn io_fd_regions(client: &mut Client) -> Result<Vec<u32>, Unmet> {
     let mut regions = Vec::new();
     for index in 0..client.device_info()?.num_regions.min(256) {
-        let request = payload::words(&[4096, 0, index, 0]);
-        let command = Command::DeviceGetRegionIoFds as u16;
-        match client.connection.ask(command, &request, &[])? {
-            Answer::Success(message) => {
-                let count = message.payload.get(12..16);
-                if count.is_some_and(|count| count != [0; 4]) {
-                    regions.push(index);
-                }
-            }
-            Answer::Refused(_) => {}
-            Answer::Closed => return Ok(Vec::new()),
+        if has_io_fds(client, index)? {
+            regions.push(index);
         }
     }
     Ok(regions)
+}
+
+fn has_io_fds(client: &mut Client, index: u32) -> Result<bool, Unmet> {
+    let request = payload::words(&[4096, 0, index, 0]);
+    let command = Command::DeviceGetRegionIoFds as u16;
+    Ok(match client.connection.ask(command, &request, &[])? {
+        Answer::Success(message) => message
+            .payload
+            .get(12..16)
+            .is_some_and(|count| count != [0; 4]),
+        Answer::Refused(_) | Answer::Closed => false,
+    })
 }
 
 /// A client that has offered a twin socket, with what came of it.
