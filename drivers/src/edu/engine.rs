@@ -255,7 +255,8 @@ impl Worker {
         }
         let errno = done.err().map_or(0, |error| error.errno().raw_os_error());
         state.dma_error = errno;
-        state.dma_failures += u64::from(errno != 0);
+        // A state that was restored may have had any number.
+        state.dma_failures = state.dma_failures.saturating_add(u64::from(errno != 0));
         state.is_transferring = false;
         state.transfer = None;
         drop(state);

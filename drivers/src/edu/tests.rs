@@ -6,4 +6,5 @@ mod interrupts;
 mod messages;
 mod properties;
 mod registers;
+mod saved;
 mod unmap;
