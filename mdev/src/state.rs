@@ -27,6 +27,8 @@ pub mod decode;
 pub mod encode;
 pub mod error;
 pub mod fields;
+#[cfg(test)]
+mod tests;
 
 pub use decode::Decoder;
 pub use encode::Encoder;

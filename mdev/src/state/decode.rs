@@ -201,7 +201,7 @@ impl Decoder {
         }
         let shown = body.get(..64).unwrap_or(body);
         Err(StateError::Foreign {
-            found: String::from_utf8_lossy(shown).into_owned(),
+            found: shown.escape_ascii().to_string(),
             expected: self.kind.clone(),
         })
     }
