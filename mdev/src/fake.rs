@@ -1,18 +1,22 @@
 //! A device that remembers, for tests and as a first example.
 //!
 //! It has one of everything: trapped registers (an I/O BAR), a memory BAR that a client maps
-//! whole, one that it maps in parts, a ROM, an interrupt pin, MSI and MSI-X.
+//! whole, one that it maps in parts and that has a doorbell, a ROM, an interrupt pin, MSI and
+//! MSI-X; and a state that can be saved.
+
+mod state;
 
 use std::io;
-use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-
-use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, ftruncate, memfd_create};
 
 use crate::device::{Fault, MediatedDevice, Reset};
 use crate::irq::{Interrupts, IrqIndex};
+use crate::migration::Migration;
 use crate::pci::{Bar, Capability, Class, ConfigSpace, ExpressKind, Identity, Pin};
-use crate::region::{Access, RegionIndex, Regions};
+use crate::region::{Access, Doorbell, RegionIndex, Regions};
+use crate::region_memory::RegionMemory;
+
+const MEMORY_FAILED: Fault = Fault("the memory could not be reached");
 
 /// What the fake says it is. No vendor has this number.
 const IDENTITY: Identity = Identity {
@@ -76,10 +80,11 @@ pub struct FakeDevice {
     config: ConfigSpace,
     regions: Regions,
     registers: [u8; Self::REGISTERS as usize],
-    whole: Arc<OwnedFd>,
-    parts: Arc<OwnedFd>,
+    whole: RegionMemory,
+    parts: RegionMemory,
     interrupts: Interrupts,
     log: Log,
+    is_stopped: bool,
 }
 
 impl FakeDevice {
@@ -91,6 +96,14 @@ impl FakeDevice {
     pub const PARTS: u32 = 0x8000;
     /// The parts of BAR2 that are mapped.
     pub const AREAS: [std::ops::Range<u64>; 2] = [0x1000..0x2000, 0x4000..0x8000];
+    /// The register of BAR2 that can be written by an eventfd: in a part that is not mapped.
+    pub const DOORBELL: Doorbell = Doorbell {
+        offset: 0x2010,
+        size: 4,
+        datamatch: Some(0x1234_5678),
+    };
+    /// What it calls itself in a saved state.
+    pub const KIND: &str = "fake-1";
     /// Bytes of the ROM, which all hold [`Self::ROM_BYTE`].
     pub const ROM: u32 = 0x1000;
     /// What the ROM holds.
@@ -112,7 +125,11 @@ impl FakeDevice {
             parts: memory(Self::PARTS)?,
             interrupts,
             log: log.clone(),
+            is_stopped: false,
         };
+        device
+            .regions
+            .add_doorbell(RegionIndex::Bar2, Self::DOORBELL);
         device.give_memory();
         Ok((device, log))
     }
@@ -121,17 +138,17 @@ impl FakeDevice {
     #[must_use]
     pub fn all_trapped(mut self) -> Self {
         self.regions.set_access(RegionIndex::Bar1, Access::Trapped);
-        let (fd, areas) = (Arc::clone(&self.parts), Vec::new());
+        let (fd, areas) = (Arc::clone(self.parts.file()), Vec::new());
         self.regions
             .set_access(RegionIndex::Bar2, Access::Sparse { fd, areas });
         self
     }
 
     fn give_memory(&mut self) {
-        let fd = Arc::clone(&self.whole);
+        let fd = Arc::clone(self.whole.file());
         self.regions
             .set_access(RegionIndex::Bar1, Access::Mapped { fd });
-        let fd = Arc::clone(&self.parts);
+        let fd = Arc::clone(self.parts.file());
         let areas = Self::AREAS.to_vec();
         self.regions
             .set_access(RegionIndex::Bar2, Access::Sparse { fd, areas });
@@ -139,10 +156,7 @@ impl FakeDevice {
 
     fn write_register(&mut self, offset: u64, value: u8) -> Result<(), Fault> {
         match offset {
-            register::LEVEL => {
-                self.config.set_interrupt_status(value != 0);
-                self.interrupts.set_intx(value != 0);
-            }
+            register::LEVEL => self.set_level(value != 0),
             register::FIRE_MSI => self.interrupts.trigger(IrqIndex::Msi, value.into()),
             register::FIRE_MSIX => self.interrupts.trigger(IrqIndex::Msix, value.into()),
             register::BROKEN => return Err(Fault("this register is broken")),
@@ -150,6 +164,11 @@ impl FakeDevice {
         }
         self.registers[offset as usize] = value;
         Ok(())
+    }
+
+    fn set_level(&mut self, asserted: bool) {
+        self.config.set_interrupt_status(asserted);
+        self.interrupts.set_intx(asserted);
     }
 }
 
@@ -173,8 +192,8 @@ impl MediatedDevice for FakeDevice {
                     *byte = self.registers[at as usize];
                 }
             }
-            RegionIndex::Bar1 => read_memory(&self.whole, offset, data)?,
-            RegionIndex::Bar2 => read_memory(&self.parts, offset, data)?,
+            RegionIndex::Bar1 => self.whole.read(offset, data).or(Err(MEMORY_FAILED))?,
+            RegionIndex::Bar2 => self.parts.read(offset, data).or(Err(MEMORY_FAILED))?,
             RegionIndex::Rom => data.fill(Self::ROM_BYTE),
             _ => data.fill(0),
         }
@@ -190,8 +209,8 @@ impl MediatedDevice for FakeDevice {
                     self.write_register(at, byte)?;
                 }
             }
-            RegionIndex::Bar1 => write_memory(&self.whole, offset, data)?,
-            RegionIndex::Bar2 => write_memory(&self.parts, offset, data)?,
+            RegionIndex::Bar1 => self.whole.write(offset, data).or(Err(MEMORY_FAILED))?,
+            RegionIndex::Bar2 => self.parts.write(offset, data).or(Err(MEMORY_FAILED))?,
             _ => {}
         }
         Ok(())
@@ -202,6 +221,7 @@ impl MediatedDevice for FakeDevice {
         self.config.reset();
         self.registers.fill(0);
         self.interrupts.set_intx(false);
+        self.is_stopped = false;
         let is_mapped = self.regions.any_mapped();
         if cause == Reset::Close && is_mapped {
             // The client that left may still have the old files mapped.
@@ -210,6 +230,10 @@ impl MediatedDevice for FakeDevice {
                 self.give_memory();
             }
         }
+    }
+
+    fn migration(&mut self) -> Option<&mut dyn Migration> {
+        Some(self)
     }
 }
 
@@ -244,27 +268,6 @@ fn config() -> ConfigSpace {
         })
 }
 
-/// A file that neither end can make shorter: reading past the end of a mapping is a bus error.
-fn memory(size: u32) -> io::Result<Arc<OwnedFd>> {
-    let fd = memfd_create(
-        "fake device",
-        MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING,
-    )?;
-    ftruncate(&fd, size.into())?;
-    fcntl_add_seals(&fd, SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL)?;
-    Ok(Arc::new(fd))
-}
-
-fn read_memory(fd: &OwnedFd, offset: u64, data: &mut [u8]) -> Result<(), Fault> {
-    match rustix::io::pread(fd, &mut *data, offset) {
-        Ok(read) if read == data.len() => Ok(()),
-        _ => Err(Fault("memory could not be read")),
-    }
-}
-
-fn write_memory(fd: &OwnedFd, offset: u64, data: &[u8]) -> Result<(), Fault> {
-    match rustix::io::pwrite(fd, data, offset) {
-        Ok(written) if written == data.len() => Ok(()),
-        _ => Err(Fault("memory could not be written")),
-    }
+fn memory(size: u32) -> io::Result<RegionMemory> {
+    RegionMemory::new("fake device", size.into())
 }
