@@ -67,7 +67,13 @@ fn wait_for_client(
     loop {
         match mailbox.next_mail() {
             Some(Mail::Client(socket)) => return Ok(Some(socket)),
-            Some(Mail::Call(call)) => call(device),
+            Some(Mail::Call(call)) => {
+                call(device);
+                // It may have put a state into the device, which goes on from there.
+                if let Some(migration) = device.migration() {
+                    migration.resume();
+                }
+            }
             Some(Mail::Stop) => return Ok(None),
             None => {
                 mailbox.rest();

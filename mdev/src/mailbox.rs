@@ -12,7 +12,8 @@ use rustix::event::{EventfdFlags, eventfd};
 
 use crate::device::MediatedDevice;
 
-/// Something to run on a device, in its own thread.
+/// Something to run on a device, in its own thread. A device that it leaves stopped for migration
+/// goes on after it, unless the client has stopped it.
 pub type Call = Box<dyn FnOnce(&mut dyn MediatedDevice) + Send>;
 
 /// What the thread is asked to do.

@@ -146,9 +146,7 @@ impl<'a> Session<'a> {
         match self.mailbox.next_mail()? {
             Mail::Client(socket) => self.meet_next_client(socket),
             Mail::Call(call) => {
-                call(self.device);
-                // It may have put a state into the device.
-                self.handler().follow_command_register();
+                self.handler().call(call);
                 None
             }
             Mail::Stop => {

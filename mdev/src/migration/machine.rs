@@ -23,6 +23,11 @@ pub fn is_saving(state: MigState) -> bool {
     matches!(state, MigState::PreCopy | MigState::StopCopy)
 }
 
+/// The states in which the device does nothing, and its state is not to be changed by accesses.
+pub fn is_stopped(state: MigState) -> bool {
+    !matches!(state, MigState::Running | MigState::PreCopy)
+}
+
 /// The shortest way from one state to another, the first one left out; `None` if there is none.
 pub fn way(from: MigState, to: MigState, has_pre_copy: bool) -> Option<Vec<MigState>> {
     // Over STOP and RUNNING there would be a way, but it would begin anew what was half read.

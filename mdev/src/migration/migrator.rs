@@ -4,7 +4,7 @@ use vfu::Errno;
 use vfu::wire::migration::{MigState, MigrationFlags};
 
 use super::loading::{self, LoadError};
-use super::machine::{is_saving, way};
+use super::machine::{self, is_saving};
 use super::saving::Saving;
 use crate::device::{MediatedDevice, Reset};
 use crate::state::{Decoder, StateError};
@@ -79,28 +79,34 @@ impl Migrator {
 
     /// Whether the device does nothing now, and its state is not to be changed by accesses.
     pub(crate) fn is_stopped(&self) -> bool {
-        !matches!(self.state, MigState::Running | MigState::PreCopy)
+        machine::is_stopped(self.state)
     }
 
-    /// Takes the device to another state. After an error it is in the last one that it reached.
-    pub(crate) fn set_state(
-        &mut self,
+    /// The steps that take the device to another state.
+    pub(crate) fn way(
+        &self,
         device: &mut dyn MediatedDevice,
         to: MigState,
-    ) -> Result<(), MigrationError> {
+    ) -> Result<Vec<MigState>, MigrationError> {
         let flags = flags(device).ok_or(MigrationError::Unsupported)?;
         let from = self.state;
-        let way = way(from, to, flags.contains(MigrationFlags::PRE_COPY))
-            .ok_or(MigrationError::NoWay { from, to })?;
-        for next in way {
-            self.step(device, next)?;
-            self.state = next;
-        }
+        machine::way(from, to, flags.contains(MigrationFlags::PRE_COPY))
+            .ok_or(MigrationError::NoWay { from, to })
+    }
+
+    /// Takes one step of a [`Self::way`]. On error the state is as it was, or ERROR if the device
+    /// could not be saved from it.
+    pub(crate) fn step(
+        &mut self,
+        device: &mut dyn MediatedDevice,
+        next: MigState,
+    ) -> Result<(), MigrationError> {
+        self.act(device, next)?;
+        self.state = next;
         Ok(())
     }
 
-    /// One step. On error the state is as it was, unless the device could not be saved from it.
-    fn step(
+    fn act(
         &mut self,
         device: &mut dyn MediatedDevice,
         next: MigState,

@@ -51,14 +51,14 @@ fn save_stopped(device: &mut dyn MediatedDevice, to: &mut dyn Write) -> Result<(
     }
 }
 
-/// Puts a saved state into a device that runs, and goes on from there.
+/// Puts a saved state into a device that runs, and leaves it stopped: the session lets it go on
+/// once it has seen what the command register, which is another now, allows.
 pub fn restore(device: &mut dyn MediatedDevice, from: &mut dyn Read) -> Result<(), SnapshotError> {
     stop(device)?;
     let restored = restore_stopped(device, from);
     if matches!(restored, Err(SnapshotError::Torn(_))) {
         device.reset(Reset::Device);
     }
-    resume(device);
     restored
 }
 

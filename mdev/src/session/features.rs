@@ -9,6 +9,7 @@ use vfu::wire::migration::{MigDataRead, MigDataWrite, MigState};
 
 use super::handler::Handler;
 use crate::dma::{DmaError, DmaTable, Iova, IovaRange};
+use crate::migration::machine;
 use crate::migration::migrator::{self, MigrationError};
 
 /// Most bytes of bits, for all mappings together and for one report: enough for 1 TiB of guest.
@@ -109,10 +110,8 @@ impl Handler<'_> {
 
     fn set_mig_state(&mut self, to: MigState, reply: Reply<'_>) -> Result<(), ServerError> {
         let from = self.migrator.state();
-        match self.migrator.set_state(self.device, to) {
+        match self.take_to(to) {
             Ok(()) => {
-                // A state that was put in has a command register of its own.
-                self.follow_command_register();
                 tracing::debug!(?from, ?to, "migration");
                 reply.with(|out| {
                     emit_head(Feature::MigDeviceState, FeatureFlags::SET, 8, out);
@@ -126,6 +125,18 @@ impl Handler<'_> {
                 self.refuse_migration(reply, &error)
             }
         }
+    }
+
+    /// Takes the device to another state. After an error it is in the last one that it reached.
+    fn take_to(&mut self, to: MigState) -> Result<(), MigrationError> {
+        for next in self.migrator.way(self.device, to)? {
+            // Before the step: a state that was put in has a command register of its own, and
+            // what a device goes on with must find what that allows.
+            self.allow(machine::is_stopped(next));
+            let step = self.migrator.step(self.device, next);
+            step.inspect_err(|_| self.follow_command_register())?;
+        }
+        Ok(())
     }
 
     fn refuse_migration(

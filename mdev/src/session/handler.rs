@@ -14,6 +14,7 @@ use super::{SessionError, Surroundings};
 use crate::device::{MediatedDevice, Reset};
 use crate::dma::{DmaError, IovaRange};
 use crate::irq::{IrqError, IrqIndex};
+use crate::mailbox::Call;
 use crate::migration::migrator::Migrator;
 use crate::pci::Command;
 use crate::region::RegionIndex;
@@ -161,9 +162,29 @@ impl Handler<'_> {
         self.follow_command_register();
     }
 
+    /// Runs something on the device. It may leave it stopped, with another state in it: then it
+    /// goes on from there.
+    pub(super) fn call(&mut self, call: Call) {
+        // A pin that is asserted meanwhile is told of once it is known whether it may be.
+        self.around.interrupts.set_intx_disabled(true);
+        call(self.device);
+        self.follow_command_register();
+        if !self.migrator.is_stopped()
+            && let Some(migration) = self.device.migration()
+        {
+            migration.resume();
+        }
+    }
+
     pub(super) fn follow_command_register(&mut self) {
+        self.allow(self.migrator.is_stopped());
+    }
+
+    /// Lets the device do what its command register says. The pin of one that is stopped is told
+    /// of when it runs.
+    pub(super) fn allow(&mut self, is_stopped: bool) {
         let command = self.device.config().command();
-        let disabled = command.contains(Command::INTX_DISABLE);
+        let disabled = is_stopped || command.contains(Command::INTX_DISABLE);
         self.around.interrupts.set_intx_disabled(disabled);
         let may_master = command.contains(Command::BUS_MASTER);
         self.around.memory.set_bus_master(may_master);
