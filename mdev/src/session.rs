@@ -15,6 +15,8 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use vfu::Errno;
 use vfu::server::{Incoming, Server, ServerError};
 use vfu::socket::Received;
+use vfu::wire::Request;
+use vfu::wire::feature::DeviceFeature;
 use vfu::wire::version::{Capabilities, TwinSocket};
 
 use crate::device::{MediatedDevice, Reset};
@@ -70,6 +72,7 @@ pub struct Session<'a> {
     truncation: Arc<Truncation>,
     migrator: Migrator,
     doorbells: Doorbells,
+    waiter: Waiter,
 }
 
 impl<'a> Session<'a> {
@@ -94,14 +97,17 @@ impl<'a> Session<'a> {
         };
         let truncation = around.memory.connect(around.limits);
         truncation.wake_by(rustix::io::fcntl_dupfd_cloexec(mailbox, 0)?);
+        let server = Server::new(socket, able);
+        let waiter = Waiter::new(&server, mailbox, around.patience)?;
         let mut session = Self {
-            server: Server::new(socket, able),
+            server,
             device,
             mailbox,
             around,
             truncation,
             migrator: Migrator::default(),
             doorbells: Doorbells::default(),
+            waiter,
         };
         session.handler().prepare();
         Ok(session)
@@ -111,14 +117,14 @@ impl<'a> Session<'a> {
     pub fn run(mut self) -> Result<Ended, SessionError> {
         self.around.metrics.sessions.add(1);
         self.around.metrics.connected.store(true, Ordering::Relaxed);
-        let mut waiter = Waiter::new(&self.server, self.mailbox, self.around.patience)?;
         let mut window = PollWindow::new(self.around.polling);
         loop {
+            let waiter = &mut self.waiter;
             match waiter.wait(&mut self.server, self.mailbox, &mut window)? {
                 Woken::Received(Received::Some) => {
                     if self.serve_received()? {
-                        waiter.client_paid();
-                        waiter.watch(&self.server, &self.doorbells)?;
+                        self.waiter.client_paid();
+                        self.waiter.watch(&self.server, &self.doorbells)?;
                     }
                 }
                 Woken::Received(Received::Nothing) => {}
@@ -130,7 +136,7 @@ impl<'a> Session<'a> {
                 }
                 Woken::Twin => {
                     if self.receive_twin() {
-                        waiter.twin_is_unread();
+                        self.waiter.twin_is_unread();
                     }
                 }
                 Woken::Doorbell(number) => self.handler().ring(number),
@@ -210,6 +216,15 @@ impl<'a> Session<'a> {
                 migrator: &mut self.migrator,
                 doorbells: &mut self.doorbells,
             };
+            if matches!(
+                request,
+                Ok(Request::DeviceFeature(DeviceFeature::SetState(_)))
+            ) {
+                // What the guest wrote before belongs to the state that the device stops in.
+                for number in self.waiter.take_rung(self.mailbox)? {
+                    handler.ring(number);
+                }
+            }
             match request {
                 Ok(request) => handler.handle(request, reply)?,
                 Err(malformed) => handler.refuse_malformed(reply, malformed)?,

@@ -53,6 +53,10 @@ pub(super) struct Waiter {
     owed_since: Option<Instant>,
     /// Whether mail was opened last.
     had_mail: bool,
+    /// Whether the twin socket or a doorbell had its turn last.
+    had_noted: bool,
+    /// Of these two, whether it was the twin socket.
+    had_twin: bool,
     /// Whether the socket may hold something that no event will tell of.
     is_unread: bool,
     /// Whether the client has closed its end: what it sent is read to the end.
@@ -62,6 +66,7 @@ pub(super) struct Waiter {
     is_twin_watched: bool,
     /// How many doorbells are watched.
     watched: usize,
+    /// Doorbells that rang, each once however often it did.
     rung: VecDeque<usize>,
     /// Messages that came without sleep.
     busy: u32,
@@ -86,6 +91,8 @@ impl Waiter {
             patience,
             owed_since: None,
             had_mail: false,
+            had_noted: false,
+            had_twin: false,
             is_unread: false,
             has_hung_up: false,
             is_twin_unread: false,
@@ -134,11 +141,8 @@ impl Waiter {
         if mailbox.has_mail() {
             return self.mail_or_socket(server);
         }
-        if let Some(woken) = self.noted() {
+        if let Some(woken) = self.by_turns(server, self.is_unread)? {
             return Ok(woken);
-        }
-        if self.is_unread {
-            return self.receive(server).map(Woken::Received);
         }
         let Some(start) = window.begin() else {
             return self.sleep(server, mailbox);
@@ -157,12 +161,32 @@ impl Waiter {
         let had_mail = std::mem::replace(&mut self.had_mail, true);
         if had_mail {
             self.had_mail = false;
-            match self.receive(server)? {
-                Received::Nothing => {}
-                received => return Ok(Woken::Received(received)),
+            if let Some(woken) = self.by_turns(server, true)? {
+                return Ok(woken);
             }
         }
         Ok(Woken::Mail)
+    }
+
+    /// What the client has for us, without sleep: its socket, if that is to be read, and what else
+    /// events told of, by turns. Whichever it never stops on, the others are heard.
+    fn by_turns(
+        &mut self,
+        server: &mut Server,
+        is_read: bool,
+    ) -> Result<Option<Woken>, SessionError> {
+        if !std::mem::take(&mut self.had_noted)
+            && let Some(woken) = self.noted()
+        {
+            return Ok(Some(woken));
+        }
+        if is_read {
+            match self.receive(server)? {
+                Received::Nothing => {}
+                received => return Ok(Some(Woken::Received(received))),
+            }
+        }
+        Ok(self.noted())
     }
 
     /// Reads once, and remembers whether there may be more that no event will tell of.
@@ -224,18 +248,41 @@ impl Waiter {
                 MAILBOX if !mailbox.has_mail() => mailbox.rest(),
                 MAILBOX => {}
                 TWIN => self.is_twin_unread = true,
-                bell => self.rung.push_back((bell - DOORBELLS) as usize),
+                bell => {
+                    let bell = (bell - DOORBELLS) as usize;
+                    if !self.rung.contains(&bell) {
+                        self.rung.push_back(bell);
+                    }
+                }
             }
         }
         Ok(!ready.is_empty())
     }
 
-    /// What events told of beside the socket and the mailbox.
-    fn noted(&mut self) -> Option<Woken> {
-        if std::mem::take(&mut self.is_twin_unread) {
-            return Some(Woken::Twin);
+    /// Every doorbell that has rung until now.
+    pub(super) fn take_rung(&mut self, mailbox: &Mailbox) -> Result<VecDeque<usize>, SessionError> {
+        if self.watched == 0 {
+            return Ok(VecDeque::new());
         }
-        self.rung.pop_front().map(Woken::Doorbell)
+        // Each look brings others, if more than it has room for are ready.
+        for _ in 0..(self.watched + DOORBELLS as usize).div_ceil(EVENTS) {
+            self.take_events(mailbox, Some(&Timespec::default()))?;
+        }
+        Ok(std::mem::take(&mut self.rung))
+    }
+
+    /// What events told of beside the socket and the mailbox: one or the other by turns.
+    fn noted(&mut self) -> Option<Woken> {
+        let is_twins_turn = !self.had_twin || self.rung.is_empty();
+        self.had_twin = self.is_twin_unread && is_twins_turn;
+        let woken = if self.had_twin {
+            self.is_twin_unread = false;
+            Some(Woken::Twin)
+        } else {
+            self.rung.pop_front().map(Woken::Doorbell)
+        };
+        self.had_noted = woken.is_some();
+        woken
     }
 
     /// Reads without sleeping until something comes or `window` is over.

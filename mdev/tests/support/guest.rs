@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use mdev::dma::GuestMemory;
 use vfu::Errno;
-use vfu::wire::version::Capabilities;
+use vfu::wire::version::{Capabilities, TwinSocket};
 use vfu::wire::{Command, Header};
 
 use super::raw::{Outcome, Raw, access, dma, message};
@@ -66,6 +66,26 @@ impl Guest {
         };
         guest.command_register(6);
         guest
+    }
+
+    /// A guest with a socket of its own for the device's commands, and that socket's end of it.
+    pub(crate) fn with_twin(instance: &Instance, pages: u64) -> (Self, Self) {
+        let twin_socket = Some(TwinSocket {
+            supported: true,
+            fd_index: None,
+        });
+        let offer = Capabilities {
+            twin_socket,
+            ..offer()
+        };
+        let mut main = Self::offering(instance, Qemu::New, pages, offer);
+        let twin = Self {
+            raw: Raw::new(main.raw.fds.remove(0).into()),
+            ram: main.ram.try_clone().unwrap(),
+            qemu: Qemu::New,
+            early: VecDeque::new(),
+        };
+        (main, twin)
     }
 
     pub(crate) fn command_register(&mut self, value: u8) {

@@ -21,6 +21,7 @@ use mdev::fake::{FakeDevice, Log};
 use mdev::instance::{self, Clients};
 use mdev::mailbox::{Mail, MailSender, Mailbox};
 use mdev::metrics::Metrics;
+use mdev::polling::Polling;
 use mdev::session::Surroundings;
 use rustix::event::{EventfdFlags, eventfd};
 use rustix::fs::{MemfdFlags, ftruncate, memfd_create};
@@ -65,6 +66,15 @@ impl Instance {
     pub(crate) fn with_limits(limits: DmaLimits) -> Self {
         let around = Surroundings {
             limits,
+            ..Surroundings::new(&Services::default())
+        };
+        Self::start_in(around, |device| device, Clients::Any)
+    }
+
+    /// One that waits for its client in this way.
+    pub(crate) fn polling(polling: Polling) -> Self {
+        let around = Surroundings {
+            polling,
             ..Surroundings::new(&Services::default())
         };
         Self::start_in(around, |device| device, Clients::Any)

@@ -30,6 +30,8 @@ pub(crate) struct Raw {
     pub(crate) socket: Arc<OwnedFd>,
     sender: Sender,
     receiver: Receiver,
+    /// The descriptors that came last.
+    pub(crate) fds: Vec<OwnedFd>,
 }
 
 impl Raw {
@@ -38,6 +40,7 @@ impl Raw {
         Self {
             sender: Sender::new(Arc::clone(&socket)),
             receiver: Receiver::new(Arc::clone(&socket), 64 << 20),
+            fds: Vec::new(),
             socket,
         }
     }
@@ -85,6 +88,9 @@ impl Raw {
     pub(crate) fn receive(&mut self) -> (Option<Header>, Outcome) {
         loop {
             if let Some(frame) = self.receiver.next_frame().unwrap() {
+                if !frame.fds.is_empty() {
+                    self.fds = frame.fds;
+                }
                 let outcome = match frame.header.error() {
                     Some(errno) => {
                         assert!(frame.payload.is_empty(), "an error has no payload");
