@@ -8,3 +8,4 @@ mod properties;
 mod registers;
 mod saved;
 mod unmap;
+mod vmm;
