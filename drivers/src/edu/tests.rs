@@ -7,5 +7,6 @@ mod messages;
 mod properties;
 mod registers;
 mod saved;
+mod state;
 mod unmap;
 mod vmm;

@@ -42,9 +42,14 @@ pub(super) struct Instance {
 
 impl Instance {
     pub(super) fn new(attributes: &[(&str, &str)]) -> Self {
+        Self::of("edu-1", attributes)
+    }
+
+    /// Of one of the types.
+    pub(super) fn of(type_name: &str, attributes: &[(&str, &str)]) -> Self {
         let services = Services::default();
         let around = Surroundings::new(&services);
-        let device = build(attributes, services);
+        let device = build_type(type_name, attributes, services);
         let (mailbox, mail) = Mailbox::new().unwrap();
         let serve = move || instance::run(device, &mailbox, &around, Clients::Any);
         Self {
@@ -87,10 +92,19 @@ impl Drop for Instance {
 
 /// A device with these attributes.
 pub(super) fn build(attributes: &[(&str, &str)], services: Services) -> Box<dyn MediatedDevice> {
+    build_type("edu-1", attributes, services)
+}
+
+fn build_type(
+    name: &str,
+    attributes: &[(&str, &str)],
+    services: Services,
+) -> Box<dyn MediatedDevice> {
     let owned = |&(name, value): &(&str, &str)| (name.to_owned(), value.to_owned());
     let attributes = Attributes(attributes.iter().map(owned).collect());
-    let spec = EduDriver.types().remove(0);
-    EduDriver.build(&spec, &attributes, services).unwrap()
+    let types = EduDriver.types();
+    let spec = types.iter().find(|spec| spec.name == name).unwrap();
+    EduDriver.build(spec, &attributes, services).unwrap()
 }
 
 /// A driver in a guest, and the VMM below it.

@@ -158,6 +158,18 @@ impl Vmm {
         u64::from_le_bytes(value.try_into().unwrap())
     }
 
+    /// A register of four bytes.
+    pub(super) fn read_narrow(&mut self, register: Register) -> u32 {
+        let access = RegionAccess {
+            offset: register as u64,
+            region: BAR0,
+            count: 4,
+        };
+        let reply = self.call(Command::RegionRead, |out| access.emit(out));
+        let (_, value) = RegionAccess::parse_write(&reply).unwrap();
+        u32::from_le_bytes(value.try_into().unwrap())
+    }
+
     pub(super) fn start(&mut self, source: u64, destination: u64, count: u64, command: u64) {
         self.write(Register::DmaSource, source);
         self.write(Register::DmaDestination, destination);
