@@ -2,6 +2,7 @@
 
 mod properties;
 mod rules;
+mod state;
 
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
