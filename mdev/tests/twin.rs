@@ -119,7 +119,7 @@ fn commands_of_the_client_on_the_twin_are_not_served() {
 
 /// Keeps the twin full of replies that nobody waits for.
 fn flood(twin: Guest, is_over: Arc<AtomicBool>) -> thread::JoinHandle<()> {
-    let replies = header(0xffff, Command::DmaRead as u16, 16, 1).repeat(64);
+    let replies = header(0xffff, Command::DmaRead as u16, 16, 1).repeat(4096);
     thread::spawn(move || {
         let mut at = 0;
         while !is_over.load(Ordering::Relaxed) {
