@@ -4,7 +4,7 @@
 //!
 //! - [`programs`]: where `./x` put QEMU, the kernel and everything built.
 //! - [`process`]: a program of ours is started, and ends with the test.
-//! - [`vgpu`]: one of those is a vGPU.
+//! - [`vgpu`]: one of those is a vGPU; [`relay`] stands before one, as a VMM that migrates.
 //! - [`machine`]: a machine is described, then booted.
 //! - [`qemu`]: what comes out is a [`Vm`], a running QEMU.
 //! - [`initramfs`], from [`modules`] and [`cpio`]: what the guest boots into, kept between runs.
@@ -26,6 +26,7 @@ pub mod process;
 pub mod programs;
 pub mod qemu;
 pub mod qmp;
+pub mod relay;
 pub mod screen;
 pub mod steps;
 mod stream;
