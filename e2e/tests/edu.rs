@@ -85,7 +85,7 @@ fn transfers_are_right_in_memory_without_a_file() {
 #[test]
 fn transfers_are_right_in_memory_whose_file_is_not_what_the_guest_sees() {
     let programs = Programs::from_env().unwrap();
-    let mut edu = Vgpu::run(&programs, "edu-1", &[]).unwrap();
+    let mut edu = Vgpu::run(&programs, "edu-2", &[]).unwrap();
     let (mut vm, function) = boot(&programs, &edu, Memory::Unshared).unwrap();
     check_transfers(&mut vm, &function, MANY, 6).unwrap();
     assert!(has_mapped_memory(&mut edu).unwrap());

@@ -88,8 +88,8 @@ impl<'a> Session<'a> {
             max_data_xfer_size: Some(Capabilities::DEFAULT_MAX_DATA_XFER_SIZE),
             max_dma_maps: Some(65_535),
             pgsizes: Some(DmaTable::PAGE_SIZE),
-            // With a mapped region QEMU waits for each write, and has nothing to gather.
-            write_multiple: Some(!device.regions().any_mapped()),
+            // QEMU gathers writes only where no region can be mapped; others may elsewhere.
+            write_multiple: Some(true),
             twin_socket: Some(TwinSocket {
                 supported: true,
                 fd_index: None,

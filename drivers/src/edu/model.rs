@@ -1,6 +1,6 @@
 //! What the types differ in.
 
-use mdev::pci::{Bar, Capability, Class, ConfigSpace, Identity, Pin};
+use mdev::pci::{Bar, Capability, Class, ConfigSpace, ExpressKind, Identity, Pin};
 use mdev::region::{Access, Doorbell, RegionIndex, Regions};
 use mdev::region_memory::RegionMemory;
 use std::ops::Range;
@@ -55,8 +55,8 @@ impl Model {
         match self {
             Self::Plain => "QEMU's educational device: factorials, DMA, INTx and MSI",
             Self::Full => {
-                "The educational device with memory of its own, 16 KiB in BAR2, and four vectors \
-                 of MSI"
+                "The educational device with memory of its own, 16 KiB in BAR2, four vectors of MSI, \
+                 and a function-level reset"
             }
         }
     }
@@ -73,7 +73,10 @@ impl Model {
             Self::Plain => config.with_capability(Capability::Msi { vectors: 1 }),
             Self::Full => config
                 .with_bar(MEMORY, bar(MEMORY_LEN))
-                .with_capability(Capability::Msi { vectors: 4 }),
+                .with_capability(Capability::Msi { vectors: 4 })
+                .with_capability(Capability::Express {
+                    kind: ExpressKind::Endpoint,
+                }),
         }
     }
 
