@@ -10,14 +10,12 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, bail, ensure};
 use mdev::instance::Clients;
 use mdev::mailbox::{Mail, MailSender};
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{FlockOperation, Mode, OFlags, flock, open};
-use rustix::io::retry_on_intr;
-use rustix::net::{RecvFlags, SocketType, recv, sockopt};
+use rustix::net::{SocketType, sockopt};
 use worker::arguments::Arguments;
 use worker::seqpacket;
 
-use crate::inherited;
+use crate::{accept, inherited};
 
 /// A socket file of ours. Dropping it removes the file, unless it is another's by now.
 #[derive(Debug)]
@@ -142,45 +140,7 @@ impl ClientSource {
             Self::Path(listener, claimed) => (listener, Some(claimed)),
         };
         let mail = mail.clone();
-        crate::spawn("accept", move || accept(&listener, &mail))?;
+        crate::spawn("accept", move || accept::run(&listener, &mail))?;
         Ok((Clients::Any, claimed))
     }
-}
-
-/// How long a client may take to its first word. The next one waits meanwhile.
-const PATIENCE: Timespec = Timespec {
-    tv_sec: 5,
-    tv_nsec: 0,
-};
-
-/// The body of the accepting thread: ends with the device's.
-fn accept(listener: &UnixListener, mail: &MailSender) {
-    loop {
-        match listener.accept() {
-            Ok((client, _)) if !has_spoken(&client) => {
-                tracing::debug!("a client was dropped: it connected and said nothing");
-            }
-            Ok((client, _)) => {
-                if mail.send(Mail::Client(client.into())).is_err() {
-                    return;
-                }
-            }
-            Err(error) => {
-                tracing::warn!("cannot accept a client: {error}");
-                // Out of descriptors, say. Trying at once would only burn the CPU.
-                std::thread::sleep(std::time::Duration::from_millis(100));
-            }
-        }
-    }
-}
-
-/// Waits for a client's first word. A client that is refused must have asked before: QEMU 11.1
-/// aborts, and its guest with it, on a reply that comes before the request was sent.
-fn has_spoken(client: &UnixStream) -> bool {
-    let mut fds = [PollFd::new(client, PollFlags::IN)];
-    let ready = retry_on_intr(|| poll(&mut fds, Some(&PATIENCE)));
-    // Only looked at: the session is to read it. Whoever just tries the path says nothing.
-    let look = RecvFlags::PEEK | RecvFlags::DONTWAIT;
-    ready.is_ok_and(|ready| ready > 0)
-        && recv(client, &mut [0; 1], look).is_ok_and(|(_, bytes)| bytes > 0)
 }

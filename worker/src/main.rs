@@ -3,6 +3,7 @@
 //! Its threads: this one waits for signals; `device` owns the device and its client; `accept`
 //! hands new clients to it; `control` takes requests, one thread for each who asks.
 
+mod accept;
 mod inherited;
 mod listener;
 mod requests;
