@@ -1,0 +1,129 @@
+//! A client's whole life on a device: any messages, descriptors and behaviour, and what must be
+//! true all the same.
+//!
+//! - [`script`]: the input as a choice of device and a list of steps.
+//! - `client`: takes the steps in a thread of its own, and checks what comes back.
+//! - `expected`: which answer each command has.
+//! - `memory`: answers the device's requests for memory, well or badly.
+//! - `descriptors`: what a client may send besides bytes.
+//! - `device`: the device, and whether it is as new afterwards.
+
+mod client;
+mod descriptors;
+mod device;
+mod expected;
+mod memory;
+pub mod script;
+
+use std::os::unix::net::UnixStream;
+use std::sync::OnceLock;
+use std::thread;
+use std::time::Duration;
+
+use mdev::dma::DmaLimits;
+use mdev::mailbox::Mailbox;
+use mdev::polling::Polling;
+use mdev::session::{Ended, Session, SessionError, Surroundings};
+use mdev::{MediatedDevice, Services};
+
+use crate::descriptors::OpenDescriptors;
+use crate::input::Input;
+use client::{Client, Manners};
+use device::{DeviceKind, as_new};
+use script::Opening;
+
+/// How long a client may owe the rest of a message. Longer than any script takes: what hangs on
+/// time cannot be found again.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// How long the device waits for memory that it asked for, and that the client may never bring.
+const MESSAGE_PATIENCE: Duration = Duration::from_millis(5);
+
+/// One client in eight is followed by one that behaves.
+const FOLLOWED: u8 = 8;
+
+/// Serves a client that does what the input says.
+///
+/// # Panics
+///
+/// If a command has no answer, or a wrong one; if the session ends without a reason; if a
+/// descriptor or a mapping is left; if the device is not as new afterwards.
+pub fn session(data: &[u8]) {
+    install_once();
+    let descriptors = OpenDescriptors::count();
+    serve(&mut Input::new(data));
+    descriptors.check();
+}
+
+/// A client may truncate its memory while it is in use.
+fn install_once() {
+    static INSTALLED: OnceLock<()> = OnceLock::new();
+    INSTALLED.get_or_init(|| mdev::dma::sigbus::install().expect("a handler can be set"));
+}
+
+fn serve(input: &mut Input<'_>) {
+    let opening = Opening::read(input);
+    let kind = DeviceKind::choose(opening);
+    let services = Services::default();
+    let mut device = kind.build(services.clone());
+    let around = Surroundings {
+        limits: DmaLimits {
+            message: MESSAGE_PATIENCE,
+            ..DmaLimits::default()
+        },
+        polling: Polling::Off,
+        patience: PATIENCE,
+        ..Surroundings::new(&services)
+    };
+    let (mailbox, mail) = Mailbox::new().expect("an eventfd");
+    let (ours, theirs) = UnixStream::pair().expect("a pair of sockets");
+    let client = Client::new(ours.into(), opening, mail);
+    let script = *input;
+    let (ended, manners) = thread::scope(|scope| {
+        let client = scope.spawn(move || client.run(script));
+        let ended = run(theirs, &mut *device, &mailbox, &around);
+        let manners = client
+            .join()
+            .unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        (ended, manners)
+    });
+    check_end(&ended, manners);
+    let (mappings, pinned) = around.memory.counts();
+    assert_eq!((mappings, pinned), (0, 0), "mappings, and pinned pages");
+    assert_eq!(&as_new(&mut *device), kind.as_new(), "the device is as new");
+    if opening.device.is_multiple_of(FOLLOWED) {
+        follow(&mut *device, &mailbox, &around);
+    }
+}
+
+fn run(
+    socket: UnixStream,
+    device: &mut dyn MediatedDevice,
+    mailbox: &Mailbox,
+    around: &Surroundings,
+) -> Result<Ended, SessionError> {
+    Session::new(socket.into(), device, mailbox, around.clone())?.run()
+}
+
+/// Only a client that misbehaved loses its connection.
+fn check_end(ended: &Result<Ended, SessionError>, manners: Manners) {
+    match (ended, manners) {
+        (Ok(Ended::ClientGone | Ended::Replaced(_)), _) | (Err(_), Manners::Bad) => {}
+        (Err(SessionError::Truncated), Manners::Truncates) => {}
+        _ => panic!("{ended:?}, of a client with {manners:?} manners"),
+    }
+}
+
+/// A client that behaves is served as if nothing had been.
+fn follow(device: &mut dyn MediatedDevice, mailbox: &Mailbox, around: &Surroundings) {
+    while mailbox.next_mail().is_some() {}
+    let (ours, theirs) = UnixStream::pair().expect("a pair of sockets");
+    let ended = thread::scope(|scope| {
+        let good = scope.spawn(move || client::behave(ours.into()));
+        let ended = run(theirs, device, mailbox, around);
+        good.join()
+            .unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        ended
+    });
+    assert!(matches!(ended, Ok(Ended::ClientGone)), "{ended:?}");
+}

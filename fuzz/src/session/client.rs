@@ -1,0 +1,263 @@
+//! The client: takes the script's steps, and checks what comes back.
+//!
+//! As long as it sends whole messages after a VERSION that was taken, each of its commands has one
+//! answer, in order, and the connection lives. Once it has sent anything else, anything may come,
+//! but no harm.
+
+mod transport;
+
+use std::collections::VecDeque;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::time::Duration;
+
+use mdev::mailbox::{Mail, MailSender};
+use vfu::wire::header::MessageType;
+use vfu::wire::version::Capabilities;
+use vfu::wire::{Command, Header};
+
+use super::descriptors::Pool;
+use super::expected::Owed;
+use super::memory::Answers;
+use super::script::{MAX_STEPS, Manner, Opening, Step};
+use crate::input::Input;
+use transport::Transport;
+
+/// What clients say first: QEMU 11.1, one that takes no requests for memory, one that says
+/// nothing of itself, and some that are hard to please.
+const VERSIONS: [&str; 7] = [
+    r#"{"capabilities": {"pgsizes": 4096, "max_msg_fds": 16, "max_dma_maps": 65535, "max_data_xfer_size": 1048576, "migration": {"max_bitmap_size": 268435456, "pgsize": 4096}, "write_multiple": true}}"#,
+    r#"{"capabilities":{"max_msg_fds":8,"max_data_xfer_size":1048576}}"#,
+    "",
+    r#"{"capabilities":{"max_data_xfer_size":1,"max_dma_maps":1}}"#,
+    r#"{"capabilities":{"max_dma_maps":65535,"max_data_xfer_size":0,"write_multiple":false}}"#,
+    r#"{"capabilities":{"max_msg_fds":0,"max_dma_maps":0,"twin_socket":{"supported":true}}}"#,
+    r#"{"capabilities":{"max_dma_maps":18446744073709551615,"max_data_xfer_size":18446744073709551615}}"#,
+];
+
+/// How long `Settle` waits for the next request.
+const A_MOMENT: Duration = Duration::from_millis(1);
+/// How often it waits.
+const MAX_SETTLES: usize = 8;
+/// Most other clients.
+const MAX_OTHERS: usize = 4;
+
+/// What a client has done that ends a session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Manners {
+    Good,
+    /// It truncated its memory; otherwise good.
+    Truncates,
+    /// It sent what is no message, or left without a word.
+    Bad,
+}
+
+pub(super) struct Client {
+    transport: Transport,
+    opening: Opening,
+    answers: Answers,
+    mail: MailSender,
+    pool: Pool,
+    manners: Manners,
+    /// Commands that have no answer yet, in order.
+    owed: VecDeque<Owed>,
+    next_id: u16,
+    settles: usize,
+    others: Vec<UnixStream>,
+}
+
+impl Client {
+    pub(super) fn new(socket: OwnedFd, opening: Opening, mail: MailSender) -> Self {
+        Self {
+            transport: Transport::new(socket),
+            answers: Answers::new(opening.answers),
+            opening,
+            mail,
+            pool: Pool::default(),
+            manners: Manners::Good,
+            owed: VecDeque::new(),
+            next_id: 0,
+            settles: 0,
+            others: Vec::new(),
+        }
+    }
+
+    /// Lives its life, and tells how it behaved.
+    pub(super) fn run(mut self, mut script: Input<'_>) -> Manners {
+        self.greet();
+        for _ in 0..MAX_STEPS {
+            if script.is_empty() || self.transport.is_closed() {
+                break;
+            }
+            self.take(&Step::read(&mut script));
+        }
+        self.leave();
+        self.manners
+    }
+
+    fn greet(&mut self) {
+        let Some(json) = VERSIONS.get(usize::from(self.opening.version)) else {
+            self.manners = Manners::Bad;
+            return;
+        };
+        let mut payload = vec![0; 4];
+        if !json.is_empty() {
+            payload.extend(json.as_bytes());
+            payload.push(0);
+        }
+        self.command(Manner::default(), Command::Version as u16, 0, &payload, &[]);
+    }
+
+    fn take(&mut self, step: &Step<'_>) {
+        match step {
+            Step::Command {
+                manner,
+                command,
+                flags,
+                payload,
+                fds,
+            } => self.command(*manner, *command, *flags, payload, fds),
+            Step::Raw(bytes, fds) => {
+                self.manners = Manners::Bad;
+                self.transport.send(bytes, fds, &mut self.pool);
+                self.transport.receive_now();
+            }
+            Step::Split(at) => self.transport.split_next(*at),
+            Step::FillEventfd(choice) => self.pool.fill(*choice),
+            Step::Truncate(choice, len) => {
+                if self.manners == Manners::Good {
+                    self.manners = Manners::Truncates;
+                }
+                self.pool.truncate(*choice, *len);
+            }
+            Step::Settle => self.settle(),
+            Step::SecondClient => self.call_another(),
+            Step::SetAttribute(choice) => self.set_attribute(*choice),
+        }
+        self.serve_what_came();
+    }
+
+    fn command(&mut self, manner: Manner, command: u16, flags: u32, payload: &[u8], fds: &[u8]) {
+        const NO_REPLY: u32 = 1 << 4;
+        let header = Header {
+            id: self.next_id,
+            command,
+            size: (Header::LEN + payload.len()) as u32,
+            flags: flags | if manner.no_reply { NO_REPLY } else { 0 },
+            errno: 0,
+        };
+        self.next_id = self.next_id.wrapping_add(1);
+        let message = [&header.to_bytes()[..], payload].concat();
+        self.owed.extend(Owed::by(header, payload));
+        if manner.held && fds.is_empty() {
+            self.transport.hold(&message);
+            return;
+        }
+        self.transport.send(&message, fds, &mut self.pool);
+        if !manner.pipelined {
+            self.wait_for_answers();
+        }
+    }
+
+    /// Serves requests until every command has its answer, or the connection has ended, as it may.
+    fn wait_for_answers(&mut self) {
+        self.transport.flush();
+        self.serve_what_came();
+        while self.manners != Manners::Bad && !self.owed.is_empty() {
+            if self.transport.is_closed() {
+                assert_ne!(
+                    self.manners,
+                    Manners::Good,
+                    "closed, and owed {:?}",
+                    self.owed
+                );
+                break;
+            }
+            self.transport.receive();
+            self.serve_what_came();
+        }
+    }
+
+    fn serve_what_came(&mut self) {
+        while let Some((header, payload, fds)) = self.transport.next_message() {
+            if header.message_type() == MessageType::Command {
+                if let Some(answer) = self.answers.to(&header, &payload) {
+                    self.transport.send(&answer, &[], &mut self.pool);
+                }
+            } else if self.manners != Manners::Bad {
+                let owed = self.owed.pop_front().expect("an answer to nothing");
+                owed.check(&header, &payload, fds);
+            }
+        }
+    }
+
+    fn settle(&mut self) {
+        self.settles += 1;
+        self.transport.flush();
+        while self.settles <= MAX_SETTLES && self.transport.receive_within(A_MOMENT) {
+            self.serve_what_came();
+            self.settles += 1;
+        }
+    }
+
+    fn call_another(&mut self) {
+        if self.others.len() < MAX_OTHERS {
+            let (ours, theirs) = UnixStream::pair().expect("a pair of sockets");
+            let header = Header::command(7, Command::DeviceGetInfo, 0).to_bytes();
+            rustix::io::write(&ours, &header).expect("there is room");
+            // The session may just have ended.
+            let _ = self.mail.send(Mail::Client(theirs.into()));
+            self.others.push(ours);
+        }
+    }
+
+    fn set_attribute(&self, choice: u8) {
+        const SETTINGS: [(&str, &str); 6] = [
+            ("dma", "pin"),
+            ("dma", "copy"),
+            ("dma-mask", "32"),
+            ("mode", "1x1"),
+            ("mode", "640x480 "),
+            ("", ""),
+        ];
+        let (name, value) = SETTINGS[usize::from(choice) % SETTINGS.len()];
+        let _ = self.mail.send(Mail::Call(Box::new(move |device| {
+            let _ = device.set_attribute(name, value);
+        })));
+    }
+
+    fn leave(&mut self) {
+        if self.opening.leaves_abruptly {
+            self.transport.flush();
+            self.manners = Manners::Bad;
+            return;
+        }
+        self.wait_for_answers();
+        self.transport.hang_up();
+        // The answers that a bad client still has coming.
+        while !self.transport.is_closed() {
+            self.transport.receive();
+            while self.transport.next_message().is_some() {}
+        }
+    }
+}
+
+/// A client that does what clients do, and finds all in order.
+pub(super) fn behave(socket: OwnedFd) {
+    let offer = Capabilities {
+        max_msg_fds: Some(16),
+        max_data_xfer_size: Some(1 << 20),
+        ..Capabilities::default()
+    };
+    let mut client = vfu::client::Client::negotiate(socket, offer).expect("a version");
+    let info = client.device_info().expect("device info");
+    for index in 0..info.num_regions {
+        client.region_info(index).expect("region info");
+    }
+    let mut vendor = [0; 2];
+    client
+        .region_read(7, 0, &mut vendor)
+        .expect("configuration space");
+    assert_ne!(vendor, [0xff; 2], "no device");
+    client.reset().expect("a reset");
+}

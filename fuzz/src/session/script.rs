@@ -1,0 +1,334 @@
+//! The input's format: an opening, then steps. Most steps are commands in the form that they
+//! have, with any numbers in it; some are bytes of any form.
+
+use vfu::wire::Command;
+
+use crate::input::{Input, write_len, write_number};
+
+/// Most steps of one input.
+pub const MAX_STEPS: usize = 200;
+
+/// What is fixed before the first message.
+#[derive(Clone, Copy, Debug)]
+pub struct Opening {
+    /// Which device, and whether another client follows.
+    pub device: u8,
+    /// With which attributes.
+    pub attributes: u8,
+    /// Which VERSION is sent; none for the last.
+    pub version: u8,
+    /// How requests for memory are answered.
+    pub answers: u8,
+    /// Whether the client leaves without reading what is there.
+    pub leaves_abruptly: bool,
+}
+
+impl Opening {
+    /// Reads it off the front of an input.
+    pub fn read(input: &mut Input<'_>) -> Self {
+        let [device, choice, answers] = [input.u8(), input.u8(), input.u8()];
+        Self {
+            device,
+            attributes: choice & 3,
+            version: choice >> 2 & 7,
+            answers,
+            leaves_abruptly: choice >> 5 == 7,
+        }
+    }
+}
+
+/// A field of a command's payload.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Field {
+    /// Always this.
+    Fixed(u32),
+    U32,
+    U64,
+    /// Any bytes; their number comes before them.
+    Counted,
+    /// Any bytes.
+    Data,
+    /// Any number of entries of REGION_WRITE_MULTI, and how many before them.
+    Writes,
+}
+
+use Field::{Counted, Data, Fixed, U32, U64, Writes};
+
+/// Commands as they are when they are well formed; a step names one by its place.
+pub(super) const LAYOUTS: [(Command, &[Field]); 17] = [
+    (Command::RegionRead, &[U64, U32, U32]),
+    (Command::RegionWrite, &[U64, U32, Counted]),
+    (Command::DmaMap, &[Fixed(32), U32, U64, U64, U64]),
+    (Command::DmaUnmap, &[Fixed(24), U32, U64, U64]),
+    (
+        Command::DeviceSetIrqs,
+        &[Fixed(20), U32, U32, U32, U32, Data],
+    ),
+    (Command::DeviceGetInfo, &[Fixed(16), U32, U32, U32]),
+    (
+        Command::DeviceGetRegionInfo,
+        &[U32, U32, U32, U32, U64, U64],
+    ),
+    (Command::DeviceGetIrqInfo, &[Fixed(16), U32, U32, U32]),
+    (Command::RegionWriteMulti, &[Writes]),
+    (Command::DeviceReset, &[]),
+    (Command::DeviceGetRegionIoFds, &[U32, U32, U32, U32]),
+    (Command::DeviceFeature, &[U32, U32, Data]),
+    (Command::MigDataRead, &[U32, U32]),
+    (Command::MigDataWrite, &[U32, U32, Data]),
+    (Command::DmaRead, &[U64, U64]),
+    (Command::DmaWrite, &[U64, U64, Data]),
+    (Command::Version, &[U32, Data]),
+];
+
+/// Numbers of steps that are no command of [`LAYOUTS`].
+mod kind {
+    pub(super) const FRAME: u8 = 20;
+    pub(super) const RAW: u8 = 21;
+    pub(super) const SPLIT: u8 = 22;
+    pub(super) const FILL_EVENTFD: u8 = 23;
+    pub(super) const TRUNCATE: u8 = 24;
+    pub(super) const SETTLE: u8 = 25;
+    pub(super) const SECOND_CLIENT: u8 = 26;
+    pub(super) const SET_ATTRIBUTE: u8 = 27;
+}
+
+/// How a command is sent.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Manner {
+    /// With the No_reply flag.
+    pub no_reply: bool,
+    /// Together with the next one.
+    pub held: bool,
+    /// Without waiting for the answer.
+    pub pipelined: bool,
+}
+
+/// One step.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Step<'a> {
+    /// A command in a whole frame.
+    Command {
+        /// How it is sent.
+        manner: Manner,
+        /// Its number.
+        command: u16,
+        /// Flags besides those of `manner`.
+        flags: u32,
+        /// What follows the header.
+        payload: Vec<u8>,
+        /// Which descriptors come with it.
+        fds: Vec<u8>,
+    },
+    /// Bytes, whatever they are.
+    Raw(&'a [u8], Vec<u8>),
+    /// The next message leaves in two pieces, cut here.
+    Split(usize),
+    /// An eventfd is counted up to its end.
+    FillEventfd(u8),
+    /// A memory file gets another size.
+    Truncate(u8, u64),
+    /// The client waits a moment, answering what it is asked.
+    Settle,
+    /// Another client comes.
+    SecondClient,
+    /// The operator sets an attribute.
+    SetAttribute(u8),
+}
+
+impl<'a> Step<'a> {
+    /// Reads the next step.
+    pub fn read(input: &mut Input<'a>) -> Self {
+        let byte = input.u8();
+        let manner = Manner {
+            no_reply: byte & 0x20 != 0,
+            held: byte & 0x40 != 0,
+            pipelined: byte & 0x80 != 0,
+        };
+        match byte & 0x1f {
+            kind::FRAME => Self::read_frame(manner, input),
+            kind::RAW => {
+                let len = input.len();
+                Self::Raw(input.bytes(len), read_fds(input))
+            }
+            kind::SPLIT => Self::Split(input.len()),
+            kind::FILL_EVENTFD => Self::FillEventfd(input.u8()),
+            kind::TRUNCATE => Self::Truncate(input.u8(), input.number()),
+            kind::SETTLE => Self::Settle,
+            kind::SECOND_CLIENT => Self::SecondClient,
+            kind::SET_ATTRIBUTE => Self::SetAttribute(input.u8()),
+            place => Self::read_command(manner, place, input),
+        }
+    }
+
+    fn read_frame(manner: Manner, input: &mut Input<'a>) -> Self {
+        let command = input.u8();
+        let flags = input.u8();
+        let len = input.len();
+        Self::Command {
+            manner,
+            // The highest number that a byte reaches stands for those above.
+            command: match command {
+                u8::MAX => u16::MAX,
+                command => command.into(),
+            },
+            flags: flags.into(),
+            payload: input.bytes(len).to_vec(),
+            fds: read_fds(input),
+        }
+    }
+
+    fn read_command(manner: Manner, place: u8, input: &mut Input<'_>) -> Self {
+        let (command, fields) = LAYOUTS[usize::from(place) % LAYOUTS.len()];
+        let mut payload = Vec::new();
+        for field in fields {
+            field.read(input, &mut payload);
+        }
+        let takes_fds = matches!(command, Command::DmaMap | Command::DeviceSetIrqs);
+        Self::Command {
+            manner,
+            command: command as u16,
+            flags: 0,
+            payload,
+            fds: if takes_fds {
+                read_fds(input)
+            } else {
+                Vec::new()
+            },
+        }
+    }
+
+    /// Appends the step. A command is written as a frame, so any can be.
+    pub fn write(&self, out: &mut Vec<u8>) {
+        match self {
+            Self::Command {
+                manner,
+                command,
+                flags,
+                payload,
+                fds,
+            } => {
+                let bits = [
+                    (manner.no_reply, 0x20),
+                    (manner.held, 0x40),
+                    (manner.pipelined, 0x80),
+                ];
+                let bits = bits
+                    .iter()
+                    .filter(|(is_set, _)| *is_set)
+                    .map(|(_, bit)| bit);
+                out.push(kind::FRAME | bits.sum::<u8>());
+                out.push(u8::try_from(*command).unwrap_or(u8::MAX));
+                out.push(*flags as u8);
+                write_len(payload.len() as u16, out);
+                out.extend(payload);
+                write_fds(fds, out);
+            }
+            Self::Raw(bytes, fds) => {
+                out.push(kind::RAW);
+                write_len(bytes.len() as u16, out);
+                out.extend(*bytes);
+                write_fds(fds, out);
+            }
+            Self::Split(at) => {
+                out.push(kind::SPLIT);
+                write_len(*at as u16, out);
+            }
+            Self::FillEventfd(choice) => out.extend([kind::FILL_EVENTFD, *choice]),
+            Self::Truncate(choice, len) => {
+                out.extend([kind::TRUNCATE, *choice]);
+                write_number(*len, out);
+            }
+            Self::Settle => out.push(kind::SETTLE),
+            Self::SecondClient => out.push(kind::SECOND_CLIENT),
+            Self::SetAttribute(choice) => out.extend([kind::SET_ATTRIBUTE, *choice]),
+        }
+    }
+}
+
+/// Most descriptors that a step names one by one; more are the last one, over and over.
+const MAX_NAMED: u8 = 32;
+
+fn read_fds(input: &mut Input<'_>) -> Vec<u8> {
+    let count = input.u8();
+    let mut fds = input.bytes(count.min(MAX_NAMED).into()).to_vec();
+    let last = fds.last().copied().unwrap_or(0);
+    fds.resize(count.min(253).into(), last);
+    fds
+}
+
+fn write_fds(fds: &[u8], out: &mut Vec<u8>) {
+    let count = fds.len().min(MAX_NAMED.into());
+    out.push(count as u8);
+    out.extend(&fds[..count]);
+}
+
+impl Field {
+    fn read(self, input: &mut Input<'_>, out: &mut Vec<u8>) {
+        match self {
+            Fixed(number) => out.extend(number.to_ne_bytes()),
+            U32 => out.extend((input.number() as u32).to_ne_bytes()),
+            U64 => out.extend(input.number().to_ne_bytes()),
+            Counted => {
+                let len = input.len();
+                let data = input.bytes(len);
+                out.extend((data.len() as u32).to_ne_bytes());
+                out.extend(data);
+            }
+            Data => {
+                let len = input.len();
+                out.extend(input.bytes(len));
+            }
+            Writes => {
+                let count = input.u8() % 64;
+                out.extend(u64::from(count).to_ne_bytes());
+                for _ in 0..count {
+                    let len = input.u8() % 10;
+                    U64.read(input, out);
+                    U32.read(input, out);
+                    out.extend(u32::from(len).to_ne_bytes());
+                    let mut data = input.bytes(len.min(8).into()).to_vec();
+                    data.resize(8, 0);
+                    out.extend(data);
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_step_that_was_written_is_read_again() {
+        let command = |payload: &[u8], fds: &[u8], no_reply| Step::Command {
+            manner: Manner {
+                no_reply,
+                held: true,
+                pipelined: false,
+            },
+            command: 9,
+            flags: 1,
+            payload: payload.to_vec(),
+            fds: fds.to_vec(),
+        };
+        for step in [
+            command(&[], &[], false),
+            command(&[7; 300], &[1, 2, 3], true),
+            Step::Raw(&[1, 2, 3], vec![4]),
+            Step::Split(7),
+            Step::FillEventfd(1),
+            Step::Truncate(2, 1 << 30),
+            Step::Settle,
+            Step::SecondClient,
+            Step::SetAttribute(3),
+        ] {
+            let mut bytes = Vec::new();
+            step.write(&mut bytes);
+            let mut input = Input::new(&bytes);
+            assert_eq!(Step::read(&mut input), step);
+            assert!(input.is_empty());
+        }
+    }
+}
