@@ -68,6 +68,8 @@ fn a_mapping_is_of_whole_pages_in_the_address_space_and_the_file() {
         // The whole address space but the last page, of a file that is not as long.
         (0, top, 0, Err(Errno::INVAL)),
         (0, PAGE, 4 * PAGE, Err(Errno::INVAL)),
+        // It would end where addresses do, which no file is long enough for either.
+        (0, PAGE, top, Err(Errno::INVAL)),
         (0, 2 * PAGE, 3 * PAGE, Err(Errno::INVAL)),
     ] {
         let mut table = DmaTable::default();
