@@ -51,9 +51,14 @@ impl Pool {
         }
     }
 
-    /// Counts an eventfd up as far as it goes: whoever signals it now would wait.
+    /// Counts an eventfd up as far as it goes: whoever signals it now would wait. So would this,
+    /// for one that waits and was signalled already.
     pub(super) fn fill(&mut self, choice: u8) {
-        let _ = rustix::io::write(self.of(8 + choice % 2), &(u64::MAX - 1).to_ne_bytes());
+        const WAITING: u8 = 9;
+        let kind = WAITING - choice % 2;
+        if kind != WAITING || !self.0.contains_key(&WAITING) {
+            let _ = rustix::io::write(self.of(kind), &(u64::MAX - 1).to_ne_bytes());
+        }
     }
 }
 
