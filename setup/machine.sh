@@ -44,21 +44,12 @@ need_x86_64() {
 }
 
 # A C compiler links the Rust programs, and libc.a goes into the static ones of
-# the guest. These are the only packages that are installed, thus the only
-# reason to need root.
+# the guest.
 need_compiler() {
     command -v cargo >/dev/null ||
         die "cargo is missing: install Rust (rust-version in Cargo.toml says which)"
     have_compiler && return
-    command -v apt-get >/dev/null ||
-        die "a C compiler with a static libc is missing: install gcc and the C library's development files (gcc, glibc-static)"
-    local sudo=()
-    if ((EUID != 0)); then
-        command -v sudo >/dev/null ||
-            die "a C compiler is missing, and installing it takes root: apt-get install gcc libc6-dev"
-        sudo=(sudo)
-    fi
-    step "installing gcc and libc6-dev" install_compiler "${sudo[@]}"
+    install_packages "a C compiler with a static libc" "gcc, glibc-static" gcc libc6-dev
     have_compiler || die "gcc was installed, yet cc finds no libc.a"
 }
 
@@ -67,10 +58,36 @@ have_compiler() {
     command -v cc >/dev/null && [[ $(cc -print-file-name=libc.a) == /* ]]
 }
 
-install_compiler() {
-    "$@" apt-get -qq update &&
-        "$@" env DEBIAN_FRONTEND=noninteractive \
-            apt-get -qq install --no-install-recommends gcc libc6-dev
+# What fuzzes is linked with libFuzzer, which is C++.
+need_cxx_compiler() {
+    command -v c++ >/dev/null && return
+    install_packages "a C++ compiler" "gcc-c++" g++
+    command -v c++ >/dev/null || die "g++ was installed, yet there is no c++"
+}
+
+# install_packages WHAT ELSEWHERE PACKAGE...: the compilers are the only packages
+# that are installed, thus the only reason to need root. ELSEWHERE is what they
+# are called where there is no apt.
+install_packages() {
+    local what=$1 elsewhere=$2 as_root=env
+    shift 2
+    command -v apt-get >/dev/null ||
+        die "$what is missing: install it ($elsewhere, for one)"
+    if ((EUID != 0)); then
+        command -v sudo >/dev/null ||
+            die "$what is missing, and installing it takes root: apt-get install $*"
+        as_root=sudo
+    fi
+    step "installing $*" apt_install "$as_root" "$@"
+}
+
+# apt_install env|sudo PACKAGE...
+apt_install() {
+    local as_root=$1
+    shift
+    "$as_root" apt-get -qq update &&
+        "$as_root" env DEBIAN_FRONTEND=noninteractive \
+            apt-get -qq install --no-install-recommends "$@"
 }
 
 # with_lock COMMAND...: runs it while no other ./x touches the cache.

@@ -2,16 +2,18 @@
 # shellcheck shell=bash
 
 # need_deny: puts cargo-deny on the PATH, building it into the cache if it is
-# not there: unoptimised, since it runs for a second and builds for minutes.
+# not there.
 need_deny() {
     PATH=$CACHE/tools/bin:$PATH
-    command -v cargo-deny >/dev/null || with_lock build_deny
+    command -v cargo-deny >/dev/null || with_lock build_tool cargo-deny '^0.20'
 }
 
-build_deny() {
-    [[ ! -x $CACHE/tools/bin/cargo-deny ]] || return 0
+# build_tool CRATE VERSION: unoptimised, since it runs for a second and builds
+# for minutes.
+build_tool() {
+    [[ ! -x $CACHE/tools/bin/$1 ]] || return 0
     new_scratch
-    step "building cargo-deny, once" cargo install -q --locked cargo-deny --version '^0.20' \
+    step "building $1, once" cargo install -q --locked "$1" --version "$2" \
         --root "$CACHE/tools" --target-dir "$SCRATCH/target" \
         --config profile.release.opt-level=0 --config profile.release.lto=false \
         --config profile.release.debug=false --config profile.release.codegen-units=16

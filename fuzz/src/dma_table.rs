@@ -2,21 +2,17 @@
 //! from end to end: the same answers, the same errors, the same bytes, the same written pages.
 
 mod files;
+mod holder;
 mod model;
 
-use std::sync::{Arc, Mutex, PoisonError};
-
-use mdev::MediatedDevice;
-use mdev::device::{Fault, Reset};
 use mdev::dma::view::Access;
-use mdev::dma::{DmaLimits, DmaTable, GuestMemory, Iova, IovaRange, Pin};
-use mdev::pci::{Class, ConfigSpace, Identity};
-use mdev::region::{RegionIndex, Regions};
+use mdev::dma::{DmaLimits, DmaTable, GuestMemory, Iova, IovaRange};
 use vfu::wire::dma::{DmaFlags, DmaMap, DmaUnmap};
 
 use crate::descriptors::OpenDescriptors;
 use crate::input::Input;
 use files::{FILE_LEN, Files};
+use holder::Holder;
 use model::{Model, PAGE};
 
 /// Most actions of one input.
@@ -44,8 +40,6 @@ pub fn dma_table(data: &[u8]) {
     both.finish();
     descriptors.check();
 }
-
-type Pins = Arc<Mutex<Vec<(IovaRange, Pin)>>>;
 
 /// What is fuzzed, and the model of it.
 struct Both {
@@ -200,7 +194,7 @@ impl Both {
     }
 
     fn unpin(&mut self, choice: u8) {
-        let mut pins = self.device.pins();
+        let pins = self.device.pins();
         if !pins.is_empty() {
             let place = usize::from(choice) % pins.len();
             drop(pins.remove(place));
@@ -254,62 +248,5 @@ fn one(input: &mut Input<'_>) -> DmaUnmap {
     DmaUnmap::One {
         iova: input.number(),
         size: input.number(),
-    }
-}
-
-/// A device that holds pins, and lets go of them when it has to.
-struct Holder {
-    config: ConfigSpace,
-    regions: Regions,
-    pins: Pins,
-}
-
-impl Holder {
-    fn new() -> Self {
-        let config = ConfigSpace::new(Identity {
-            vendor: 0,
-            device: 0,
-            subsystem_vendor: 0,
-            subsystem: 0,
-            revision: 0,
-            class: Class {
-                base: 0,
-                sub: 0,
-                interface: 0,
-            },
-        });
-        Self {
-            regions: Regions::of(&config),
-            config,
-            pins: Pins::default(),
-        }
-    }
-
-    fn pins(&self) -> std::sync::MutexGuard<'_, Vec<(IovaRange, Pin)>> {
-        self.pins.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl MediatedDevice for Holder {
-    fn config(&mut self) -> &mut ConfigSpace {
-        &mut self.config
-    }
-
-    fn regions(&self) -> &Regions {
-        &self.regions
-    }
-
-    fn read(&mut self, _: RegionIndex, _: u64, _: &mut [u8]) -> Result<(), Fault> {
-        Ok(())
-    }
-
-    fn write(&mut self, _: RegionIndex, _: u64, _: &[u8]) -> Result<(), Fault> {
-        Ok(())
-    }
-
-    fn reset(&mut self, _: Reset) {}
-
-    fn dma_unmap(&mut self, range: IovaRange) {
-        self.pins().retain(|(pinned, _)| !pinned.overlaps(range));
     }
 }

@@ -1,5 +1,7 @@
 //! What the fuzzers found worth keeping, run once more, with no fuzzer: one test for each target.
 
+#![expect(clippy::unwrap_used, reason = "where a test fails, it says so")]
+
 use std::fs;
 use std::panic::catch_unwind;
 use std::path::{Path, PathBuf};

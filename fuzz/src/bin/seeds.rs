@@ -7,7 +7,7 @@ use std::fs;
 use std::path::Path;
 
 use fuzz::input::write_number;
-use fuzz::session::script::{Manner, Step};
+use fuzz::session::script::{Message, Step};
 use vfu::wire::Header;
 
 /// QEMU 11.1.3 attaching to a device: `vfu/tests/protocol/qemu_attach.rs` tells of it.
@@ -161,13 +161,12 @@ fn script(device: u8, answers: u8, steps: &[Step<'_>]) -> Vec<u8> {
 }
 
 fn frame(command: u16, payload: Vec<u8>, fds: Vec<u8>) -> Step<'static> {
-    Step::Command {
-        manner: Manner::default(),
+    Step::Command(Message {
         command,
-        flags: 0,
         payload,
         fds,
-    }
+        ..Message::default()
+    })
 }
 
 fn access(command: u16, region: u32, offset: u64, count: u32, data: &[u8]) -> Step<'static> {

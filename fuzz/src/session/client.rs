@@ -19,7 +19,7 @@ use vfu::wire::{Command, Header};
 use super::descriptors::Pool;
 use super::expected::Owed;
 use super::memory::Answers;
-use super::script::{MAX_STEPS, Manner, Opening, Step};
+use super::script::{MAX_STEPS, Message, Opening, Step};
 use crate::input::Input;
 use transport::Transport;
 
@@ -105,18 +105,16 @@ impl Client {
             payload.extend(json.as_bytes());
             payload.push(0);
         }
-        self.command(Manner::default(), Command::Version as u16, 0, &payload, &[]);
+        self.command(&Message {
+            command: Command::Version as u16,
+            payload,
+            ..Message::default()
+        });
     }
 
     fn take(&mut self, step: &Step<'_>) {
         match step {
-            Step::Command {
-                manner,
-                command,
-                flags,
-                payload,
-                fds,
-            } => self.command(*manner, *command, *flags, payload, fds),
+            Step::Command(message) => self.command(message),
             Step::Raw(bytes, fds) => {
                 self.manners = Manners::Bad;
                 self.transport.send(bytes, fds, &mut self.pool);
@@ -137,24 +135,25 @@ impl Client {
         self.serve_what_came();
     }
 
-    fn command(&mut self, manner: Manner, command: u16, flags: u32, payload: &[u8], fds: &[u8]) {
+    fn command(&mut self, message: &Message) {
         const NO_REPLY: u32 = 1 << 4;
+        let no_reply = if message.manner.no_reply { NO_REPLY } else { 0 };
         let header = Header {
             id: self.next_id,
-            command,
-            size: (Header::LEN + payload.len()) as u32,
-            flags: flags | if manner.no_reply { NO_REPLY } else { 0 },
+            command: message.command,
+            size: (Header::LEN + message.payload.len()) as u32,
+            flags: message.flags | no_reply,
             errno: 0,
         };
         self.next_id = self.next_id.wrapping_add(1);
-        let message = [&header.to_bytes()[..], payload].concat();
-        self.owed.extend(Owed::by(header, payload));
-        if manner.held && fds.is_empty() {
-            self.transport.hold(&message);
+        let bytes = [&header.to_bytes()[..], &message.payload].concat();
+        self.owed.extend(Owed::by(header, &message.payload));
+        if message.manner.held && message.fds.is_empty() {
+            self.transport.hold(&bytes);
             return;
         }
-        self.transport.send(&message, fds, &mut self.pool);
-        if !manner.pipelined {
+        self.transport.send(&bytes, &message.fds, &mut self.pool);
+        if !message.manner.pipelined {
             self.wait_for_answers();
         }
     }

@@ -1,9 +1,12 @@
 //! The input's format: an opening, then steps. Most steps are commands in the form that they
 //! have, with any numbers in it; some are bytes of any form.
 
+mod layout;
+
 use vfu::wire::Command;
 
 use crate::input::{Input, write_len, write_number};
+use layout::LAYOUTS;
 
 /// Most steps of one input.
 pub const MAX_STEPS: usize = 200;
@@ -37,50 +40,6 @@ impl Opening {
     }
 }
 
-/// A field of a command's payload.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum Field {
-    /// Always this.
-    Fixed(u32),
-    U32,
-    U64,
-    /// Any bytes; their number comes before them.
-    Counted,
-    /// Any bytes.
-    Data,
-    /// Any number of entries of REGION_WRITE_MULTI, and how many before them.
-    Writes,
-}
-
-use Field::{Counted, Data, Fixed, U32, U64, Writes};
-
-/// Commands as they are when they are well formed; a step names one by its place.
-pub(super) const LAYOUTS: [(Command, &[Field]); 17] = [
-    (Command::RegionRead, &[U64, U32, U32]),
-    (Command::RegionWrite, &[U64, U32, Counted]),
-    (Command::DmaMap, &[Fixed(32), U32, U64, U64, U64]),
-    (Command::DmaUnmap, &[Fixed(24), U32, U64, U64]),
-    (
-        Command::DeviceSetIrqs,
-        &[Fixed(20), U32, U32, U32, U32, Data],
-    ),
-    (Command::DeviceGetInfo, &[Fixed(16), U32, U32, U32]),
-    (
-        Command::DeviceGetRegionInfo,
-        &[U32, U32, U32, U32, U64, U64],
-    ),
-    (Command::DeviceGetIrqInfo, &[Fixed(16), U32, U32, U32]),
-    (Command::RegionWriteMulti, &[Writes]),
-    (Command::DeviceReset, &[]),
-    (Command::DeviceGetRegionIoFds, &[U32, U32, U32, U32]),
-    (Command::DeviceFeature, &[U32, U32, Data]),
-    (Command::MigDataRead, &[U32, U32]),
-    (Command::MigDataWrite, &[U32, U32, Data]),
-    (Command::DmaRead, &[U64, U64]),
-    (Command::DmaWrite, &[U64, U64, Data]),
-    (Command::Version, &[U32, Data]),
-];
-
 /// Numbers of steps that are no command of [`LAYOUTS`].
 mod kind {
     pub(super) const FRAME: u8 = 20;
@@ -104,22 +63,26 @@ pub struct Manner {
     pub pipelined: bool,
 }
 
+/// A command in a whole frame.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Message {
+    /// How it is sent.
+    pub manner: Manner,
+    /// Its number.
+    pub command: u16,
+    /// Flags besides those of `manner`.
+    pub flags: u32,
+    /// What follows the header.
+    pub payload: Vec<u8>,
+    /// Which descriptors come with it.
+    pub fds: Vec<u8>,
+}
+
 /// One step.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Step<'a> {
-    /// A command in a whole frame.
-    Command {
-        /// How it is sent.
-        manner: Manner,
-        /// Its number.
-        command: u16,
-        /// Flags besides those of `manner`.
-        flags: u32,
-        /// What follows the header.
-        payload: Vec<u8>,
-        /// Which descriptors come with it.
-        fds: Vec<u8>,
-    },
+    /// A command.
+    Command(Message),
     /// Bytes, whatever they are.
     Raw(&'a [u8], Vec<u8>),
     /// The next message leaves in two pieces, cut here.
@@ -165,7 +128,7 @@ impl<'a> Step<'a> {
         let command = input.u8();
         let flags = input.u8();
         let len = input.len();
-        Self::Command {
+        Self::Command(Message {
             manner,
             // The highest number that a byte reaches stands for those above.
             command: match command {
@@ -175,7 +138,7 @@ impl<'a> Step<'a> {
             flags: flags.into(),
             payload: input.bytes(len).to_vec(),
             fds: read_fds(input),
-        }
+        })
     }
 
     fn read_command(manner: Manner, place: u8, input: &mut Input<'_>) -> Self {
@@ -185,7 +148,7 @@ impl<'a> Step<'a> {
             field.read(input, &mut payload);
         }
         let takes_fds = matches!(command, Command::DmaMap | Command::DeviceSetIrqs);
-        Self::Command {
+        Self::Command(Message {
             manner,
             command: command as u16,
             flags: 0,
@@ -195,35 +158,13 @@ impl<'a> Step<'a> {
             } else {
                 Vec::new()
             },
-        }
+        })
     }
 
     /// Appends the step. A command is written as a frame, so any can be.
     pub fn write(&self, out: &mut Vec<u8>) {
         match self {
-            Self::Command {
-                manner,
-                command,
-                flags,
-                payload,
-                fds,
-            } => {
-                let bits = [
-                    (manner.no_reply, 0x20),
-                    (manner.held, 0x40),
-                    (manner.pipelined, 0x80),
-                ];
-                let bits = bits
-                    .iter()
-                    .filter(|(is_set, _)| *is_set)
-                    .map(|(_, bit)| bit);
-                out.push(kind::FRAME | bits.sum::<u8>());
-                out.push(u8::try_from(*command).unwrap_or(u8::MAX));
-                out.push(*flags as u8);
-                write_len(payload.len() as u16, out);
-                out.extend(payload);
-                write_fds(fds, out);
-            }
+            Self::Command(message) => message.write(out),
             Self::Raw(bytes, fds) => {
                 out.push(kind::RAW);
                 write_len(bytes.len() as u16, out);
@@ -246,6 +187,24 @@ impl<'a> Step<'a> {
     }
 }
 
+impl Message {
+    fn write(&self, out: &mut Vec<u8>) {
+        let manner = self.manner;
+        let bits = [
+            (manner.no_reply, 0x20),
+            (manner.held, 0x40),
+            (manner.pipelined, 0x80),
+        ];
+        let set = bits.iter().filter(|(is_set, _)| *is_set);
+        out.push(kind::FRAME | set.map(|(_, bit)| bit).sum::<u8>());
+        out.push(u8::try_from(self.command).unwrap_or(u8::MAX));
+        out.push(self.flags as u8);
+        write_len(self.payload.len() as u16, out);
+        out.extend(&self.payload);
+        write_fds(&self.fds, out);
+    }
+}
+
 /// Most descriptors that a step names one by one; more are the last one, over and over.
 const MAX_NAMED: u8 = 32;
 
@@ -263,55 +222,24 @@ fn write_fds(fds: &[u8], out: &mut Vec<u8>) {
     out.extend(&fds[..count]);
 }
 
-impl Field {
-    fn read(self, input: &mut Input<'_>, out: &mut Vec<u8>) {
-        match self {
-            Fixed(number) => out.extend(number.to_ne_bytes()),
-            U32 => out.extend((input.number() as u32).to_ne_bytes()),
-            U64 => out.extend(input.number().to_ne_bytes()),
-            Counted => {
-                let len = input.len();
-                let data = input.bytes(len);
-                out.extend((data.len() as u32).to_ne_bytes());
-                out.extend(data);
-            }
-            Data => {
-                let len = input.len();
-                out.extend(input.bytes(len));
-            }
-            Writes => {
-                let count = input.u8() % 64;
-                out.extend(u64::from(count).to_ne_bytes());
-                for _ in 0..count {
-                    let len = input.u8() % 10;
-                    U64.read(input, out);
-                    U32.read(input, out);
-                    out.extend(u32::from(len).to_ne_bytes());
-                    let mut data = input.bytes(len.min(8).into()).to_vec();
-                    data.resize(8, 0);
-                    out.extend(data);
-                }
-            }
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn a_step_that_was_written_is_read_again() {
-        let command = |payload: &[u8], fds: &[u8], no_reply| Step::Command {
-            manner: Manner {
-                no_reply,
-                held: true,
-                pipelined: false,
-            },
-            command: 9,
-            flags: 1,
-            payload: payload.to_vec(),
-            fds: fds.to_vec(),
+        let command = |payload: &[u8], fds: &[u8], no_reply| {
+            Step::Command(Message {
+                manner: Manner {
+                    no_reply,
+                    held: true,
+                    pipelined: false,
+                },
+                command: 9,
+                flags: 1,
+                payload: payload.to_vec(),
+                fds: fds.to_vec(),
+            })
         };
         for step in [
             command(&[], &[], false),
