@@ -3,6 +3,7 @@
 //! - [`frame`]: the frame decoder, and every message's `parse` and `emit`.
 //! - [`session`]: a client's whole life, with any messages and descriptors, on any device.
 //! - [`dma_table`]: the table of mappings and guest memory, against a list.
+//! - [`state`]: saved states, good and bad, put into any device.
 //!
 //! They share [`input`] (bytes as numbers) and [`descriptors`] (none may be lost). The programs
 //! that call them are in `targets/`, a package of its own, and what the fuzzers found worth keeping
@@ -13,11 +14,14 @@
 #![expect(clippy::expect_used, reason = "a panic is how a finding is told")]
 
 pub mod descriptors;
+mod device;
 mod dma_table;
 mod frame;
 pub mod input;
 pub mod session;
+pub mod state;
 
 pub use dma_table::dma_table;
 pub use frame::frame;
 pub use session::session;
+pub use state::state;

@@ -6,11 +6,9 @@
 //! - `expected`: which answer each command has.
 //! - `memory`: answers the device's requests for memory, well or badly.
 //! - `descriptors`: what a client may send besides bytes.
-//! - `device`: the device, and whether it is as new afterwards.
 
 mod client;
 mod descriptors;
-mod device;
 mod expected;
 mod memory;
 pub mod script;
@@ -27,9 +25,9 @@ use mdev::session::{Ended, Session, SessionError, Surroundings};
 use mdev::{MediatedDevice, Services};
 
 use crate::descriptors::OpenDescriptors;
+use crate::device::{DeviceKind, look};
 use crate::input::Input;
 use client::{Client, Manners};
-use device::{DeviceKind, as_new};
 use script::Opening;
 
 /// How long a client may owe the rest of a message. Longer than any script takes: what hangs on
@@ -63,7 +61,7 @@ fn install_once() {
 
 fn serve(input: &mut Input<'_>) {
     let opening = Opening::read(input);
-    let kind = DeviceKind::choose(opening);
+    let kind = DeviceKind::choose(opening.device, opening.attributes);
     let services = Services::default();
     let mut device = kind.build(services.clone());
     let around = Surroundings {
@@ -90,7 +88,7 @@ fn serve(input: &mut Input<'_>) {
     check_end(&ended, manners);
     let (mappings, pinned) = around.memory.counts();
     assert_eq!((mappings, pinned), (0, 0), "mappings, and pinned pages");
-    assert_eq!(&as_new(&mut *device), kind.as_new(), "the device is as new");
+    assert_eq!(&look(&mut *device), kind.as_new(), "the device is as new");
     if opening.device.is_multiple_of(FOLLOWED) {
         follow(&mut *device, &mailbox, &around);
     }

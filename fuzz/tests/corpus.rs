@@ -47,3 +47,8 @@ fn session() {
 fn dma_table() {
     replay("dma_table", fuzz::dma_table);
 }
+
+#[test]
+fn state() {
+    replay("state", fuzz::state);
+}

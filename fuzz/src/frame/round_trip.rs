@@ -7,9 +7,12 @@ use std::os::fd::OwnedFd;
 use vfu::wire::access::{RegionAccess, WriteMulti};
 use vfu::wire::device::DeviceInfo;
 use vfu::wire::dma::{DmaAccess, DmaMap, DmaUnmap};
+use vfu::wire::feature::{DeviceFeature, DmaReport, FeatureHead};
+use vfu::wire::io_fds::{RegionIoFds, RegionIoFdsRequest};
 use vfu::wire::irq::{IrqData, IrqInfo, SetIrqs};
+use vfu::wire::migration::{MigDataRead, MigDataWrite, MigState};
 use vfu::wire::region::{RegionFlags, RegionInfo, RegionInfoRequest};
-use vfu::wire::version::{Capabilities, Version};
+use vfu::wire::version::{Capabilities, TwinSocket, Version};
 use vfu::wire::{Header, Malformed, Request};
 
 /// Parses a message in every way.
@@ -66,9 +69,64 @@ fn again(header: &Header, payload: &[u8], request: Request<'_>) {
         Request::DmaReply(of, data) => assert_eq!((&of, data), (header, payload)),
         Request::DeviceGetInfo => assert!(payload.len() >= DeviceInfo::LEN),
         Request::DeviceReset => assert!(payload.is_empty()),
-        #[expect(unreachable_patterns, reason = "a command may be added")]
-        _ => {}
+        Request::DeviceGetRegionIoFds(request) => {
+            same(
+                &request,
+                RegionIoFdsRequest::emit,
+                RegionIoFdsRequest::parse,
+            );
+        }
+        Request::DeviceFeature(feature) => device_feature(&feature, payload),
+        Request::MigDataRead(read) => same(&read, MigDataRead::emit, MigDataRead::parse),
+        Request::MigDataWrite(write) => {
+            let bytes = emitted(|out| write.emit(out));
+            assert_eq!(MigDataWrite::parse(&bytes), Ok(write));
+            assert_eq!(MigDataRead::parse_reply(&bytes), Ok(write.data));
+        }
     }
+}
+
+/// The reply to a feature has the form of its request, and fits what the client takes.
+fn device_feature(feature: &DeviceFeature<'_>, payload: &[u8]) {
+    let (head, data) = FeatureHead::parse(payload).expect("it was understood");
+    let bytes = emitted(|out| head.emit(out));
+    assert_eq!(FeatureHead::parse(&bytes), Ok((head, &b""[..])));
+    let reply = match feature {
+        DeviceFeature::Probe { head: own, data } => {
+            assert_eq!(*own, head);
+            emitted(|out| out.extend(*data))
+        }
+        DeviceFeature::StartLogging(logging) => {
+            for (iova, length) in logging.ranges() {
+                assert!(length > 0 && iova.checked_add(length - 1).is_some());
+            }
+            let reply = emitted(|out| logging.emit(logging.page_size, out));
+            assert_eq!(reply[..12], data[..12]);
+            assert_eq!(reply[16..], data[16..], "the ranges");
+            reply
+        }
+        DeviceFeature::ReportLogging(report) => {
+            assert!(report.iova.checked_add(report.length - 1).is_some());
+            let reply = emitted(|out| report.emit(&[], out));
+            assert_eq!(reply, data[..DmaReport::LEN]);
+            assert!(
+                report.bits().div_ceil(8) <= head.argsz.into(),
+                "the bitmap fits"
+            );
+            reply
+        }
+        DeviceFeature::SetState(state) => {
+            let reply = emitted(|out| state.emit(out));
+            assert_eq!(MigState::parse_reply(&reply), Ok(*state));
+            reply
+        }
+        DeviceFeature::GetMigration | DeviceFeature::GetState => vec![0; 8],
+        DeviceFeature::StopLogging => Vec::new(),
+    };
+    assert!(
+        FeatureHead::LEN + reply.len() <= head.argsz as usize,
+        "it fits"
+    );
 }
 
 fn set_irqs(set: SetIrqs<'_>) {
@@ -136,6 +194,12 @@ fn replies(payload: &[u8]) {
     if let Ok((info, _)) = RegionInfo::parse(payload) {
         region_info(info);
     }
+    if let Ok((fds, _)) = RegionIoFds::parse(payload) {
+        let bytes = emitted(|out| fds.emit(u32::MAX, out));
+        let argsz = fds.argsz();
+        assert_eq!(bytes.len(), argsz as usize);
+        assert_eq!(RegionIoFds::parse(&bytes), Ok((fds, argsz)));
+    }
 }
 
 /// QEMU has no room for keys that it did not offer.
@@ -146,6 +210,10 @@ fn answer(offer: &Version) {
         max_dma_maps: Some(65_535),
         pgsizes: Some(4096),
         write_multiple: Some(true),
+        twin_socket: Some(TwinSocket {
+            supported: true,
+            fd_index: None,
+        }),
     };
     let Ok(answer) = offer.answer(&able) else {
         assert_ne!(offer.major, 0);
@@ -160,6 +228,7 @@ fn answer(offer: &Version) {
     assert_eq!(answered.pgsizes.is_some(), offered.pgsizes.is_some());
     assert!(answered.max_dma_maps <= offered.max_dma_maps);
     assert!(answered.write_multiple <= offered.write_multiple);
+    assert!(answered.twin_socket.is_some() <= offered.twin_socket.is_some_and(|it| it.supported));
 }
 
 fn region_info(mut info: RegionInfo) {

@@ -4,8 +4,11 @@
 use vfu::wire::access::RegionAccess;
 use vfu::wire::device::DeviceInfo;
 use vfu::wire::dma::DmaUnmap;
+use vfu::wire::feature::FeatureHead;
 use vfu::wire::header::MessageType;
+use vfu::wire::io_fds::{RegionIoFds, RegionIoFdsRequest};
 use vfu::wire::irq::IrqInfo;
+use vfu::wire::migration::MigDataRead;
 use vfu::wire::region::{RegionInfo, RegionInfoRequest};
 use vfu::wire::{Command, Header};
 
@@ -40,15 +43,19 @@ impl Owed {
         }
         let command = Command::try_from(self.header.command);
         let command = command.expect("what is not known is refused");
-        let may_bring_fds = [Command::DeviceGetRegionInfo, Command::DeviceGetRegionIoFds];
+        let may_bring_fds = [
+            Command::Version,
+            Command::DeviceGetRegionInfo,
+            Command::DeviceGetRegionIoFds,
+        ];
         assert!(
             fds == 0 || may_bring_fds.contains(&command),
             "{command:?} brought {fds}"
         );
-        self.check_payload(command, payload);
+        self.check_payload(command, payload, fds);
     }
 
-    fn check_payload(&self, command: Command, payload: &[u8]) {
+    fn check_payload(&self, command: Command, payload: &[u8], fds: usize) {
         let sent = &self.payload[..];
         match command {
             Command::RegionRead => {
@@ -86,7 +93,35 @@ impl Owed {
                 );
                 assert!(needed as usize >= payload.len());
             }
-            _ => {}
+            Command::DeviceGetRegionIoFds => {
+                let request = RegionIoFdsRequest::parse(sent).expect("it was understood");
+                let (described, _) = RegionIoFds::parse(payload).expect("region I/O fds");
+                assert_eq!(
+                    (described.index, described.events.len()),
+                    (request.index, fds)
+                );
+                assert!(
+                    payload.len() <= request.argsz as usize,
+                    "more than there is room for"
+                );
+            }
+            Command::DeviceFeature => {
+                let (asked, _) = FeatureHead::parse(sent).expect("it was understood");
+                let (head, _) = FeatureHead::parse(payload).expect("a feature");
+                assert_eq!(head.feature, asked.feature);
+                assert!(
+                    payload.len() <= asked.argsz as usize,
+                    "more than there is room for"
+                );
+            }
+            Command::MigDataRead => {
+                let asked = MigDataRead::parse(sent).expect("it was understood");
+                let data = MigDataRead::parse_reply(payload).expect("part of a stream");
+                assert!(data.len() <= asked.size as usize, "more than was asked for");
+            }
+            Command::MigDataWrite => assert_eq!(payload, b""),
+            Command::Version => {}
+            Command::DmaRead | Command::DmaWrite => panic!("{command:?} is no client's command"),
         }
     }
 }

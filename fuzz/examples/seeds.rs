@@ -11,7 +11,7 @@ use fuzz::session::script::{Message, Step};
 use vfu::wire::Header;
 
 /// QEMU 11.1.3 attaching to a device: `vfu/tests/protocol/qemu_attach.rs` tells of it.
-const RECORDED: &str = include_str!("../../../vfu/tests/protocol/qemu_attach.txt");
+const RECORDED: &str = include_str!("../../vfu/tests/protocol/qemu_attach.txt");
 
 fn main() {
     let root = std::env::args_os()
@@ -22,6 +22,7 @@ fn main() {
         ("frame", frames()),
         ("session", sessions()),
         ("dma_table", tables()),
+        ("state", states()),
     ] {
         let directory = root.join(target);
         fs::create_dir_all(&directory).expect("it can be made");
@@ -104,6 +105,34 @@ fn tables() -> Seeds {
     add(&[14], &[0, pages(8)]);
     add(&[6], &[]);
     vec![("all-actions".to_owned(), seed)]
+}
+
+/// For each device its state as it is, and with one change each of some kinds.
+fn states() -> Seeds {
+    let mut seeds = Seeds::new();
+    for device in 0..5 {
+        let mut add = |name: &str, edits: &[u8]| {
+            let seed = [&[device, 2, 0x20], edits].concat();
+            seeds.push((format!("{name}-{device}"), seed));
+        };
+        add("good", &[]);
+        add(
+            "registers",
+            &[0, 2, 4, 3, 0xff, 1, 2, 0, 3, 4, 3, 0xff, 1, 2],
+        );
+        add("sections", &[9, 1, 8, 2, 14, 1, 1, 4, 0, 0, 0, 0, 15, 0, 1]);
+        add(
+            "bytes",
+            &[5, 0, 2, 6, 1, 1, 7, 2, 3, 13, 0, 9, 1, 11, 0, 0x3f],
+        );
+        add(
+            "memory",
+            &[
+                14, 1, 1, 18, 0, 0, 0, 0, 8, 0, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0, 9, 9,
+            ],
+        );
+    }
+    seeds
 }
 
 /// The recorded attach on each device, and what a guest does then.
