@@ -66,7 +66,7 @@ fn check_taken(kind: DeviceKind, device: &mut dyn MediatedDevice) {
         "saved, taken, saved"
     );
     poke(device);
-    device.reset(Reset::Device);
+    device.reset(Reset::Close);
     assert!(
         look(device)
             .without_monitor()
