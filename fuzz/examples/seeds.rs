@@ -162,14 +162,20 @@ fn sessions() -> Seeds {
             seeds.push((format!("use-{name}-{answers}"), seed));
         }
     }
+    for device in 0..5 {
+        let mut seed = script(device, 0, &migrate());
+        // With a socket for the device's own requests.
+        seed[1] = 5 << 2;
+        seeds.push((format!("migrate-{device}"), seed));
+    }
     let odd = [
         Step::Split(5),
         config(4, &[7, 0]),
-        Step::SecondClient,
+        Step::Operator(8),
         map(0, 16 << 12, 1),
         Step::Truncate(1, 0),
         Step::FillEventfd(1),
-        Step::SetAttribute(0),
+        Step::Operator(0),
         Step::Settle,
         Step::Raw(&[1; 20], vec![14]),
     ];
@@ -238,6 +244,50 @@ fn eventfds() -> Vec<Step<'static>> {
         )
     };
     vec![set(0), set(1), set(3)]
+}
+
+/// The state is read while the device runs and after, and written back; writes are logged, a
+/// doorbell rings, mapped memory is written.
+fn migrate() -> Vec<Step<'static>> {
+    let words = |words: &[u32]| words.iter().flat_map(|word| word.to_ne_bytes()).collect();
+    let feature = |words: Vec<u8>| frame(16, words, vec![]);
+    let set_state = |state: u32| feature(words(&[16, 0x2_0002, state, 0]));
+    let mut report = words(&[1 << 12, 0x1_0008]);
+    report.extend(
+        [0, 16 << 12, 4096_u64]
+            .iter()
+            .flat_map(|number| number.to_ne_bytes()),
+    );
+    vec![
+        map(0, 16 << 12, 1),
+        config(4, &[7, 0]),
+        feature(words(&[16, 0x1_0001])),
+        feature(words(&[16, 0x1_0002])),
+        feature(words(&[24, 0x2_0006, 4096, 0, 0, 0])),
+        frame(6, words(&[4096, 0, 0, 0]), vec![]),
+        frame(5, words(&[32, 0, 0, 0, 0, 0, 0, 0]), vec![]),
+        frame(5, words(&[80, 0, 2, 0, 0, 0, 0, 0]), vec![]),
+        Step::Ring(0, 3),
+        Step::Poke(0, 8, 1),
+        write(0, 0x80, &0x1000_u64.to_le_bytes()),
+        write(0, 0x90, &0x40_u64.to_le_bytes()),
+        set_state(6),
+        frame(17, words(&[4104, 4096]), vec![]),
+        set_state(3),
+        frame(17, words(&[0x1_0008, 0x1_0000]), vec![]),
+        set_state(4),
+        Step::WriteBack(700),
+        set_state(2),
+        feature(report),
+        feature(words(&[8, 0x2_0007])),
+        Step::Operator(6),
+        Step::Operator(7),
+        set_state(4),
+        Step::State(&[0, 2, 4, 1, 7]),
+        set_state(1),
+        Step::Twin(&[0; 16]),
+        frame(13, vec![], vec![]),
+    ]
 }
 
 /// The driver's set-up, and some bytes around the loop.

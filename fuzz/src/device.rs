@@ -123,8 +123,13 @@ pub(crate) struct Look {
 }
 
 impl Look {
-    /// Without what a saved state changes for good: the monitor that a display has.
-    pub(crate) fn without_monitor(&self) -> impl Iterator<Item = &Seen> {
+    /// Whether the two are the same but for what a saved state changes for good: the monitor that
+    /// a display has.
+    pub(crate) fn is_but_for_monitor(&self, other: &Self) -> bool {
+        self.runs == other.runs && self.without_monitor().eq(other.without_monitor())
+    }
+
+    fn without_monitor(&self) -> impl Iterator<Item = &Seen> {
         let is_monitor =
             |(region, offset, _): &&Seen| *region == RegionIndex::Bar2 && *offset < 0x400;
         self.seen.iter().filter(move |seen| !is_monitor(seen))

@@ -4,14 +4,15 @@
 //! answer, in order, and the connection lives. Once it has sent anything else, anything may come,
 //! but no harm.
 
+mod gained;
+mod operator;
 mod transport;
 
 use std::collections::VecDeque;
 use std::os::fd::OwnedFd;
-use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
-use mdev::mailbox::{Mail, MailSender};
+use mdev::mailbox::MailSender;
 use vfu::wire::header::MessageType;
 use vfu::wire::version::Capabilities;
 use vfu::wire::{Command, Header};
@@ -19,9 +20,14 @@ use vfu::wire::{Command, Header};
 use super::descriptors::Pool;
 use super::expected::Owed;
 use super::memory::Answers;
+use super::script::layout::write_piece;
 use super::script::{MAX_STEPS, Message, Opening, Step};
+use crate::device::DeviceKind;
 use crate::input::Input;
-use transport::Transport;
+use crate::state::edit;
+use gained::Gained;
+use operator::Operator;
+use transport::{Came, Transport};
 
 /// What clients say first: QEMU 11.1, one that takes no requests for memory, one that says
 /// nothing of itself, and some that are hard to please.
@@ -39,8 +45,11 @@ const VERSIONS: [&str; 7] = [
 const A_MOMENT: Duration = Duration::from_millis(1);
 /// How often it waits.
 const MAX_SETTLES: usize = 8;
-/// Most other clients.
-const MAX_OTHERS: usize = 4;
+/// Most answers that take long to make: an input must not take seconds.
+const MAX_LARGE: usize = 2;
+/// A state that is written at once, and most pieces of one that is not.
+const WHOLE: usize = 1 << 20;
+const MAX_PIECES: usize = 64;
 
 /// What a client has done that ends a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,38 +61,57 @@ pub(super) enum Manners {
     Bad,
 }
 
+/// What there is to know of a client afterwards.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Behaviour {
+    pub(super) manners: Manners,
+    /// Whether it wrote a state, which may be that of a device with another monitor.
+    pub(super) has_written_state: bool,
+}
+
 pub(super) struct Client {
     transport: Transport,
     opening: Opening,
     answers: Answers,
-    mail: MailSender,
+    kind: DeviceKind,
+    operator: Operator,
     pool: Pool,
+    gained: Gained,
     manners: Manners,
     /// Commands that have no answer yet, in order.
     owed: VecDeque<Owed>,
     next_id: u16,
     settles: usize,
-    others: Vec<UnixStream>,
+    has_written_state: bool,
+    large_answers: usize,
 }
 
 impl Client {
-    pub(super) fn new(socket: OwnedFd, opening: Opening, mail: MailSender) -> Self {
+    pub(super) fn new(
+        socket: OwnedFd,
+        opening: Opening,
+        kind: DeviceKind,
+        mail: MailSender,
+    ) -> Self {
         Self {
             transport: Transport::new(socket),
             answers: Answers::new(opening.answers),
             opening,
-            mail,
+            kind,
+            operator: Operator::new(mail),
             pool: Pool::default(),
+            gained: Gained::default(),
             manners: Manners::Good,
             owed: VecDeque::new(),
             next_id: 0,
             settles: 0,
-            others: Vec::new(),
+            has_written_state: false,
+            large_answers: 0,
         }
     }
 
     /// Lives its life, and tells how it behaved.
-    pub(super) fn run(mut self, mut script: Input<'_>) -> Manners {
+    pub(super) fn run(mut self, mut script: Input<'_>) -> Behaviour {
         self.greet();
         for _ in 0..MAX_STEPS {
             if script.is_empty() || self.transport.is_closed() {
@@ -92,7 +120,10 @@ impl Client {
             self.take(&Step::read(&mut script));
         }
         self.leave();
-        self.manners
+        Behaviour {
+            manners: self.manners,
+            has_written_state: self.has_written_state,
+        }
     }
 
     fn greet(&mut self) {
@@ -129,8 +160,19 @@ impl Client {
                 self.pool.truncate(*choice, *len);
             }
             Step::Settle => self.settle(),
-            Step::SecondClient => self.call_another(),
-            Step::SetAttribute(choice) => self.set_attribute(*choice),
+            Step::Twin(bytes) => self.transport.send_twin(bytes),
+            Step::Operator(choice) => self.operator.act(*choice),
+            Step::WriteBack(piece_len) => {
+                let stream = std::mem::take(&mut self.gained.stream);
+                self.write_state(&stream, *piece_len);
+            }
+            Step::State(edits) => {
+                let stream = edit::stream(self.kind.saved(), Input::new(edits));
+                self.has_written_state = true;
+                self.write_state(&stream, WHOLE);
+            }
+            Step::Ring(choice, number) => self.gained.ring(*choice, *number),
+            Step::Poke(choice, at, byte) => self.gained.poke(*choice, *at, *byte),
         }
         self.serve_what_came();
     }
@@ -145,9 +187,14 @@ impl Client {
             flags: message.flags | no_reply,
             errno: 0,
         };
+        let owed = Owed::by(header, &message.payload);
+        self.large_answers += usize::from(owed.as_ref().is_some_and(Owed::is_large));
+        if self.large_answers > MAX_LARGE {
+            return;
+        }
         self.next_id = self.next_id.wrapping_add(1);
         let bytes = [&header.to_bytes()[..], &message.payload].concat();
-        self.owed.extend(Owed::by(header, &message.payload));
+        self.owed.extend(owed);
         if message.manner.held && message.fds.is_empty() {
             self.transport.hold(&bytes);
             return;
@@ -178,14 +225,27 @@ impl Client {
     }
 
     fn serve_what_came(&mut self) {
-        while let Some((header, payload, fds)) = self.transport.next_message() {
-            if header.message_type() == MessageType::Command {
-                if let Some(answer) = self.answers.to(&header, &payload) {
-                    self.transport.send(&answer, &[], &mut self.pool);
+        while let Some(came) = self.transport.next_message() {
+            if came.header.message_type() == MessageType::Command {
+                if let Some(answer) = self.answers.to(&came.header, &came.payload) {
+                    self.transport.answer(&came, &answer, &mut self.pool);
                 }
-            } else if self.manners != Manners::Bad {
+                continue;
+            }
+            assert!(!came.is_twin, "an answer on the way of questions");
+            if self.manners != Manners::Bad {
                 let owed = self.owed.pop_front().expect("an answer to nothing");
-                owed.check(&header, &payload, fds);
+                owed.check(&came.header, &came.payload, came.fds.len());
+            }
+            let Came {
+                header,
+                payload,
+                fds,
+                ..
+            } = came;
+            let rest = self.gained.take(header.command, &payload, fds);
+            if header.command == Command::Version as u16 {
+                self.transport.take_twin(rest);
             }
         }
     }
@@ -199,30 +259,17 @@ impl Client {
         }
     }
 
-    fn call_another(&mut self) {
-        if self.others.len() < MAX_OTHERS {
-            let (ours, theirs) = UnixStream::pair().expect("a pair of sockets");
-            let header = Header::command(7, Command::DeviceGetInfo, 0).to_bytes();
-            rustix::io::write(&ours, &header).expect("there is room");
-            // The session may just have ended.
-            let _ = self.mail.send(Mail::Client(theirs.into()));
-            self.others.push(ours);
+    /// Writes a state to the device, as MIG_DATA_WRITEs of so many bytes.
+    fn write_state(&mut self, stream: &[u8], piece_len: usize) {
+        for piece in stream.chunks(piece_len.max(1)).take(MAX_PIECES) {
+            let mut payload = Vec::new();
+            write_piece(piece, &mut payload);
+            self.command(&Message {
+                command: Command::MigDataWrite as u16,
+                payload,
+                ..Message::default()
+            });
         }
-    }
-
-    fn set_attribute(&self, choice: u8) {
-        const SETTINGS: [(&str, &str); 6] = [
-            ("dma", "pin"),
-            ("dma", "copy"),
-            ("dma-mask", "32"),
-            ("mode", "1x1"),
-            ("mode", "640x480 "),
-            ("", ""),
-        ];
-        let (name, value) = SETTINGS[usize::from(choice) % SETTINGS.len()];
-        let _ = self.mail.send(Mail::Call(Box::new(move |device| {
-            let _ = device.set_attribute(name, value);
-        })));
     }
 
     fn leave(&mut self) {

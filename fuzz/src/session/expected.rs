@@ -4,7 +4,7 @@
 use vfu::wire::access::RegionAccess;
 use vfu::wire::device::DeviceInfo;
 use vfu::wire::dma::DmaUnmap;
-use vfu::wire::feature::FeatureHead;
+use vfu::wire::feature::{DeviceFeature, FeatureHead};
 use vfu::wire::header::MessageType;
 use vfu::wire::io_fds::{RegionIoFds, RegionIoFdsRequest};
 use vfu::wire::irq::IrqInfo;
@@ -28,6 +28,15 @@ impl Owed {
             header,
             payload: payload.to_vec(),
         })
+    }
+
+    /// Whether the answer may be of megabytes, and takes long: a report on all that was written.
+    pub(super) fn is_large(&self) -> bool {
+        const LARGE: u64 = 1 << 20;
+        self.header.command == Command::DeviceFeature as u16
+            && matches!(DeviceFeature::parse(&self.payload),
+                Ok(DeviceFeature::ReportLogging(report)) if report.length / 4096 > LARGE
+                    || report.bits() > LARGE)
     }
 
     /// Checks the answer.
@@ -74,6 +83,34 @@ impl Owed {
             Command::DmaMap | Command::DeviceSetIrqs | Command::DeviceReset => {
                 assert_eq!(payload, b"");
             }
+            Command::DeviceGetInfo
+            | Command::DeviceGetIrqInfo
+            | Command::DeviceGetRegionInfo
+            | Command::DeviceGetRegionIoFds => self.check_description(command, payload, fds),
+            Command::DeviceFeature => {
+                let (asked, _) = FeatureHead::parse(sent).expect("it was understood");
+                let (head, _) = FeatureHead::parse(payload).expect("a feature");
+                assert_eq!(head.feature, asked.feature);
+                assert!(
+                    payload.len() <= asked.argsz as usize,
+                    "more than there is room for"
+                );
+            }
+            Command::MigDataRead => {
+                let asked = MigDataRead::parse(sent).expect("it was understood");
+                let data = MigDataRead::parse_reply(payload).expect("part of a stream");
+                assert!(data.len() <= asked.size as usize, "more than was asked for");
+            }
+            Command::MigDataWrite => assert_eq!(payload, b""),
+            Command::Version => {}
+            Command::DmaRead | Command::DmaWrite => panic!("{command:?} is no client's command"),
+        }
+    }
+
+    /// What a device says of itself has no more bytes than there is room for.
+    fn check_description(&self, command: Command, payload: &[u8], fds: usize) {
+        let sent = &self.payload[..];
+        match command {
             Command::DeviceGetInfo => {
                 DeviceInfo::parse(payload).expect("device info");
                 assert_eq!(payload.len(), DeviceInfo::LEN);
@@ -105,23 +142,7 @@ impl Owed {
                     "more than there is room for"
                 );
             }
-            Command::DeviceFeature => {
-                let (asked, _) = FeatureHead::parse(sent).expect("it was understood");
-                let (head, _) = FeatureHead::parse(payload).expect("a feature");
-                assert_eq!(head.feature, asked.feature);
-                assert!(
-                    payload.len() <= asked.argsz as usize,
-                    "more than there is room for"
-                );
-            }
-            Command::MigDataRead => {
-                let asked = MigDataRead::parse(sent).expect("it was understood");
-                let data = MigDataRead::parse_reply(payload).expect("part of a stream");
-                assert!(data.len() <= asked.size as usize, "more than was asked for");
-            }
-            Command::MigDataWrite => assert_eq!(payload, b""),
-            Command::Version => {}
-            Command::DmaRead | Command::DmaWrite => panic!("{command:?} is no client's command"),
+            _ => panic!("{command:?} asks for no description"),
         }
     }
 }

@@ -1,7 +1,7 @@
 //! The input's format: an opening, then steps. Most steps are commands in the form that they
 //! have, with any numbers in it; some are bytes of any form.
 
-mod layout;
+pub(super) mod layout;
 
 use vfu::wire::Command;
 
@@ -48,8 +48,12 @@ mod kind {
     pub(super) const FILL_EVENTFD: u8 = 23;
     pub(super) const TRUNCATE: u8 = 24;
     pub(super) const SETTLE: u8 = 25;
-    pub(super) const SECOND_CLIENT: u8 = 26;
-    pub(super) const SET_ATTRIBUTE: u8 = 27;
+    pub(super) const TWIN: u8 = 26;
+    pub(super) const OPERATOR: u8 = 27;
+    pub(super) const WRITE_BACK: u8 = 28;
+    pub(super) const STATE: u8 = 29;
+    pub(super) const RING: u8 = 30;
+    pub(super) const POKE: u8 = 31;
 }
 
 /// How a command is sent.
@@ -93,10 +97,18 @@ pub enum Step<'a> {
     Truncate(u8, u64),
     /// The client waits a moment, answering what it is asked.
     Settle,
-    /// Another client comes.
-    SecondClient,
-    /// The operator sets an attribute.
-    SetAttribute(u8),
+    /// Bytes, on the twin socket.
+    Twin(&'a [u8]),
+    /// The operator sets an attribute, saves the device or restores it; or another client comes.
+    Operator(u8),
+    /// The state that was read is written, in pieces of so many bytes.
+    WriteBack(usize),
+    /// A good state with these changes is written.
+    State(&'a [u8]),
+    /// A number is written to a doorbell.
+    Ring(u8, u64),
+    /// A byte is written to mapped memory.
+    Poke(u8, u64, u8),
 }
 
 impl<'a> Step<'a> {
@@ -118,8 +130,18 @@ impl<'a> Step<'a> {
             kind::FILL_EVENTFD => Self::FillEventfd(input.u8()),
             kind::TRUNCATE => Self::Truncate(input.u8(), input.number()),
             kind::SETTLE => Self::Settle,
-            kind::SECOND_CLIENT => Self::SecondClient,
-            kind::SET_ATTRIBUTE => Self::SetAttribute(input.u8()),
+            kind::TWIN => {
+                let len = input.len();
+                Self::Twin(input.bytes(len))
+            }
+            kind::OPERATOR => Self::Operator(input.u8()),
+            kind::WRITE_BACK => Self::WriteBack(input.len()),
+            kind::STATE => {
+                let len = input.len();
+                Self::State(input.bytes(len))
+            }
+            kind::RING => Self::Ring(input.u8(), input.number()),
+            kind::POKE => Self::Poke(input.u8(), input.number(), input.u8()),
             place => Self::read_command(manner, place, input),
         }
     }
@@ -181,8 +203,30 @@ impl<'a> Step<'a> {
                 write_number(*len, out);
             }
             Self::Settle => out.push(kind::SETTLE),
-            Self::SecondClient => out.push(kind::SECOND_CLIENT),
-            Self::SetAttribute(choice) => out.extend([kind::SET_ATTRIBUTE, *choice]),
+            Self::Twin(bytes) => {
+                out.push(kind::TWIN);
+                write_len(bytes.len() as u16, out);
+                out.extend(*bytes);
+            }
+            Self::Operator(choice) => out.extend([kind::OPERATOR, *choice]),
+            Self::WriteBack(len) => {
+                out.push(kind::WRITE_BACK);
+                write_len(*len as u16, out);
+            }
+            Self::State(edits) => {
+                out.push(kind::STATE);
+                write_len(edits.len() as u16, out);
+                out.extend(*edits);
+            }
+            Self::Ring(choice, number) => {
+                out.extend([kind::RING, *choice]);
+                write_number(*number, out);
+            }
+            Self::Poke(choice, at, byte) => {
+                out.extend([kind::POKE, *choice]);
+                write_number(*at, out);
+                out.push(*byte);
+            }
         }
     }
 }
@@ -249,8 +293,12 @@ mod tests {
             Step::FillEventfd(1),
             Step::Truncate(2, 1 << 30),
             Step::Settle,
-            Step::SecondClient,
-            Step::SetAttribute(3),
+            Step::Twin(&[9; 16]),
+            Step::Operator(3),
+            Step::WriteBack(1000),
+            Step::State(&[1, 2, 3]),
+            Step::Ring(1, 1 << 40),
+            Step::Poke(0, 4096, 7),
         ] {
             let mut bytes = Vec::new();
             step.write(&mut bytes);

@@ -1,53 +1,58 @@
-//! The client's socket: sends in whatever pieces, and never waits for room without reading.
+//! The client's sockets: sends in whatever pieces, and never waits for room without reading.
 
-use std::io::IoSlice;
-use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::Arc;
+mod line;
+
+use std::collections::VecDeque;
+use std::os::fd::OwnedFd;
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::net::{
-    RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, Shutdown, sendmsg, shutdown,
-};
 use vfu::Errno;
-use vfu::socket::{Received, Receiver, SCM_MAX_FD};
 use vfu::wire::Header;
 
 use crate::session::descriptors::Pool;
-
-/// The largest answer: 1 MiB of data and its head.
-const MAX_FRAME: usize = (1 << 20) + 64;
+use line::Line;
 
 /// Longer than any answer takes.
 const DEADLINE: Duration = Duration::from_secs(9);
 
+/// A message of the server's.
+pub(super) struct Came {
+    pub(super) header: Header,
+    pub(super) payload: Vec<u8>,
+    pub(super) fds: Vec<OwnedFd>,
+    /// Whether it came on the twin socket.
+    pub(super) is_twin: bool,
+}
+
 pub(super) struct Transport {
-    socket: Arc<OwnedFd>,
-    receiver: Receiver,
-    /// What came while there was no room to send.
-    came: Vec<(Header, Vec<u8>, usize)>,
+    main: Line,
+    /// The way of the server's own commands, if they have one.
+    twin: Option<Line>,
+    came: VecDeque<Came>,
     held: Vec<u8>,
     split: Option<usize>,
-    is_closed: bool,
 }
 
 impl Transport {
     pub(super) fn new(socket: OwnedFd) -> Self {
-        let socket = Arc::new(socket);
         Self {
-            receiver: Receiver::new(Arc::clone(&socket), MAX_FRAME),
-            socket,
-            came: Vec::new(),
+            main: Line::new(socket),
+            twin: None,
+            came: VecDeque::new(),
             held: Vec::new(),
             split: None,
-            is_closed: false,
         }
     }
 
     /// Whether there is nobody to talk to.
     pub(super) fn is_closed(&self) -> bool {
-        self.is_closed
+        self.main.is_closed
+    }
+
+    /// The server's commands come here from now on.
+    pub(super) fn take_twin(&mut self, fds: Vec<OwnedFd>) {
+        self.twin = fds.into_iter().next().map(Line::new);
     }
 
     /// Cuts the next message in two.
@@ -63,7 +68,7 @@ impl Transport {
     /// Sends what is held.
     pub(super) fn flush(&mut self) {
         let held = std::mem::take(&mut self.held);
-        self.transmit(&held, &[]);
+        self.transmit(&held, &[], &mut Pool::default());
     }
 
     /// Sends bytes. Descriptors go with their first one.
@@ -74,15 +79,30 @@ impl Transport {
         }
         let mut bytes = [&std::mem::take(&mut self.held)[..], bytes].concat();
         let rest = bytes.split_off(split.unwrap_or(bytes.len()).min(bytes.len()));
-        let own = pool.all(fds);
-        self.transmit(&bytes, &own);
+        self.transmit(&bytes, fds, pool);
         // Nothing goes with no byte at all.
-        self.transmit(&rest, if bytes.is_empty() { &own } else { &[] });
+        self.transmit(&rest, if bytes.is_empty() { fds } else { &[] }, pool);
     }
 
-    fn transmit(&mut self, mut bytes: &[u8], mut fds: &[BorrowedFd<'_>]) {
-        while !bytes.is_empty() && !self.is_closed {
-            match send_once(&self.socket, bytes, fds) {
+    /// Answers what the server asked, the way that it was asked. On the twin socket no answer is
+    /// better than to wait for room.
+    pub(super) fn answer(&mut self, question: &Came, bytes: &[u8], pool: &mut Pool) {
+        match &self.twin {
+            Some(_) if question.is_twin => self.send_twin(bytes),
+            _ => self.send(bytes, &[], pool),
+        }
+    }
+
+    /// Sends bytes on the twin socket, if there is one and there is room.
+    pub(super) fn send_twin(&mut self, bytes: &[u8]) {
+        if let Some(twin) = &self.twin {
+            let _ = twin.send_once(bytes, &[]);
+        }
+    }
+
+    fn transmit(&mut self, mut bytes: &[u8], mut fds: &[u8], pool: &mut Pool) {
+        while !bytes.is_empty() && !self.main.is_closed {
+            match self.main.send_once(bytes, &pool.all(fds)) {
                 Ok(sent) => {
                     bytes = &bytes[sent..];
                     fds = &[];
@@ -91,9 +111,8 @@ impl Transport {
                 Err(Errno::AGAIN) => {
                     self.wait(PollFlags::IN | PollFlags::OUT, DEADLINE);
                     self.receive_now();
-                    self.keep();
                 }
-                Err(Errno::PIPE | Errno::CONNRESET) => self.is_closed = true,
+                Err(Errno::PIPE | Errno::CONNRESET) => self.main.is_closed = true,
                 Err(error) => panic!("a message cannot be sent: {error}"),
             }
         }
@@ -109,49 +128,41 @@ impl Transport {
 
     /// The same, for some time.
     pub(super) fn receive_within(&mut self, time: Duration) -> bool {
-        let has_come = !self.is_closed && self.wait(PollFlags::IN, time);
+        let has_come = !self.is_closed() && self.wait(PollFlags::IN, time);
         self.receive_now();
         has_come
     }
 
     /// Takes what has come.
     pub(super) fn receive_now(&mut self) {
-        if self.is_closed || !self.came.is_empty() {
-            return;
-        }
-        match self.receiver.receive(RecvFlags::DONTWAIT) {
-            Ok(Received::Some | Received::Nothing) => {}
-            Ok(Received::Closed) => self.is_closed = true,
-            Err(error) => panic!("the server's messages are well formed: {error}"),
+        self.main.receive(false, &mut self.came);
+        if let Some(twin) = &mut self.twin {
+            twin.receive(true, &mut self.came);
+            if twin.is_closed {
+                self.twin = None;
+            }
         }
     }
 
-    /// The next message: header, payload and the number of its descriptors.
-    pub(super) fn next_message(&mut self) -> Option<(Header, Vec<u8>, usize)> {
-        if self.came.is_empty() {
-            self.keep();
-        }
-        (!self.came.is_empty()).then(|| self.came.remove(0))
-    }
-
-    /// Puts messages aside.
-    fn keep(&mut self) {
-        while let Some(frame) = self.receiver.next_frame().expect("well formed messages") {
-            self.came
-                .push((frame.header, frame.payload.to_vec(), frame.fds.len()));
-        }
+    /// The next message.
+    pub(super) fn next_message(&mut self) -> Option<Came> {
+        self.came.pop_front()
     }
 
     /// Sends no more.
     pub(super) fn hang_up(&mut self) {
         self.flush();
-        // It fails where the server has closed.
-        let _ = shutdown(&*self.socket, Shutdown::Write);
+        self.main.hang_up();
     }
 
     fn wait(&self, flags: PollFlags, time: Duration) -> bool {
         let time = Timespec::try_from(time).expect("a time");
-        let mut fds = [PollFd::new(&*self.socket, flags)];
+        let mut fds = vec![PollFd::new(&self.main, flags)];
+        fds.extend(
+            self.twin
+                .iter()
+                .map(|twin| PollFd::new(twin, PollFlags::IN)),
+        );
         loop {
             match poll(&mut fds, Some(&time)) {
                 Ok(ready) => return ready > 0,
@@ -160,22 +171,4 @@ impl Transport {
             }
         }
     }
-}
-
-fn send_once(socket: &OwnedFd, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> Result<usize, Errno> {
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(SCM_MAX_FD))];
-    let mut ancillary = SendAncillaryBuffer::new(&mut space);
-    if !fds.is_empty() {
-        assert!(
-            ancillary.push(SendAncillaryMessage::ScmRights(fds)),
-            "as many as are passed"
-        );
-    }
-    let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
-    sendmsg(
-        socket.as_fd(),
-        &[IoSlice::new(bytes)],
-        &mut ancillary,
-        flags,
-    )
 }

@@ -17,12 +17,24 @@ pub(super) enum Field {
     Data,
     /// Any number of entries of REGION_WRITE_MULTI, and how many before them.
     Writes,
+    /// A number of bytes that the reply may have, with 8 more before it.
+    Room,
+    /// Any bytes; their number comes before them, and before it 8 more.
+    Piece,
 }
 
-use Field::{Counted, Data, Fixed, U32, U64, Writes};
+use Field::{Counted, Data, Fixed, Piece, Room, U32, U64, Writes};
+
+/// DEVICE_FEATURE's second word: what is done with which feature.
+mod feature {
+    pub(super) const SET_STATE: u32 = 0x2_0002;
+    pub(super) const START_LOGGING: u32 = 0x2_0006;
+    pub(super) const STOP_LOGGING: u32 = 0x2_0007;
+    pub(super) const REPORT_LOGGING: u32 = 0x1_0008;
+}
 
 /// Commands as they are when they are well formed; a step names one by its place.
-pub(super) const LAYOUTS: [(Command, &[Field]); 17] = [
+pub(super) const LAYOUTS: [(Command, &[Field]); 19] = [
     (Command::RegionRead, &[U64, U32, U32]),
     (Command::RegionWrite, &[U64, U32, Counted]),
     (Command::DmaMap, &[Fixed(32), U32, U64, U64, U64]),
@@ -39,12 +51,29 @@ pub(super) const LAYOUTS: [(Command, &[Field]); 17] = [
     (Command::DeviceGetIrqInfo, &[Fixed(16), U32, U32, U32]),
     (Command::RegionWriteMulti, &[Writes]),
     (Command::DeviceReset, &[]),
-    (Command::DeviceGetRegionIoFds, &[U32, U32, U32, U32]),
+    (
+        Command::DeviceGetRegionIoFds,
+        &[U32, Fixed(0), U32, Fixed(0)],
+    ),
     (Command::DeviceFeature, &[U32, U32, Data]),
-    (Command::MigDataRead, &[U32, U32]),
-    (Command::MigDataWrite, &[U32, U32, Data]),
-    (Command::DmaRead, &[U64, U64]),
-    (Command::DmaWrite, &[U64, U64, Data]),
+    (Command::MigDataRead, &[Room]),
+    (Command::MigDataWrite, &[Piece]),
+    (
+        Command::DeviceFeature,
+        &[Fixed(16), Fixed(feature::SET_STATE), U32, Fixed(0)],
+    ),
+    (
+        Command::DeviceFeature,
+        &[U32, Fixed(feature::START_LOGGING), U64, U32, Fixed(0), Data],
+    ),
+    (
+        Command::DeviceFeature,
+        &[U32, Fixed(feature::REPORT_LOGGING), U64, U64, U64],
+    ),
+    (
+        Command::DeviceFeature,
+        &[Fixed(8), Fixed(feature::STOP_LOGGING)],
+    ),
     (Command::Version, &[U32, Data]),
 ];
 
@@ -65,6 +94,15 @@ impl Field {
                 let len = input.len();
                 out.extend(input.bytes(len));
             }
+            Room => {
+                let size = input.number() as u32;
+                out.extend(size.saturating_add(8).to_ne_bytes());
+                out.extend(size.to_ne_bytes());
+            }
+            Piece => {
+                let len = input.len();
+                write_piece(input.bytes(len), out);
+            }
             Writes => {
                 let count = input.u8() % 64;
                 out.extend(u64::from(count).to_ne_bytes());
@@ -80,4 +118,12 @@ impl Field {
             }
         }
     }
+}
+
+/// Appends the payload of MIG_DATA_WRITE.
+pub(in crate::session) fn write_piece(data: &[u8], out: &mut Vec<u8>) {
+    let len = data.len() as u32;
+    out.extend(len.saturating_add(8).to_ne_bytes());
+    out.extend(len.to_ne_bytes());
+    out.extend(data);
 }
