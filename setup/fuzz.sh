@@ -1,7 +1,7 @@
 # Fuzzing: what it needs, all targets at once, and the corpora in the tree.
 # shellcheck shell=bash
 
-FUZZ_TARGETS=(frame session dma_table)
+FUZZ_TARGETS=(frame session dma_table state)
 FUZZ_BUILD=$TARGET/fuzz
 # Grows from run to run. The tree's corpora are only read, until they are asked
 # to take what is new.
