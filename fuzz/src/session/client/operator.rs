@@ -8,6 +8,8 @@ use mdev::mailbox::{Mail, MailSender};
 use mdev::migration::snapshot;
 use vfu::wire::{Command, Header};
 
+/// Most states that are saved and restored: all of a display's memory is read each time.
+const MAX_SNAPSHOTS: usize = 3;
 /// Most other clients.
 const MAX_OTHERS: usize = 4;
 
@@ -25,6 +27,7 @@ pub(super) struct Operator {
     mail: MailSender,
     /// The state that was saved last.
     saved: Arc<Mutex<Vec<u8>>>,
+    snapshots: usize,
     /// The other clients' own ends.
     others: Vec<UnixStream>,
 }
@@ -34,6 +37,7 @@ impl Operator {
         Self {
             mail,
             saved: Arc::default(),
+            snapshots: 0,
             others: Vec::new(),
         }
     }
@@ -45,6 +49,7 @@ impl Operator {
             (Some((name, value)), _) => self.call(move |device| {
                 let _ = device.set_attribute(name, value);
             }),
+            (None, 0 | 1) if self.snapshots == MAX_SNAPSHOTS => {}
             (None, 0) => self.save(),
             (None, 1) => self.restore(),
             (None, _) => self.let_another_come(),
@@ -60,7 +65,8 @@ impl Operator {
         let _ = self.mail.send(mail);
     }
 
-    fn save(&self) {
+    fn save(&mut self) {
+        self.snapshots += 1;
         let saved = Arc::clone(&self.saved);
         self.call(move |device| {
             let mut stream = Vec::new();
@@ -70,7 +76,8 @@ impl Operator {
         });
     }
 
-    fn restore(&self) {
+    fn restore(&mut self) {
+        self.snapshots += 1;
         let saved = Arc::clone(&self.saved);
         self.call(move |device| {
             let stream = lock(&saved).clone();
