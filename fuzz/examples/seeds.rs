@@ -164,8 +164,8 @@ fn sessions() -> Seeds {
     }
     for device in 0..5 {
         let mut seed = script(device, 0, &migrate());
-        // With a socket for the device's own requests.
-        seed[1] = 5 << 2;
+        // With another client after it, and a socket for the device's own requests.
+        (seed[0], seed[1]) = (0xe0 | device, 5 << 2);
         seeds.push((format!("migrate-{device}"), seed));
     }
     let odd = [

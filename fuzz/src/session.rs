@@ -37,9 +37,6 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// How long the device waits for memory that it asked for, and that the client may never bring.
 const MESSAGE_PATIENCE: Duration = Duration::from_millis(5);
 
-/// One client in eight is followed by one that behaves.
-const FOLLOWED: u8 = 8;
-
 /// Serves a client that does what the input says.
 ///
 /// # Panics
@@ -94,7 +91,7 @@ fn serve(input: &mut Input<'_>) {
     } else {
         assert_eq!(&seen, as_new, "the device is as new");
     }
-    if opening.device.is_multiple_of(FOLLOWED) {
+    if opening.is_followed {
         follow(&mut *device, &mailbox, &around);
     }
 }

@@ -14,8 +14,10 @@ pub const MAX_STEPS: usize = 200;
 /// What is fixed before the first message.
 #[derive(Clone, Copy, Debug)]
 pub struct Opening {
-    /// Which device, and whether another client follows.
+    /// Which device.
     pub device: u8,
+    /// Whether a client follows that behaves: one in eight.
+    pub is_followed: bool,
     /// With which attributes.
     pub attributes: u8,
     /// Which VERSION is sent; none for the last.
@@ -32,6 +34,7 @@ impl Opening {
         let [device, choice, answers] = [input.u8(), input.u8(), input.u8()];
         Self {
             device,
+            is_followed: device >> 5 == 7,
             attributes: choice & 3,
             version: choice >> 2 & 7,
             answers,
