@@ -18,17 +18,29 @@ need_cargo_fuzz() {
 # choose_sanitizer: the address sanitizer takes a nightly toolchain. Without one
 # the same is fuzzed, and what is unsafe is only watched by the kernel.
 choose_sanitizer() {
+    local has_nightly=0
     if command -v rustup >/dev/null && cargo +nightly --version >/dev/null 2>&1; then
-        FUZZ_TOOLCHAIN=(+nightly) FUZZ_SANITIZER=address
-        say "fuzzing with the address sanitizer, on nightly"
-    else
-        FUZZ_TOOLCHAIN=() FUZZ_SANITIZER=none
-        say "fuzzing without a sanitizer, on stable: the address sanitizer takes a nightly toolchain (rustup toolchain install nightly)"
+        has_nightly=1
     fi
+    FUZZ_SANITIZER=${VGPUD_FUZZ_SANITIZER:-$( ((has_nightly)) && echo address || echo none)}
+    case $FUZZ_SANITIZER in
+        address)
+            ((has_nightly)) || die "the address sanitizer takes a nightly toolchain: rustup toolchain install nightly"
+            FUZZ_TOOLCHAIN=(+nightly)
+            say "fuzzing with the address sanitizer, on nightly"
+            ;;
+        none)
+            FUZZ_TOOLCHAIN=()
+            say "fuzzing without a sanitizer, on $(rustc --version)"
+            ((has_nightly)) ||
+                say "with a nightly toolchain the address sanitizer would be used (rustup toolchain install nightly)"
+            ;;
+        *) die "VGPUD_FUZZ_SANITIZER=$FUZZ_SANITIZER is neither address nor none" ;;
+    esac
 }
 
 build_fuzzers() {
-    # A sanitizer of its own builds beside the other: neither spoils the other's work.
+    # Each in a place of its own, so that neither has the other built anew.
     cargo "${FUZZ_TOOLCHAIN[@]}" fuzz build --fuzz-dir fuzz/targets \
         --sanitizer "$FUZZ_SANITIZER" --target-dir "$FUZZ_BUILD/$FUZZ_SANITIZER"
 }
