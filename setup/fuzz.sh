@@ -101,12 +101,14 @@ report_fuzzing() {
 FUZZ_KEPT=200
 
 # keep_corpora: takes into the tree what reaches code that nothing there does,
-# and leaves out there what others reach as well.
+# and leaves out there what others reach as well. The seeds, whose names have a
+# dash, stay: they are there for their values.
 keep_corpora() {
     local target file kept=$FUZZ_BUILD/kept
     for target in "${FUZZ_TARGETS[@]}"; do
         rm -rf -- "$kept"
         mkdir -p -- "$kept" "$FUZZ_FOUND/$target"
+        cp -- "fuzz/corpus/$target"/*-* "$kept/"
         "$(fuzzer "$target")" -set_cover_merge=1 -use_counters=0 -max_len=4096 "$kept" \
             "fuzz/corpus/$target" "$FUZZ_FOUND/$target" >"$FUZZ_BUILD/$target.log" 2>&1 || {
             tail -n 5 -- "$FUZZ_BUILD/$target.log" >&2

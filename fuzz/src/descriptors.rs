@@ -18,7 +18,16 @@ impl OpenDescriptors {
     ///
     /// If there are more, or fewer.
     pub fn check(&self) {
-        assert_eq!(count(), self.0, "file descriptors: now and before");
+        self.check_but_for(0);
+    }
+
+    /// Demands that there are so many more than before.
+    ///
+    /// # Panics
+    ///
+    /// If there are not.
+    pub fn check_but_for(&self, kept: u64) {
+        assert_eq!(count(), self.0 + kept, "file descriptors: now and before");
     }
 }
 

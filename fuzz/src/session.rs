@@ -71,22 +71,17 @@ fn serve(input: &mut Input<'_>) {
         ..Surroundings::new(&services)
     };
     let (mailbox, mail) = Mailbox::new().expect("an eventfd");
+    let descriptors = OpenDescriptors::count();
     let (ours, theirs) = UnixStream::pair().expect("a pair of sockets");
     let client = Client::new(ours.into(), opening, kind, mail);
-    let script = *input;
-    let (ended, behaviour) = thread::scope(|scope| {
-        let client = scope.spawn(move || client.run(script));
-        let ended = run(theirs, &mut *device, &mailbox, &around);
-        let behaviour = client
-            .join()
-            .unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-        (ended, behaviour)
-    });
-    check_end(&ended, behaviour.manners);
-    let (mappings, pinned) = around.memory.counts();
-    assert_eq!((mappings, pinned), (0, 0), "mappings, and pinned pages");
+    let has_written_state = attack(client, *input, theirs, (&mut *device, &mailbox, &around));
+    // The last picture stays, in memory that the device has left to it.
+    let pictures = services.scanout.current().is_some();
+    descriptors.check_but_for(pictures.into());
+    let left = around.memory.counts();
+    assert_eq!(left, (0, 0), "mappings, and pinned pages");
     let (seen, as_new) = (look(&mut *device), kind.as_new());
-    if behaviour.has_written_state {
+    if has_written_state {
         assert!(seen.is_but_for_monitor(as_new), "{seen:?}");
     } else {
         assert_eq!(&seen, as_new, "the device is as new");
@@ -94,6 +89,29 @@ fn serve(input: &mut Input<'_>) {
     if opening.is_followed {
         follow(&mut *device, &mailbox, &around);
     }
+}
+
+/// The client does what the script says. Whether it wrote a state, which may be that of a device
+/// with another monitor.
+fn attack(
+    client: Client,
+    script: Input<'_>,
+    socket: UnixStream,
+    served: (&mut dyn MediatedDevice, &Mailbox, &Surroundings),
+) -> bool {
+    let (device, mailbox, around) = served;
+    let (ended, behaviour) = thread::scope(|scope| {
+        let client = scope.spawn(move || client.run(script));
+        let ended = run(socket, device, mailbox, around);
+        let behaviour = client
+            .join()
+            .unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        (ended, behaviour)
+    });
+    check_end(&ended, behaviour.manners);
+    // Clients that came too late.
+    while mailbox.next_mail().is_some() {}
+    behaviour.has_written_state
 }
 
 fn run(
@@ -116,7 +134,6 @@ fn check_end(ended: &Result<Ended, SessionError>, manners: Manners) {
 
 /// A client that behaves is served as if nothing had been.
 fn follow(device: &mut dyn MediatedDevice, mailbox: &Mailbox, around: &Surroundings) {
-    while mailbox.next_mail().is_some() {}
     let (ours, theirs) = UnixStream::pair().expect("a pair of sockets");
     let ended = thread::scope(|scope| {
         let good = scope.spawn(move || client::behave(ours.into()));

@@ -8,8 +8,8 @@ use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, ftruncate, memfd_create
 use vfu::Errno;
 use vfu::wire::dma::DmaFlags;
 
-/// Bytes of each file.
-pub(super) const FILE_LEN: usize = 8 * 4096;
+/// Bytes of each file: more pages than a word of the log of writes has bits.
+pub(super) const FILE_LEN: usize = 72 * 4096;
 
 /// What a sealed file is full of.
 pub(super) const SEALED_BYTE: u8 = 0xa5;

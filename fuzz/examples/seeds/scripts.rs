@@ -1,142 +1,13 @@
-//! Writes the inputs that fuzzing begins with: what QEMU was recorded to send, and scripts that
-//! reach deep into each device. `seeds DIRECTORY` makes a folder for each target.
+//! Scripts for sessions.
 
-#![expect(clippy::expect_used, reason = "it is run by hand")]
+use fuzz::session::script::Step;
 
-use std::fs;
-use std::path::Path;
-
-use fuzz::input::write_number;
-use fuzz::session::script::{Message, Step};
-use vfu::wire::Header;
-
-/// QEMU 11.1.3 attaching to a device: `vfu/tests/protocol/qemu_attach.rs` tells of it.
-const RECORDED: &str = include_str!("../../vfu/tests/protocol/qemu_attach.txt");
-
-fn main() {
-    let root = std::env::args_os()
-        .nth(1)
-        .expect("the directory to write to");
-    let root = Path::new(&root);
-    for (target, seeds) in [
-        ("frame", frames()),
-        ("session", sessions()),
-        ("dma_table", tables()),
-        ("state", states()),
-    ] {
-        let directory = root.join(target);
-        fs::create_dir_all(&directory).expect("it can be made");
-        for (name, bytes) in seeds {
-            fs::write(directory.join(name), bytes).expect("it can be written");
-        }
-    }
-}
-
-type Seeds = Vec<(String, Vec<u8>)>;
-
-/// Header, payload and number of descriptors of each message, the server's or the client's.
-fn recorded(of: &str) -> Vec<(Header, Vec<u8>, usize)> {
-    let lines = RECORDED.lines().filter(|line| !line.starts_with('#'));
-    let own = lines.filter(|line| line.split(' ').nth(1) == Some(of));
-    own.map(|line| {
-        let mut words = line.split_whitespace().skip(2);
-        let header = hex(words.next().expect("a header"));
-        let header = Header::parse(&header).expect("a header");
-        let mut payload = Vec::new();
-        let mut fds = 0;
-        for word in words {
-            match word {
-                "+1fd" => fds += 1,
-                bytes => payload = hex(bytes),
-            }
-        }
-        payload.resize(header.size as usize - Header::LEN, 0);
-        (header, payload, fds)
-    })
-    .collect()
-}
-
-fn hex(text: &str) -> Vec<u8> {
-    let places = (0..text.len()).step_by(2);
-    let digits = places.map(|at| u8::from_str_radix(&text[at..at + 2], 16));
-    digits.collect::<Result<_, _>>().expect("hexadecimal")
-}
-
-/// Both sides of the record, in several pieces each.
-fn frames() -> Seeds {
-    let mut seeds = Seeds::new();
-    for side in ["C", "S"] {
-        for (name, pieces) in [
-            ("whole", 0x3f_u8),
-            ("bytes", 0x00),
-            ("fds", 0x7f),
-            ("mixed", 0x4a),
-        ] {
-            let mut seed = vec![0, pieces];
-            for (header, payload, _) in recorded(side) {
-                seed.extend(header.to_bytes());
-                seed.extend(payload);
-            }
-            seeds.push((format!("qemu-{side}-{name}"), seed));
-        }
-    }
-    seeds
-}
-
-fn tables() -> Seeds {
-    let mut seed = vec![0];
-    let mut add = |bytes: &[u8], numbers: &[u64]| {
-        seed.extend(bytes);
-        for number in numbers {
-            write_number(*number, &mut seed);
-        }
-    };
-    let pages = |count: u64| count * 4096;
-    add(&[0, 0], &[0, pages(4), 0]);
-    add(&[0, 0], &[pages(4), pages(4), pages(2)]);
-    add(&[0, 7], &[1 << 40, 1 << 36, 0]);
-    add(&[12], &[1 << 20]);
-    add(&[9], &[pages(3) + 5, pages(2)]);
-    add(&[10], &[pages(1), pages(2) + 1]);
-    add(&[14], &[0, pages(8)]);
-    add(&[8], &[pages(3), pages(2)]);
-    add(&[7], &[pages(5), 17]);
-    add(&[4], &[0, pages(4)]);
-    add(&[14], &[0, pages(8)]);
-    add(&[6], &[]);
-    vec![("all-actions".to_owned(), seed)]
-}
-
-/// For each device its state as it is, and with one change each of some kinds.
-fn states() -> Seeds {
-    let mut seeds = Seeds::new();
-    for device in 0..5 {
-        let mut add = |name: &str, edits: &[u8]| {
-            let seed = [&[device, 2, 0x20], edits].concat();
-            seeds.push((format!("{name}-{device}"), seed));
-        };
-        add("good", &[]);
-        add(
-            "registers",
-            &[0, 2, 4, 3, 0xff, 1, 2, 0, 3, 4, 3, 0xff, 1, 2],
-        );
-        add("sections", &[9, 1, 8, 2, 14, 1, 1, 4, 0, 0, 0, 0, 15, 0, 1]);
-        add(
-            "bytes",
-            &[5, 0, 2, 6, 1, 1, 7, 2, 3, 13, 0, 9, 1, 11, 0, 0x3f],
-        );
-        add(
-            "memory",
-            &[
-                14, 1, 1, 18, 0, 0, 0, 0, 8, 0, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0, 9, 9,
-            ],
-        );
-    }
-    seeds
-}
+use crate::Seeds;
+use crate::record::recorded;
+use crate::steps::{config, frame, map, read, write};
 
 /// The recorded attach on each device, and what a guest does then.
-fn sessions() -> Seeds {
+pub(crate) fn sessions() -> Seeds {
     let mut seeds = Seeds::new();
     for (device, name) in ["serial-1", "serial-2", "bochs-4m", "edu-1"]
         .iter()
@@ -168,6 +39,9 @@ fn sessions() -> Seeds {
         (seed[0], seed[1]) = (0xe0 | device, 5 << 2);
         seeds.push((format!("migrate-{device}"), seed));
     }
+    for device in 0..5 {
+        seeds.push((format!("limits-{device}"), script(device, 0, &limits())));
+    }
     let odd = [
         Step::Split(5),
         config(4, &[7, 0]),
@@ -179,7 +53,7 @@ fn sessions() -> Seeds {
         Step::Settle,
         Step::Raw(&[1; 20], vec![14]),
     ];
-    seeds.push(("odd".to_owned(), script(3, 0, &odd)));
+    seeds.push(("odd-steps".to_owned(), script(3, 0, &odd)));
     seeds
 }
 
@@ -193,45 +67,6 @@ fn script(device: u8, answers: u8, steps: &[Step<'_>]) -> Vec<u8> {
         step.write(&mut seed);
     }
     seed
-}
-
-fn frame(command: u16, payload: Vec<u8>, fds: Vec<u8>) -> Step<'static> {
-    Step::Command(Message {
-        command,
-        payload,
-        fds,
-        ..Message::default()
-    })
-}
-
-fn access(command: u16, region: u32, offset: u64, count: u32, data: &[u8]) -> Step<'static> {
-    let mut payload = offset.to_ne_bytes().to_vec();
-    payload.extend(region.to_ne_bytes());
-    payload.extend(count.to_ne_bytes());
-    payload.extend(data);
-    frame(command, payload, vec![])
-}
-
-fn read(region: u32, offset: u64, count: u32) -> Step<'static> {
-    access(9, region, offset, count, &[])
-}
-
-fn write(region: u32, offset: u64, data: &[u8]) -> Step<'static> {
-    access(10, region, offset, data.len() as u32, data)
-}
-
-fn config(offset: u64, data: &[u8]) -> Step<'static> {
-    write(7, offset, data)
-}
-
-fn map(iova: u64, size: u64, file: u8) -> Step<'static> {
-    let mut payload = [32_u32.to_ne_bytes(), 3_u32.to_ne_bytes()].concat();
-    payload.extend(
-        [0, iova, size]
-            .iter()
-            .flat_map(|number| number.to_ne_bytes()),
-    );
-    frame(2, payload, vec![file])
 }
 
 fn eventfds() -> Vec<Step<'static>> {
@@ -263,6 +98,7 @@ fn migrate() -> Vec<Step<'static>> {
         config(4, &[7, 0]),
         feature(words(&[16, 0x1_0001])),
         feature(words(&[16, 0x1_0002])),
+        feature(words(&[15, 0x1_0002])),
         feature(words(&[24, 0x2_0006, 4096, 0, 0, 0])),
         frame(6, words(&[4096, 0, 0, 0]), vec![]),
         frame(5, words(&[32, 0, 0, 0, 0, 0, 0, 0]), vec![]),
@@ -288,6 +124,24 @@ fn migrate() -> Vec<Step<'static>> {
         Step::Twin(&[0; 16]),
         frame(13, vec![], vec![]),
     ]
+}
+
+/// Accesses around the ends of what there is.
+fn limits() -> Vec<Step<'static>> {
+    let mut steps = Vec::new();
+    for region in 0..9 {
+        for (offset, count) in [
+            (u64::MAX, 1),
+            (u64::MAX - 3, 4),
+            (u64::MAX - 3, 8),
+            (0, 0),
+            (0xfff, 2),
+        ] {
+            steps.push(read(region, offset, count));
+            steps.push(write(region, offset, &vec![0xff; count as usize]));
+        }
+    }
+    steps
 }
 
 /// The driver's set-up, and some bytes around the loop.
