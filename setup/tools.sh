@@ -8,13 +8,22 @@ need_deny() {
     command -v cargo-deny >/dev/null || with_lock build_tool cargo-deny '^0.20'
 }
 
-# build_tool CRATE VERSION: unoptimised, since it runs for a second and builds
-# for minutes.
+# need_gpio: a vfio-user server that this project did not write, for the suite
+# to find fault with.
+need_gpio() {
+    VGPUD_GPIO=$CACHE/tools/bin/gpio
+    [[ -x $VGPUD_GPIO ]] || with_lock build_tool vfio_user '=0.1.7' gpio
+    export VGPUD_GPIO
+}
+
+# build_tool CRATE VERSION [EXAMPLE]: the crate's program of its own name, or
+# that example; unoptimised, since it runs for a second and builds for minutes.
 build_tool() {
-    [[ ! -x $CACHE/tools/bin/$1 ]] || return 0
+    local crate=$1 version=$2 name=${3-$1}
+    [[ ! -x $CACHE/tools/bin/$name ]] || return 0
     new_scratch
-    step "building $1, once" cargo install -q --locked "$1" --version "$2" \
-        --root "$CACHE/tools" --target-dir "$SCRATCH/target" \
+    step "building $name, once" cargo install -q --locked "$crate" --version "$version" \
+        ${3+--example "$3"} --root "$CACHE/tools" --target-dir "$SCRATCH/target" \
         --config profile.release.opt-level=0 --config profile.release.lto=false \
         --config profile.release.debug=false --config profile.release.codegen-units=16
     rm -rf -- "$SCRATCH"
