@@ -1,6 +1,8 @@
 //! The suite `vfu-conformance` held against servers as programs: ours pass, and one that this project
 //! did not write fails where it is known to.
 
+#![expect(clippy::unwrap_used, reason = "where a test fails, it says so")]
+
 use std::collections::BTreeMap;
 use std::env;
 use std::process::Command;

@@ -1,9 +1,9 @@
 //! What the fuzzers run: one function for each target, which takes any bytes.
 //!
-//! - [`frame`]: the frame decoder, and every message's `parse` and `emit`.
-//! - [`session`]: a client's whole life, with any messages and descriptors, on any device.
-//! - [`dma_table`]: the table of mappings and guest memory, against a list.
-//! - [`state`]: saved states, good and bad, put into any device.
+//! - [`frame()`]: the frame decoder, and every message's `parse` and `emit`.
+//! - [`session()`]: a client's whole life, with any messages and descriptors, on any device.
+//! - [`dma_table()`]: the table of mappings and guest memory, against a list.
+//! - [`state()`]: saved states, good and bad, put into any device.
 //!
 //! They share [`input`] (bytes as numbers) and [`descriptors`] (none may be lost). The programs
 //! that call them are in `targets/`, a package of its own, and what the fuzzers found worth keeping
