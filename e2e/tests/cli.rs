@@ -317,6 +317,9 @@ fn a_vgpu_tells_how_it_is_and_takes_new_attributes() {
     let mut status = vgpu.status().unwrap();
     let counters = status["counters"].take();
     let pid = status["pid"].take();
+    let sandbox = status["sandbox"].take();
+    assert_eq!(sandbox["capabilities"], 0, "{sandbox}");
+    assert_eq!(sandbox["no_new_privs"], true, "{sandbox}");
     assert!(pid.as_u64().is_some_and(|pid| pid > 1), "{pid}");
     let expected = json!({
         "type": "bochs-16m",
@@ -325,6 +328,7 @@ fn a_vgpu_tells_how_it_is_and_takes_new_attributes() {
         "scanout": null,
         "attributes": [{ "name": "mode", "value": "1280x720" }],
         "counters": null,
+        "sandbox": null,
     });
     assert_eq!(status, expected);
     let counters = counters.as_object().unwrap();

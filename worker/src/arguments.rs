@@ -2,12 +2,16 @@
 //!
 //! `--socket-path` and `--fd` are the specification's: every vfio-user server takes them.
 
+mod sandbox;
+
 use std::path::PathBuf;
 use std::time::Duration;
 
 use mdev::dma::DmaLimits;
 use mdev::dma::files::FilePolicy;
 use mdev::polling::Polling;
+
+pub use sandbox::{Owner, SandboxArguments, SandboxMode};
 
 /// Serves one vGPU over vfio-user.
 #[derive(Clone, Debug, clap::Parser)]
@@ -46,6 +50,10 @@ pub struct Arguments {
     /// ones that are sealed against shrinking
     #[arg(long, value_name = "any|memory|sealed", default_value = "memory", value_parser = file_policy)]
     pub memory_files: FilePolicy,
+
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "clap would take them for the program's")]
+    pub confinement: SandboxArguments,
 }
 
 impl Arguments {

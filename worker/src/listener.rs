@@ -1,16 +1,17 @@
 //! Where clients come from: a path that is claimed, or a descriptor that was inherited.
 
+use std::ffi::OsString;
 use std::fs;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::FileTypeExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail, ensure};
 use mdev::instance::Clients;
 use mdev::mailbox::{Mail, MailSender};
-use rustix::fs::{FlockOperation, Mode, OFlags, flock, open};
+use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags, flock, open, statat, unlinkat};
 use rustix::net::{SocketType, sockopt};
 use worker::arguments::Arguments;
 use worker::seqpacket;
@@ -21,22 +22,43 @@ use crate::{accept, inherited};
 #[derive(Debug)]
 pub(crate) struct ClaimedPath {
     path: PathBuf,
+    /// Open, so that the sandbox need let nothing else be named.
+    folder: OwnedFd,
+    name: OsString,
     identity: (u64, u64),
 }
 
 impl ClaimedPath {
+    fn new(path: &Path, folder: &Path) -> anyhow::Result<Self> {
+        let name = path.file_name().context("it has no name")?.to_owned();
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let folder = open(folder, flags, Mode::empty())?;
+        let file = statat(&folder, &name, AtFlags::SYMLINK_NOFOLLOW)?;
+        Ok(Self {
+            path: path.to_owned(),
+            folder,
+            name,
+            identity: (file.st_dev, file.st_ino),
+        })
+    }
+
     pub(crate) fn as_path(&self) -> &Path {
         &self.path
+    }
+
+    /// Where the file lies.
+    pub(crate) fn folder(&self) -> BorrowedFd<'_> {
+        self.folder.as_fd()
     }
 }
 
 impl Drop for ClaimedPath {
     fn drop(&mut self) {
-        let is_ours = fs::symlink_metadata(&self.path)
-            .is_ok_and(|file| (file.dev(), file.ino()) == self.identity);
+        let is_ours = statat(&self.folder, &self.name, AtFlags::SYMLINK_NOFOLLOW)
+            .is_ok_and(|file| (file.st_dev, file.st_ino) == self.identity);
         if is_ours {
             // Best effort: a file left behind is stale, and is replaced by the next.
-            let _ = fs::remove_file(&self.path);
+            let _ = unlinkat(&self.folder, &self.name, AtFlags::empty());
         }
     }
 }
@@ -79,11 +101,8 @@ fn claim<T>(
     let bound = bind(path);
     rustix::process::umask(old_mask);
     let bound = bound.with_context(|| format!("cannot make a socket at {shown}"))?;
-    let file = fs::symlink_metadata(path).with_context(|| format!("cannot look at {shown}"))?;
-    let claimed = ClaimedPath {
-        path: path.to_owned(),
-        identity: (file.dev(), file.ino()),
-    };
+    let claimed =
+        ClaimedPath::new(path, folder).with_context(|| format!("cannot look at {shown}"))?;
     Ok((bound, claimed))
 }
 
@@ -126,6 +145,14 @@ impl ClientSource {
             Ok(Self::Listener(fd.into()))
         } else {
             Ok(Self::Connected(fd))
+        }
+    }
+
+    /// The path of ours, if that is where they come from.
+    pub(crate) fn path(&self) -> Option<&ClaimedPath> {
+        match self {
+            Self::Path(_, claimed) => Some(claimed),
+            Self::Listener(_) | Self::Connected(_) => None,
         }
     }
 

@@ -1,12 +1,14 @@
 //! `vgpu-worker`: serves one vGPU.
 //!
 //! Its threads: this one waits for signals; `device` owns the device and its client; `accept`
-//! hands new clients to it; `control` takes requests, one thread for each who asks.
+//! hands new clients to it; `control` takes requests, one thread for each who asks. Before it starts
+//! them it has given up all that a worker does not need ([`sandbox`]).
 
 mod accept;
 mod inherited;
 mod listener;
 mod requests;
+mod sandbox;
 
 use std::io::IsTerminal;
 use std::process::ExitCode;
@@ -19,7 +21,7 @@ use mdev::instance::{self, Clients};
 use mdev::mailbox::{Mail, MailSender, Mailbox};
 use mdev::metrics::Metrics;
 use mdev::session::Surroundings;
-use mdev::{Attributes, MediatedDevice, Services};
+use mdev::{Attributes, Driver, MediatedDevice, Services, TypeSpec};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use tracing_subscriber::EnvFilter;
@@ -29,13 +31,15 @@ use requests::Responder;
 use worker::arguments::Arguments;
 
 fn main() -> ExitCode {
+    let arguments = Arguments::parse();
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal())
         .init();
-    match serve(&Arguments::parse()) {
+    sandbox::environment::clear();
+    match serve(&arguments) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("vgpu-worker: {error:#}");
@@ -49,21 +53,27 @@ fn serve(arguments: &Arguments) -> anyhow::Result<()> {
     // Before any thread: from here on a signal waits until it is looked for.
     let mut signals = Signals::new([SIGTERM, SIGINT]).context("cannot take signals")?;
     mdev::dma::sigbus::install().context("cannot take SIGBUS")?;
-    let (device, services) = build(arguments)?;
+    let (driver, spec) = find_type(&arguments.type_name)?;
     let (mailbox, mail) = Mailbox::new().context("cannot make the mailbox")?;
     let source = ClientSource::open(arguments)?;
-    let metrics = Arc::new(Metrics::default());
-    let responder = Responder {
-        type_name: arguments.type_name.clone(),
-        mail: mail.clone(),
-        services: services.clone(),
-        metrics: Arc::clone(&metrics),
-    };
     let control = arguments
         .control
         .as_deref()
         .map(|path| listener::claim_control(path).context("cannot take control requests"))
         .transpose()?;
+    let paths = source.path().into_iter();
+    let paths = paths.chain(control.as_ref().map(|(_, path)| path));
+    let folders: Vec<_> = paths.map(ClaimedPath::folder).collect();
+    let sandbox = sandbox::confine(&arguments.confinement, &folders)?;
+    let (device, services) = build(driver, &spec, arguments)?;
+    let metrics = Arc::new(Metrics::default());
+    let responder = Responder {
+        type_name: spec.name,
+        mail: mail.clone(),
+        services: services.clone(),
+        metrics: Arc::clone(&metrics),
+        sandbox,
+    };
     let around = Surroundings {
         metrics,
         polling: arguments.poll,
@@ -87,15 +97,21 @@ fn serve(arguments: &Arguments) -> anyhow::Result<()> {
         .map_err(|_| anyhow!("the device's thread panicked"))?
 }
 
-fn build(arguments: &Arguments) -> anyhow::Result<(Box<dyn MediatedDevice>, Services)> {
-    let name = &arguments.type_name;
-    let (driver, spec) = drivers::find_type(name)
-        .with_context(|| format!("there is no type '{name}'; 'vgpu types' lists them"))?;
+fn find_type(name: &str) -> anyhow::Result<(&'static dyn Driver, TypeSpec)> {
+    drivers::find_type(name)
+        .with_context(|| format!("there is no type '{name}'; 'vgpu types' lists them"))
+}
+
+fn build(
+    driver: &dyn Driver,
+    spec: &TypeSpec,
+    arguments: &Arguments,
+) -> anyhow::Result<(Box<dyn MediatedDevice>, Services)> {
     let services = Services::default();
     let attributes = Attributes(arguments.attributes.clone());
     let device = driver
-        .build(&spec, &attributes, services.clone())
-        .with_context(|| format!("cannot build a {name}"))?;
+        .build(spec, &attributes, services.clone())
+        .with_context(|| format!("cannot build a {}", spec.name))?;
     Ok((device, services))
 }
 

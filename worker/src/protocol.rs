@@ -5,6 +5,8 @@
 use mdev::scanout::Geometry;
 use serde::{Deserialize, Serialize};
 
+use crate::arguments::SandboxMode;
+
 /// The version that this crate speaks. A request of another one is refused with words.
 pub const VERSION: u32 = 1;
 
@@ -89,6 +91,36 @@ pub struct Status {
     pub attributes: Vec<Attribute>,
     /// What was counted since it started.
     pub counters: Counters,
+    /// How it is confined.
+    pub sandbox: Sandbox,
+}
+
+/// How a worker is confined.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sandbox {
+    /// What becomes of system calls that are not allowed.
+    pub seccomp: SandboxMode,
+    /// How much of the file system is shut by Landlock.
+    pub landlock: Landlock,
+    /// Whether a program that it starts gains nothing by that.
+    pub no_new_privs: bool,
+    /// The capabilities that it has, a bit for each: `linux/capability.h`.
+    pub capabilities: u64,
+    /// Whose process it is.
+    pub user: u32,
+}
+
+/// How much Landlock forbids.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Landlock {
+    /// All that is asked for.
+    Full,
+    /// What an older kernel knows of it.
+    Partial,
+    /// The kernel has none, or it was not asked for.
+    #[default]
+    None,
 }
 
 /// An attribute and its value.

@@ -10,7 +10,7 @@ use mdev::mailbox::{Mail, MailSender};
 use mdev::metrics::Metrics;
 use mdev::migration::snapshot::{self, SnapshotError};
 use rustix::net::{SocketFlags, accept_with};
-use worker::protocol::{Answer, Attribute, Counters, Envelope, Request, Status, VERSION};
+use worker::protocol::{Answer, Attribute, Counters, Envelope, Request, Sandbox, Status, VERSION};
 use worker::{seqpacket, state_file};
 
 /// Most who may ask at a time. Each has a thread.
@@ -23,6 +23,7 @@ pub(crate) struct Responder {
     pub(crate) mail: MailSender,
     pub(crate) services: Services,
     pub(crate) metrics: Arc<Metrics>,
+    pub(crate) sandbox: Sandbox,
 }
 
 /// Answers whoever connects to `socket`, from now on.
@@ -106,6 +107,7 @@ impl Responder {
                     .map(|scanout| scanout.geometry),
                 attributes,
                 counters: self.counters(),
+                sandbox: self.sandbox,
             }),
         }
     }

@@ -3,8 +3,9 @@
 use std::path::PathBuf;
 
 use anyhow::Context;
+use worker::arguments::SandboxMode;
 use worker::control::Control;
-use worker::protocol::Status;
+use worker::protocol::{Landlock, Sandbox, Status};
 
 /// Which worker is meant.
 #[derive(clap::Args)]
@@ -75,6 +76,28 @@ fn print_status(status: &Status) {
         counters.region_reads, counters.region_writes, counters.faults
     );
     println!("interrupts  {}", counters.interrupts);
+    println!("sandbox     {}", describe(&status.sandbox));
+}
+
+fn describe(sandbox: &Sandbox) -> String {
+    let seccomp = match sandbox.seccomp {
+        SandboxMode::On => "seccomp",
+        SandboxMode::Log => "seccomp, which only logs",
+        SandboxMode::Off => "no seccomp",
+    };
+    let landlock = match sandbox.landlock {
+        Landlock::Full => "Landlock",
+        Landlock::Partial => "an older Landlock",
+        Landlock::None => "no Landlock",
+    };
+    let capabilities = match sandbox.capabilities {
+        0 => "no capabilities".to_owned(),
+        some => format!("capabilities {some:#x}"),
+    };
+    format!(
+        "{seccomp}; {landlock}; {capabilities}; user {}",
+        sandbox.user
+    )
 }
 
 pub(crate) fn set(arguments: &SetArguments) -> anyhow::Result<()> {

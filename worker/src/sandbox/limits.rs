@@ -1,0 +1,54 @@
+//! Limits on what the process takes from the machine, and the control group it counts to.
+//!
+//! Not here: RLIMIT_AS. Guest memory is mapped into the process, as much as a VMM wants to share.
+
+use std::fs;
+use std::path::Path;
+
+use anyhow::Context;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+use worker::arguments::SandboxArguments;
+
+/// Most open descriptors. A device's eventfds, at most 2,048 for MSI-X, one message's 253 and a few
+/// of each asker fit in; a client that leaves descriptors here without end meets it.
+const DESCRIPTORS: u64 = 4096;
+
+/// Most threads of a user who has this process alone: twice those of a worker whose askers are all
+/// there.
+const THREADS: u64 = 64;
+
+/// Sets the limits. None can be raised again without privileges.
+pub(super) fn set(arguments: &SandboxArguments) -> anyhow::Result<()> {
+    at_most(Resource::Nofile, DESCRIPTORS)?;
+    if !arguments.debuggable {
+        // A core file has the guest's memory in it.
+        at_most(Resource::Core, 0)?;
+    }
+    if arguments.user.is_some() {
+        at_most(Resource::Nproc, THREADS)?;
+    }
+    if let Some(bytes) = arguments.memory_limit {
+        // Heap and stacks, and neither shared mappings nor memory files.
+        at_most(Resource::Data, bytes)?;
+    }
+    Ok(())
+}
+
+/// Joins a control group, which no thread is in by another way.
+pub(super) fn join(cgroup: &Path) -> anyhow::Result<()> {
+    let members = cgroup.join("cgroup.procs");
+    // 0 is whoever writes it: cgroups(7).
+    fs::write(&members, "0").with_context(|| format!("cannot join {}", cgroup.display()))
+}
+
+fn at_most(resource: Resource, limit: u64) -> anyhow::Result<()> {
+    let limit = getrlimit(resource)
+        .maximum
+        .map_or(limit, |there| there.min(limit));
+    let both = Rlimit {
+        current: Some(limit),
+        maximum: Some(limit),
+    };
+    setrlimit(resource, both).with_context(|| format!("cannot limit {resource:?} to {limit}"))
+}
