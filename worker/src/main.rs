@@ -7,6 +7,7 @@
 mod accept;
 mod inherited;
 mod listener;
+mod panics;
 mod requests;
 mod sandbox;
 
@@ -39,6 +40,7 @@ fn main() -> ExitCode {
         .with_ansi(std::io::stderr().is_terminal())
         .init();
     sandbox::environment::clear();
+    panics::end_the_process();
     match serve(&arguments) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -63,9 +65,10 @@ fn serve(arguments: &Arguments) -> anyhow::Result<()> {
         .transpose()?;
     let paths = source.path().into_iter();
     let paths = paths.chain(control.as_ref().map(|(_, path)| path));
-    let folders: Vec<_> = paths.map(ClaimedPath::folder).collect();
-    let sandbox = sandbox::confine(&arguments.confinement, &folders)?;
+    let folders = paths.map(ClaimedPath::folder).collect();
+    let confined = sandbox::confine(&arguments.confinement, folders)?;
     let (device, services) = build(driver, &spec, arguments)?;
+    let sandbox = confined.filter()?;
     let metrics = Arc::new(Metrics::default());
     let responder = Responder {
         type_name: spec.name,

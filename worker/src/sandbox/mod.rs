@@ -8,27 +8,43 @@
 //! - [`limits`]: a control group, and bounds on descriptors, threads and memory.
 //! - [`privileges`]: another user, no capabilities, none by starting a program, no debugger.
 //! - [`filesystem`]: no file, by Landlock.
+//! - [`filter`]: few system calls, by seccomp; [`trap`] names the one that was refused, out of
+//!   [`names`].
 //!
-//! All is done while there is one thread, from which the others have it.
+//! The first four are done while there is one thread, from which the others have them; the device
+//! is built then, with threads of its own perhaps; the filter comes last and binds all of them.
+//! `docs/sandbox.md` tells an administrator.
 
 pub(crate) mod environment;
 mod filesystem;
+mod filter;
 mod limits;
+mod names;
 mod privileges;
+mod trap;
 
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsRawFd, BorrowedFd};
 
 use rustix::fs::Mode;
 
 use worker::arguments::{SandboxArguments, SandboxMode};
 use worker::protocol::{Landlock, Sandbox};
 
+/// A process that has given up its rights, and may still make any system call.
+#[must_use = "system calls are free until `filter` is called"]
+pub(crate) struct Confined<'a> {
+    mode: SandboxMode,
+    /// Where the files of our own sockets lie.
+    folders: Vec<BorrowedFd<'a>>,
+    status: Sandbox,
+}
+
 /// Gives up what belongs to a thread or the process. There must be one thread, and whatever files
 /// it needs must be open. In `folders` it goes on removing files.
-pub(crate) fn confine(
+pub(crate) fn confine<'a>(
     arguments: &SandboxArguments,
-    folders: &[BorrowedFd<'_>],
-) -> anyhow::Result<Sandbox> {
+    folders: Vec<BorrowedFd<'a>>,
+) -> anyhow::Result<Confined<'a>> {
     let mode = arguments.sandbox;
     if let Some(cgroup) = &arguments.cgroup {
         limits::join(cgroup)?;
@@ -44,7 +60,7 @@ pub(crate) fn confine(
     let mut landlock = Landlock::None;
     if mode != SandboxMode::Off {
         privileges::give_up_capabilities()?;
-        landlock = filesystem::close(folders)?;
+        landlock = filesystem::close(&folders)?;
         if !arguments.debuggable {
             privileges::forbid_debuggers()?;
         }
@@ -56,15 +72,43 @@ pub(crate) fn confine(
         capabilities: privileges::capabilities_left()?,
         user: rustix::process::getuid().as_raw(),
     };
-    say(mode, &status);
-    Ok(status)
+    Ok(Confined {
+        mode,
+        folders,
+        status,
+    })
+}
+
+impl Confined<'_> {
+    /// From here on every thread makes the system calls of a worker and no others.
+    pub(crate) fn filter(self) -> anyhow::Result<Sandbox> {
+        if self.mode == SandboxMode::On {
+            trap::install()?;
+        }
+        if self.mode != SandboxMode::Off {
+            let folders: Vec<_> = self.folders.iter().map(AsRawFd::as_raw_fd).collect();
+            filter::enter(self.mode, &folders)?;
+        }
+        let status = Sandbox {
+            seccomp: self.mode,
+            ..self.status
+        };
+        say(&status);
+        Ok(status)
+    }
 }
 
 /// Says aloud what is not as it should be.
-fn say(mode: SandboxMode, status: &Sandbox) {
-    if mode == SandboxMode::Off {
-        tracing::warn!("the process is not confined");
-        return;
+fn say(status: &Sandbox) {
+    match status.seccomp {
+        SandboxMode::On => {}
+        SandboxMode::Log => {
+            tracing::warn!("system calls that are not allowed are only logged, by the kernel");
+        }
+        SandboxMode::Off => {
+            tracing::warn!("the process is not confined");
+            return;
+        }
     }
     match status.landlock {
         Landlock::Full => {}
@@ -72,7 +116,7 @@ fn say(mode: SandboxMode, status: &Sandbox) {
             tracing::info!("this kernel's Landlock is an older one: it forbids less");
         }
         Landlock::None => {
-            tracing::warn!("this kernel has no Landlock: files stay open to whoever breaks in");
+            tracing::warn!("this kernel has no Landlock: only seccomp keeps files shut");
         }
     }
 }
