@@ -3,11 +3,14 @@
 //! - [`protocol`]: what travels over a worker's control socket.
 //! - [`control`]: the asking end of that socket, for `vgpu` and the daemon.
 //! - [`arguments`]: the worker's command line, which `vgpu run` shares.
+//! - `forbidden`: in tests, a device that tries what the sandbox forbids.
 //!
 //! Not here: devices (`drivers`), sessions (`mdev`). The program itself is in `main.rs`.
 
 pub mod arguments;
 pub mod control;
+#[cfg(feature = "forbidden")]
+pub mod forbidden;
 pub mod protocol;
 pub mod seqpacket;
 pub mod state_file;

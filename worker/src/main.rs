@@ -101,6 +101,11 @@ fn serve(arguments: &Arguments) -> anyhow::Result<()> {
 }
 
 fn find_type(name: &str) -> anyhow::Result<(&'static dyn Driver, TypeSpec)> {
+    #[cfg(feature = "forbidden")]
+    if name == worker::forbidden::TYPE {
+        let driver = &worker::forbidden::ForbiddenDriver;
+        return Ok((driver, driver.types().remove(0)));
+    }
     drivers::find_type(name)
         .with_context(|| format!("there is no type '{name}'; 'vgpu types' lists them"))
 }

@@ -1,0 +1,213 @@
+//! What a worker still does in its sandbox: everything, for every type. Each worker must end well,
+//! which it does not if a system call was missing.
+
+use std::io::{Read, Write};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::sync::Arc;
+use std::thread;
+
+use ::worker::control::Control;
+use rustix::fs::ftruncate;
+use vfu::client::Client;
+use vfu::socket::Sender;
+use vfu::wire::Command;
+use vfu::wire::migration::MigState;
+use vfu::wire::version::{Capabilities, TwinSocket};
+
+use crate::guest::{PAGE, copy_a_page, interrupt, loop_back, map, memory, set_mode, transfer};
+use crate::worker::Worker;
+
+fn types() -> Vec<String> {
+    let specs = drivers::DRIVERS.iter().flat_map(|driver| driver.types());
+    specs.map(|spec| spec.name).collect()
+}
+
+/// What the guests of each type do.
+fn use_device(type_name: &str, client: &mut Client) {
+    for index in 0..9 {
+        client.region_info(index).unwrap();
+    }
+    match type_name.split_once('-').unwrap().0 {
+        "serial" => loop_back(client),
+        "edu" => {
+            client.region_io_fds(0).unwrap();
+            transfer(client);
+            interrupt(client);
+        }
+        "bochs" => set_mode(client, 640, 480),
+        other => panic!("a guest of {other} is missing here"),
+    }
+}
+
+fn save_and_restore(control: &Control) {
+    let state = control.save().unwrap();
+    control.restore(&state).unwrap();
+}
+
+/// As a VMM that migrates to itself.
+fn migrate(client: &mut Client) {
+    client.set_mig_state(MigState::StopCopy).unwrap();
+    let mut state = Vec::new();
+    while {
+        let piece = client.mig_data_read(1 << 16).unwrap();
+        state.extend(&piece);
+        piece.len() == 1 << 16
+    } {}
+    client.set_mig_state(MigState::Resuming).unwrap();
+    for piece in state.chunks(1 << 16) {
+        client.mig_data_write(piece).unwrap();
+    }
+    client.set_mig_state(MigState::Running).unwrap();
+}
+
+#[test]
+fn every_type_is_used_shown_saved_restored_and_migrated() {
+    for name in types() {
+        let worker = Worker::start(&name, &[]);
+        let control = worker.control();
+        let mut client = worker.client();
+        use_device(&name, &mut client);
+        if name.starts_with("bochs") {
+            assert_eq!(control.scanout().unwrap().geometry.width, 640);
+            control.set_attribute("mode", "800x600").unwrap();
+        }
+        save_and_restore(&control);
+        migrate(&mut client);
+        client.reset().unwrap();
+        use_device(&name, &mut client);
+        drop(client);
+        save_and_restore(&control);
+        worker.stop();
+    }
+}
+
+#[test]
+fn transfers_go_by_copies_and_by_pins() {
+    for way in ["dma=copy", "dma=pin"] {
+        for poll in ["off", "auto"] {
+            let worker = Worker::start("edu-1", &["-o", way, "--poll", poll]);
+            transfer(&mut worker.client());
+            worker.stop();
+        }
+    }
+}
+
+#[test]
+fn a_hundred_clients_come_and_go() {
+    for name in ["serial-2", "edu-2", "bochs-4m"] {
+        let mut worker = Worker::start(name, &[]);
+        for _ in 0..100 {
+            use_device(name, &mut worker.client());
+            worker.wait_idle();
+        }
+        assert_eq!(worker.control().status().unwrap().counters.sessions, 100);
+        worker.stop();
+    }
+}
+
+#[test]
+fn a_second_client_is_refused_and_one_that_says_nothing_is_dropped() {
+    let worker = Worker::start("serial-1", &[]);
+    let mut first = worker.client();
+    drop(UnixStream::connect(worker.path("sock")).unwrap());
+    assert!(Client::connect(&worker.path("sock")).is_err());
+    loop_back(&mut first);
+    worker.stop();
+}
+
+#[test]
+fn many_ask_at_once_again_and_again() {
+    let worker = Worker::start("bochs-4m", &[]);
+    for _ in 0..5 {
+        thread::scope(|scope| {
+            for _ in 0..8 {
+                scope.spawn(|| {
+                    let control = worker.control();
+                    for _ in 0..20 {
+                        control.status().unwrap();
+                    }
+                });
+            }
+        });
+    }
+    worker.stop();
+}
+
+/// The threads' heaps grow, are freed and are trimmed, for which the C library opens a file.
+#[test]
+fn big_messages_of_many_threads_come_and_go() {
+    let worker = Worker::start("bochs-4m", &[]);
+    let mut client = worker.client();
+    for len in [1 << 20, 4096, 1 << 19, 1] {
+        let mut data = vec![0; len];
+        client.region_read(0, 0, &mut data).unwrap();
+        client.region_write(0, 0, &data).unwrap();
+        save_and_restore(&worker.control());
+    }
+    worker.stop();
+}
+
+#[test]
+fn the_twin_socket_is_made() {
+    let worker = Worker::start("edu-1", &[]);
+    let socket = UnixStream::connect(worker.path("sock")).unwrap();
+    let offer = Capabilities {
+        twin_socket: Some(TwinSocket {
+            supported: true,
+            fd_index: None,
+        }),
+        ..Capabilities::default()
+    };
+    let mut client = Client::negotiate(socket.into(), offer).unwrap();
+    assert!(client.agreed().capabilities.twin_socket.is_some());
+    client.device_info().unwrap();
+    worker.stop();
+}
+
+#[test]
+fn memory_that_is_truncated_under_a_transfer_ends_the_session_alone() {
+    let worker = Worker::start("edu-1", &[]);
+    let mut client = worker.client();
+    let file = memory(2 * PAGE);
+    map(&mut client, &file, 2 * PAGE).unwrap();
+    ftruncate(&file, 0).unwrap();
+    // The transfer ends on zeros, or the session before it.
+    let _ = copy_a_page(&mut client);
+    drop(client);
+    transfer(&mut worker.client());
+    worker.stop();
+}
+
+#[test]
+fn what_is_no_memory_and_no_message_is_refused() {
+    let worker = Worker::start("edu-1", &[]);
+    let log = std::fs::File::open(worker.path("log")).unwrap();
+    let (pipe, _writer) = rustix::pipe::pipe().unwrap();
+    let mut client = worker.client();
+    assert!(map(&mut client, &log, PAGE).is_err());
+    assert!(map(&mut client, &pipe, PAGE).is_err());
+    drop(client);
+    let hello = [7, 0, 1, 0, 0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0, 0, 0, 0, 0];
+    for bytes in [&[0xff; 4096][..], &[0; 4096], &hello, b"x"] {
+        let mut hostile = UnixStream::connect(worker.path("sock")).unwrap();
+        let _ = hostile.write_all(bytes);
+        let _ = hostile.shutdown(std::net::Shutdown::Write);
+        let _ = hostile.read_to_end(&mut Vec::new());
+    }
+    send_descriptors(&worker);
+    transfer(&mut worker.client());
+    worker.stop();
+}
+
+/// As many as go with one message, with a message that takes none.
+fn send_descriptors(worker: &Worker) {
+    let socket: OwnedFd = UnixStream::connect(worker.path("sock")).unwrap().into();
+    let socket = Arc::new(socket);
+    let files: Vec<_> = (0..253).map(|_| memory(PAGE)).collect();
+    let files: Vec<BorrowedFd<'_>> = files.iter().map(AsFd::as_fd).collect();
+    let mut message = vec![0; 16];
+    message[2] = Command::DeviceReset as u8;
+    message[4] = 16;
+    let _ = Sender::new(socket).send(&message, &files);
+}
