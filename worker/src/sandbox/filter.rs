@@ -9,15 +9,14 @@ use std::os::fd::RawFd;
 use anyhow::Context;
 use libc::{
     SYS_accept4, SYS_brk, SYS_clock_gettime, SYS_clock_nanosleep, SYS_clone, SYS_clone3, SYS_close,
-    SYS_epoll_create1, SYS_epoll_ctl, SYS_epoll_pwait, SYS_epoll_pwait2, SYS_epoll_wait,
-    SYS_eventfd2, SYS_exit, SYS_exit_group, SYS_fallocate, SYS_fcntl, SYS_fstat, SYS_fstatfs,
-    SYS_ftruncate, SYS_futex, SYS_getpid, SYS_getrandom, SYS_gettid, SYS_gettimeofday, SYS_ioctl,
-    SYS_lseek, SYS_madvise, SYS_memfd_create, SYS_mmap, SYS_mprotect, SYS_mremap, SYS_munmap,
-    SYS_nanosleep, SYS_newfstatat, SYS_poll, SYS_ppoll, SYS_prctl, SYS_pread64, SYS_pwrite64,
-    SYS_read, SYS_readlink, SYS_readlinkat, SYS_recvfrom, SYS_recvmsg, SYS_restart_syscall,
-    SYS_rseq, SYS_rt_sigaction, SYS_rt_sigprocmask, SYS_rt_sigreturn, SYS_sched_getaffinity,
-    SYS_sched_yield, SYS_sendmsg, SYS_sendto, SYS_set_robust_list, SYS_shutdown, SYS_sigaltstack,
-    SYS_socketpair, SYS_statx, SYS_tgkill, SYS_unlinkat, SYS_write, SYS_writev,
+    SYS_epoll_create1, SYS_epoll_ctl, SYS_epoll_pwait, SYS_epoll_pwait2, SYS_eventfd2, SYS_exit,
+    SYS_exit_group, SYS_fallocate, SYS_fcntl, SYS_fstat, SYS_fstatfs, SYS_ftruncate, SYS_futex,
+    SYS_getpid, SYS_getrandom, SYS_gettid, SYS_ioctl, SYS_lseek, SYS_madvise, SYS_memfd_create,
+    SYS_mmap, SYS_mprotect, SYS_mremap, SYS_munmap, SYS_newfstatat, SYS_ppoll, SYS_prctl,
+    SYS_pread64, SYS_pwrite64, SYS_read, SYS_readlinkat, SYS_recvfrom, SYS_recvmsg,
+    SYS_restart_syscall, SYS_rseq, SYS_rt_sigaction, SYS_rt_sigprocmask, SYS_rt_sigreturn,
+    SYS_sched_getaffinity, SYS_sched_yield, SYS_sendmsg, SYS_sendto, SYS_set_robust_list,
+    SYS_shutdown, SYS_sigaltstack, SYS_socketpair, SYS_tgkill, SYS_unlinkat, SYS_write, SYS_writev,
 };
 use seccompiler::SeccompCmpArgLen::{Dword, Qword};
 use seccompiler::SeccompCmpOp::{Eq, MaskedEq};
@@ -44,10 +43,8 @@ const ANY_ARGUMENTS: &[i64] = &[
     // Waiting for them.
     SYS_epoll_create1,
     SYS_epoll_ctl,
-    SYS_epoll_wait,
     SYS_epoll_pwait,
     SYS_epoll_pwait2,
-    SYS_poll,
     SYS_ppoll,
     SYS_eventfd2,
     // Memory that a client maps, and states on their way: files that have no path.
@@ -58,12 +55,10 @@ const ANY_ARGUMENTS: &[i64] = &[
     SYS_pread64,
     SYS_pwrite64,
     // What a client claims of its own files is looked at before they are mapped; of an eventfd,
-    // only the link in /proc/self/fd tells that it is one. These tell of other paths as well
-    // whether they exist, and nothing of what is in them.
+    // only the link in /proc/self/fd tells that it is one. The last tells of links elsewhere as
+    // well where they lead, which no filter can see and Landlock lets pass.
     SYS_fstat,
-    SYS_statx,
     SYS_fstatfs,
-    SYS_readlink,
     SYS_readlinkat,
     // Memory of the process; how it is mapped is below.
     SYS_brk,
@@ -88,8 +83,6 @@ const ANY_ARGUMENTS: &[i64] = &[
     // Time, where the kernel does not tell it without a call, and keys of hash tables.
     SYS_clock_gettime,
     SYS_clock_nanosleep,
-    SYS_gettimeofday,
-    SYS_nanosleep,
     SYS_getrandom,
 ];
 

@@ -52,3 +52,18 @@ fn at_most(resource: Resource, limit: u64) -> anyhow::Result<()> {
     };
     setrlimit(resource, both).with_context(|| format!("cannot limit {resource:?} to {limit}"))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_joins_a_control_group_by_its_own_number() {
+        let group = tempfile::tempdir().unwrap();
+        join(group.path()).unwrap();
+        let members = fs::read_to_string(group.path().join("cgroup.procs"));
+        assert_eq!(members.unwrap(), "0");
+        let error = join(&group.path().join("none")).unwrap_err();
+        assert!(error.to_string().starts_with("cannot join "), "{error}");
+    }
+}
