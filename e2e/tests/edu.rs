@@ -41,7 +41,10 @@ fn check_transfers(vm: &mut Vm, function: &str, count: usize, seed: u64) -> Resu
     }
 }
 
-/// Whether a process has mapped a file of memory.
+/// Lets whoever is not root see what a worker has mapped.
+const DEBUGGABLE: &str = "--debuggable";
+
+/// Whether a process has mapped a file of memory. It must be [`DEBUGGABLE`].
 fn has_mapped_memory(edu: &mut Vgpu) -> io::Result<bool> {
     let maps = fs::read_to_string(format!("/proc/{}/maps", edu.process().pid()))?;
     Ok(maps.contains("/memfd:"))
@@ -56,7 +59,7 @@ fn check_no_faults(edu: &Vgpu) -> Result<()> {
 #[test]
 fn transfers_are_right_in_shared_memory_pinned_or_copied() {
     let programs = Programs::from_env().unwrap();
-    let mut edu = Vgpu::run(&programs, "edu-1", &["-o", "dma=pin"]).unwrap();
+    let mut edu = Vgpu::run(&programs, "edu-1", &["-o", "dma=pin", DEBUGGABLE]).unwrap();
     let (mut vm, function) = boot(&programs, &edu, Memory::Shared).unwrap();
     check_transfers(&mut vm, &function, MANY, 1).unwrap();
     edu.ask("set", &["dma=copy"]).unwrap();
@@ -74,7 +77,7 @@ fn transfers_are_right_in_shared_memory_pinned_or_copied() {
 #[test]
 fn transfers_are_right_in_memory_without_a_file() {
     let programs = Programs::from_env().unwrap();
-    let mut edu = Vgpu::run(&programs, "edu-1", &[]).unwrap();
+    let mut edu = Vgpu::run(&programs, "edu-1", &[DEBUGGABLE]).unwrap();
     let (mut vm, function) = boot(&programs, &edu, Memory::Private).unwrap();
     check_transfers(&mut vm, &function, MANY, 5).unwrap();
     assert!(!has_mapped_memory(&mut edu).unwrap());
@@ -85,7 +88,7 @@ fn transfers_are_right_in_memory_without_a_file() {
 #[test]
 fn transfers_are_right_in_memory_whose_file_is_not_what_the_guest_sees() {
     let programs = Programs::from_env().unwrap();
-    let mut edu = Vgpu::run(&programs, "edu-2", &[]).unwrap();
+    let mut edu = Vgpu::run(&programs, "edu-2", &[DEBUGGABLE]).unwrap();
     let (mut vm, function) = boot(&programs, &edu, Memory::Unshared).unwrap();
     check_transfers(&mut vm, &function, MANY, 6).unwrap();
     assert!(has_mapped_memory(&mut edu).unwrap());

@@ -14,9 +14,8 @@ use worker::arguments::SandboxArguments;
 /// of each asker fit in; a client that leaves descriptors here without end meets it.
 const DESCRIPTORS: u64 = 4096;
 
-/// Most threads of a user who has this process alone: twice those of a worker whose askers are all
-/// there.
-const THREADS: u64 = 64;
+/// Most threads of a user who has no process but this one, or few: a worker has 30 at most.
+const THREADS: u64 = 256;
 
 /// Sets the limits. None can be raised again without privileges.
 pub(super) fn set(arguments: &SandboxArguments) -> anyhow::Result<()> {

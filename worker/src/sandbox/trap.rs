@@ -25,6 +25,12 @@ const DONE_WITHOUT: [&CStr; 3] = [
     c"/proc/stat",
 ];
 
+/// `si_code` of a SIGSYS that stands for a refused call; `asm-generic/siginfo.h`.
+const SYS_SECCOMP: c_int = 1;
+
+/// Where a system call has its number and its first arguments.
+const CALL: [c_int; 4] = [libc::REG_RAX, libc::REG_RDI, libc::REG_RSI, libc::REG_RDX];
+
 /// Installs the handler.
 pub(super) fn install() -> anyhow::Result<()> {
     // SAFETY: all-zero is a valid `sigaction`: no flags, an empty mask, the default action.
@@ -40,18 +46,25 @@ pub(super) fn install() -> anyhow::Result<()> {
     Ok(())
 }
 
-extern "C" fn handle(_: c_int, _: *mut libc::siginfo_t, context: *mut c_void) {
-    // SAFETY: with SA_SIGINFO the kernel passes the registers of the thread as they were at the
-    // call, in a `ucontext_t` that is the handler's alone.
-    let registers = unsafe { &mut (*context.cast::<libc::ucontext_t>()).uc_mcontext.gregs };
-    let number = registers[libc::REG_RAX as usize];
-    let path = registers[libc::REG_RSI as usize] as usize;
-    if number == libc::SYS_openat && DONE_WITHOUT.iter().any(|file| is_path(file, path)) {
-        registers[libc::REG_RAX as usize] = -i64::from(libc::ENOENT);
-        return;
+extern "C" fn handle(_: c_int, info: *mut libc::siginfo_t, context: *mut c_void) {
+    // SAFETY: with SA_SIGINFO the kernel passes a valid `siginfo_t`.
+    let is_refusal = unsafe { (*info).si_code } == SYS_SECCOMP;
+    if is_refusal {
+        // SAFETY: and the registers of the thread as they were at the call, in a `ucontext_t` that
+        // is the handler's alone.
+        let registers = unsafe { &mut (*context.cast::<libc::ucontext_t>()).uc_mcontext.gregs };
+        let [number, first, second, third] = CALL.map(|register| registers[register as usize]);
+        if number == libc::SYS_openat && is_done_without(second as usize) {
+            registers[libc::REG_RAX as usize] = -i64::from(libc::ENOENT);
+            return;
+        }
+        report(number, [first, second, third]);
     }
-    report(number);
     end();
+}
+
+fn is_done_without(path: usize) -> bool {
+    DONE_WITHOUT.iter().any(|file| is_path(file, path))
 }
 
 /// Whether the caller of `openat` names `file`.
@@ -63,17 +76,23 @@ fn is_path(file: &CStr, path: usize) -> bool {
 }
 
 /// Writes one line. Formatting could allocate, and whatever holds the heap may be what was stopped.
-fn report(number: i64) {
-    let mut digits = [0; 20];
-    let name = names::name(number).unwrap_or("that has no name here");
+fn report(number: i64, arguments: [i64; 3]) {
+    let mut digits = [[0; 20]; 4];
+    let [first, second, third, last] = &mut digits;
     let parts = [
         b"vgpu-worker: stopped by the sandbox: the system call ",
-        name.as_bytes(),
+        names::name(number).unwrap_or("without a name").as_bytes(),
         b" (",
-        decimal(number, &mut digits),
-        b")\n",
+        in_digits(number.cast_unsigned(), 10, last),
+        b") of 0x",
+        in_digits(arguments[0].cast_unsigned(), 16, first),
+        b", 0x",
+        in_digits(arguments[1].cast_unsigned(), 16, second),
+        b", 0x",
+        in_digits(arguments[2].cast_unsigned(), 16, third),
+        b"\n",
     ];
-    let mut line = [0; 160];
+    let mut line = [0; 200];
     let mut len = 0;
     for part in parts {
         let room = &mut line[len..];
@@ -86,14 +105,14 @@ fn report(number: i64) {
     let _ = rustix::io::write(log, &line[..len]);
 }
 
-/// The digits of a number, at the end of `digits`.
-fn decimal(number: i64, digits: &mut [u8; 20]) -> &[u8] {
-    let mut rest = number.unsigned_abs();
+/// The digits of a number, at the end of `digits`. `base` is 16 at most.
+fn in_digits(number: u64, base: u64, digits: &mut [u8; 20]) -> &[u8] {
+    let mut rest = number;
     let mut start = digits.len();
     loop {
         start -= 1;
-        digits[start] = b'0' + (rest % 10) as u8;
-        rest /= 10;
+        digits[start] = b"0123456789abcdef"[(rest % base) as usize];
+        rest /= base;
         if rest == 0 {
             return &digits[start..];
         }
@@ -116,9 +135,12 @@ mod tests {
 
     #[test]
     fn numbers_are_written_without_an_allocation() {
-        for number in [0, 7, 10, 257, i64::MAX] {
+        for number in [0, 7, 10, 257, u64::MAX] {
             let mut digits = [0; 20];
-            assert_eq!(decimal(number, &mut digits), number.to_string().as_bytes());
+            let decimal = in_digits(number, 10, &mut digits);
+            assert_eq!(decimal, number.to_string().as_bytes());
+            let hexadecimal = in_digits(number, 16, &mut digits);
+            assert_eq!(hexadecimal, format!("{number:x}").as_bytes());
         }
     }
 
@@ -132,8 +154,7 @@ mod tests {
             (c"", false),
         ] {
             let address = path.as_ptr().expose_provenance();
-            let quiet = DONE_WITHOUT.iter().any(|file| is_path(file, address));
-            assert_eq!(quiet, expected, "{path:?}");
+            assert_eq!(is_done_without(address), expected, "{path:?}");
         }
     }
 }
