@@ -119,6 +119,9 @@ pub const ATTEMPTS: &[Attempt] = &[
     ("rt_sigaction", || {
         call(libc::SYS_rt_sigaction, &[libc::SIGTERM.into()])
     }),
+    ("rt_sigaction", || {
+        call(libc::SYS_rt_sigaction, &[libc::SIGSYS.into()])
+    }),
     // Corners of the kernel that break-ins go through.
     ("bpf", || call(libc::SYS_bpf, &[])),
     ("io_uring_setup", || call(libc::SYS_io_uring_setup, &[1])),

@@ -108,13 +108,12 @@ const FCNTL: [i32; 5] = [
     libc::F_DUPFD_CLOEXEC,
 ];
 
-/// A mended SIGBUS, an abort, a stack that overflowed and the end in [`super::trap`] each put back
-/// what a signal does by default; glibc takes the last two with the first thread it starts.
-const HANDLED_SIGNALS: [i32; 6] = [
+/// A bus error that cannot be mended, an abort and a stack that overflowed each put back what the
+/// signal does by default; glibc takes the last two with the first thread it starts. Not SIGSYS.
+const HANDLED_SIGNALS: [i32; 5] = [
     libc::SIGBUS,
     libc::SIGABRT,
     libc::SIGSEGV,
-    libc::SIGSYS,
     32, // SIGCANCEL: glibc, `internal-signals.h`
     33, // SIGSETXID: there
 ];
