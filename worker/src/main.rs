@@ -33,6 +33,7 @@ use worker::arguments::Arguments;
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
+    inherited::close_others(arguments.fd);
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
     tracing_subscriber::fmt()
         .with_env_filter(filter)

@@ -4,6 +4,8 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 
 use ::worker::arguments::SandboxMode;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::{FdFlags, fcntl_setfd};
 use rustix::process::Signal;
 
 use crate::worker::Worker;
@@ -17,11 +19,12 @@ fn field(status: &str, name: &str) -> String {
 /// `status` of every thread, with its name.
 fn threads(worker: &Worker) -> Vec<(String, String)> {
     let tasks = fs::read_dir(format!("/proc/{}/task", worker.child.id())).unwrap();
+    // An asker's thread may end meanwhile.
     let status = |task: std::io::Result<fs::DirEntry>| {
-        let status = fs::read_to_string(task.unwrap().path().join("status")).unwrap();
-        (field(&status, "Name"), status)
+        let status = fs::read_to_string(task.ok()?.path().join("status")).ok()?;
+        Some((field(&status, "Name"), status))
     };
-    tasks.map(status).collect()
+    tasks.filter_map(status).collect()
 }
 
 fn is_root() -> bool {
@@ -30,20 +33,23 @@ fn is_root() -> bool {
 
 #[test]
 fn every_thread_is_bound_also_those_that_the_device_started() {
-    let worker = Worker::start("edu-1", &[]);
-    let control = worker.control();
-    control.status().unwrap();
-    let threads = threads(&worker);
-    for name in [
+    let mut worker = Worker::start("edu-1", &[]);
+    let _control = worker.control();
+    let all = [
         "vgpu-worker",
         "device",
         "edu-engine",
         "accept",
         "control",
         "asker",
-    ] {
-        assert!(threads.iter().any(|(it, _)| it == name), "{name}");
-    }
+    ];
+    // A thread takes its name when it first runs.
+    worker.wait_until("all threads are there", |worker| {
+        let threads = threads(worker);
+        let is_there = |name: &&str| threads.iter().any(|(it, _)| it == name);
+        all.iter().all(is_there)
+    });
+    let threads = threads(&worker);
     for (name, status) in threads {
         for (what, expected) in [
             ("NoNewPrivs", "1"),
@@ -145,4 +151,21 @@ fn it_ends_well_on_a_signal_and_when_told() {
         assert!(!worker.path("sock").exists() && !worker.path("control").exists());
     }
     Worker::start("bochs-4m", &[]).stop();
+}
+
+#[test]
+fn what_somebody_left_open_is_closed() {
+    let (reader, writer) = rustix::pipe::pipe().unwrap();
+    fcntl_setfd(&writer, FdFlags::empty()).unwrap();
+    let worker = Worker::start("serial-1", &[]);
+    drop(writer);
+    // Other workers that were started meanwhile have closed it as well.
+    let limit = Timespec {
+        tv_sec: 20,
+        tv_nsec: 0,
+    };
+    let mut ends = [PollFd::new(&reader, PollFlags::IN)];
+    assert_eq!(poll(&mut ends, Some(&limit)), Ok(1));
+    assert_eq!(ends[0].revents(), PollFlags::HUP);
+    worker.stop();
 }

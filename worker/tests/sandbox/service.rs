@@ -121,7 +121,7 @@ fn many_ask_at_once_again_and_again() {
     let worker = Worker::start("bochs-4m", &[]);
     for _ in 0..5 {
         thread::scope(|scope| {
-            for _ in 0..8 {
+            for _ in 0..6 {
                 scope.spawn(|| {
                     let control = worker.control();
                     for _ in 0..20 {
