@@ -151,6 +151,9 @@ pub const QUIET_ATTEMPTS: &[Attempt] = &[
 /// Not an attempt: the device panics.
 pub const PANIC: u32 = u32::MAX;
 
+/// Not an attempt: the stack of the device's thread overflows.
+pub const OVERFLOW: u32 = u32::MAX - 1;
+
 /// The number of a [`QUIET_ATTEMPTS`] is this much higher.
 pub const QUIET: u32 = 1000;
 
@@ -188,6 +191,13 @@ fn executable_memory(number: c_long) -> c_long {
     let protection = libc::PROT_READ | libc::PROT_EXEC;
     let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
     call(number, &[0, 4096, protection.into(), flags.into(), -1, 0])
+}
+
+/// Returns once there is no stack left.
+#[expect(unconditional_recursion, reason = "on purpose")]
+fn overflow(depth: c_long) -> c_long {
+    let frame = std::hint::black_box([depth; 512]);
+    overflow(depth + 1) + frame[0]
 }
 
 /// Builds the device.
@@ -267,6 +277,9 @@ impl MediatedDevice for ForbiddenDevice {
         let number = data.try_into().map_err(|_| Fault("not four bytes"))?;
         let number = u32::from_le_bytes(number);
         assert_ne!(number, PANIC, "a panic on purpose");
+        if number == OVERFLOW {
+            self.result = overflow(1);
+        }
         let attempt = match number.checked_sub(QUIET) {
             Some(quiet) => QUIET_ATTEMPTS.get(quiet as usize),
             None => ATTEMPTS.get(number as usize),

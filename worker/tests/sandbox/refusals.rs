@@ -2,7 +2,7 @@
 
 use std::os::unix::process::ExitStatusExt;
 
-use ::worker::forbidden::{ATTEMPTS, PANIC, QUIET, QUIET_ATTEMPTS, TYPE};
+use ::worker::forbidden::{ATTEMPTS, OVERFLOW, PANIC, QUIET, QUIET_ATTEMPTS, TYPE};
 use vfu::client::Client;
 
 use crate::worker::Worker;
@@ -94,15 +94,21 @@ fn without_the_sandbox_a_file_can_be_opened() {
 }
 
 #[test]
-fn a_panic_ends_the_process_with_its_message_in_the_log() {
-    let mut worker = Worker::start_by(TYPE, &[], |command| {
-        command.env("RUST_BACKTRACE", "1");
-    });
-    let answer = worker.client().region_write(0, 0, &PANIC.to_le_bytes());
-    assert!(answer.is_err());
-    assert_eq!(worker.end().signal(), Some(SIGABRT));
-    let log = worker.log();
-    assert!(log.contains("a panic on purpose"), "{log}");
-    assert!(log.contains("vgpu-worker: 'device' panicked at"), "{log}");
-    assert!(!log.contains("sandbox"), "{log}");
+fn a_panic_or_an_overflow_ends_the_process_with_its_message_in_the_log() {
+    for (cause, message) in [
+        (PANIC, "vgpu-worker: 'device' panicked at"),
+        (PANIC, "a panic on purpose"),
+        (OVERFLOW, "thread 'device'"),
+        (OVERFLOW, "has overflowed its stack"),
+    ] {
+        let mut worker = Worker::start_by(TYPE, &[], |command| {
+            command.env("RUST_BACKTRACE", "1");
+        });
+        let answer = worker.client().region_write(0, 0, &cause.to_le_bytes());
+        assert!(answer.is_err(), "{message}");
+        assert_eq!(worker.end().signal(), Some(SIGABRT), "{message}");
+        let log = worker.log();
+        assert!(log.contains(message), "{log}");
+        assert!(!log.contains("sandbox"), "{log}");
+    }
 }
