@@ -13,6 +13,10 @@ use mdev::polling::Polling;
 
 pub use sandbox::{Owner, SandboxArguments, SandboxMode};
 
+/// What a worker ends with whose arguments make no sense, its attributes' values included. The
+/// parser of arguments ends with the same.
+pub const BAD_ARGUMENTS: u8 = 2;
+
 /// Serves one vGPU over vfio-user.
 #[derive(Clone, Debug, clap::Parser)]
 #[command(version)]

@@ -18,6 +18,7 @@ use std::thread;
 
 use anyhow::{Context, anyhow};
 use clap::Parser;
+use mdev::device::BuildError;
 use mdev::instance::{self, Clients};
 use mdev::mailbox::{Mail, MailSender, Mailbox};
 use mdev::metrics::Metrics;
@@ -29,7 +30,7 @@ use tracing_subscriber::EnvFilter;
 
 use listener::{ClaimedPath, ClientSource};
 use requests::Responder;
-use worker::arguments::Arguments;
+use worker::arguments::{Arguments, BAD_ARGUMENTS};
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
@@ -46,8 +47,16 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("vgpu-worker: {error:#}");
-            ExitCode::FAILURE
+            exit_code(&error)
         }
+    }
+}
+
+/// Tells what was wrong with the arguments from what went wrong later.
+fn exit_code(error: &anyhow::Error) -> ExitCode {
+    match error.downcast_ref() {
+        Some(BuildError::Attribute(_) | BuildError::UnknownType(_)) => BAD_ARGUMENTS.into(),
+        _ => ExitCode::FAILURE,
     }
 }
 
