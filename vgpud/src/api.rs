@@ -1,0 +1,49 @@
+//! What travels over the HTTP API, as values: the daemon and its clients share them.
+//!
+//! - [`instance`]: vGPUs, what is asked of them and what is told,
+//! - [`parent`]: parents, their types and pools,
+//! - [`definition`]: what is to be there after the next start,
+//! - [`event`]: what happened,
+//! - [`host`]: what this host can do,
+//! - [`problem`]: why a request was refused.
+
+pub mod definition;
+pub mod event;
+pub mod host;
+pub mod instance;
+pub mod parent;
+pub mod problem;
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+pub use definition::{Definition, DefinitionRequest, StartMode};
+pub use event::{Event, EventKind};
+pub use host::{Fact, HostFacts};
+pub use instance::{
+    AttributeChanges, CreateRequest, Exit, Instance, InstanceState, Picture, SocketAccess,
+    WorkerStatus,
+};
+pub use parent::{Parent, PoolUse, Type};
+pub use problem::Problem;
+
+/// An attribute and its value. A name may come twice, and the later one wins.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Attribute {
+    /// Which.
+    #[schema(example = "mode", min_length = 1, max_length = 64)]
+    pub name: String,
+    /// Its value.
+    #[schema(example = "1280x720", max_length = 256)]
+    pub value: String,
+}
+
+impl From<worker::protocol::Attribute> for Attribute {
+    fn from(attribute: worker::protocol::Attribute) -> Self {
+        Self {
+            name: attribute.name,
+            value: attribute.value,
+        }
+    }
+}

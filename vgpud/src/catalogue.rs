@@ -1,0 +1,289 @@
+//! The parents of this host and the types that each offers, as drivers and configuration say.
+
+use std::collections::BTreeSet;
+
+use crate::api::Attribute;
+use crate::config::{Bytes, Config, ConfigError, ParentConfig, TypeConfig};
+use crate::drm;
+use crate::paths::Paths;
+use crate::pool::{Limits, Share};
+
+/// The parent that needs no hardware.
+pub const SOFTWARE: &str = "soft0";
+
+/// Most vGPUs on a parent, unless the configuration says so. Each costs a process.
+const MAX_INSTANCES: u64 = 1024;
+
+/// Longest name of a parent or type: it becomes a file's.
+pub const MAX_NAME: usize = 64;
+
+/// A parent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ParentSpec {
+    /// Its name.
+    pub name: String,
+    /// What it is.
+    pub description: String,
+    /// What its vGPUs share.
+    pub limits: Limits,
+    /// What it offers.
+    pub types: Vec<OfferedType>,
+}
+
+/// A type that a parent offers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OfferedType {
+    /// Its name.
+    pub name: String,
+    /// The driver's type behind it.
+    pub base: String,
+    /// A few words.
+    pub title: String,
+    /// A sentence.
+    pub description: String,
+    /// Attributes that every instance starts with.
+    pub attributes: Vec<Attribute>,
+    /// What one takes of the parent.
+    pub share: Share,
+}
+
+impl ParentSpec {
+    /// The type of that name.
+    pub fn find_type(&self, name: &str) -> Option<&OfferedType> {
+        self.types.iter().find(|offered| offered.name == name)
+    }
+}
+
+/// Whether a name may be a parent's or type's.
+pub fn is_name(text: &str) -> bool {
+    let allowed = |c: char| c.is_ascii_alphanumeric() || "-_.:".contains(c);
+    (1..=MAX_NAME).contains(&text.len()) && text.chars().all(allowed) && !text.starts_with('.')
+}
+
+/// Finds the parents of this host.
+pub fn find_parents(config: &Config, paths: &Paths) -> Result<Vec<ParentSpec>, ConfigError> {
+    let types = software_types(&config.types)?;
+    let mut parents = vec![ParentSpec {
+        name: SOFTWARE.to_owned(),
+        description: "devices in software, on this host's CPUs and memory".to_owned(),
+        limits: Limits {
+            instances: MAX_INSTANCES,
+            video_memory: total_memory() / 2,
+        },
+        types,
+    }];
+    for node in drm::render_nodes(paths) {
+        parents.push(ParentSpec {
+            description: node.description(),
+            name: node.name,
+            limits: Limits {
+                instances: 0,
+                video_memory: 0,
+            },
+            types: Vec::new(),
+        });
+    }
+    for (name, settings) in &config.parents {
+        let parent = parents.iter_mut().find(|parent| parent.name == *name);
+        let parent = parent
+            .ok_or_else(|| senseless(format!("parents.{name}: this host has no such parent")))?;
+        apply(parent, settings)?;
+    }
+    Ok(parents)
+}
+
+/// What the drivers offer, and what the configuration makes of it.
+fn software_types(further: &[TypeConfig]) -> Result<Vec<OfferedType>, ConfigError> {
+    let specs = drivers::DRIVERS.iter().flat_map(|driver| driver.types());
+    let bases: Vec<_> = specs
+        .map(|spec| OfferedType {
+            base: spec.name.clone(),
+            name: spec.name,
+            title: spec.title,
+            description: spec.description,
+            attributes: Vec::new(),
+            share: Share {
+                video_memory: spec.video_memory,
+                limit: None,
+            },
+        })
+        .collect();
+    let mut types = bases.clone();
+    let mut names: BTreeSet<_> = bases.iter().map(|base| base.name.clone()).collect();
+    for settings in further {
+        let name = &settings.name;
+        if !is_name(name) {
+            return Err(senseless(format!(
+                "types: '{name}' is no name: letters, digits, '-', '_', '.' and ':', \
+                 at most {MAX_NAME}"
+            )));
+        }
+        if !names.insert(name.clone()) {
+            return Err(senseless(format!("types: there are two of '{name}'")));
+        }
+        let base = bases.iter().find(|base| base.name == settings.base);
+        let base = base.ok_or_else(|| {
+            let wanted = &settings.base;
+            senseless(format!(
+                "types: '{name}' is made of '{wanted}', which no driver has"
+            ))
+        })?;
+        if settings.replaces_base {
+            types.retain(|offered| offered.name != base.name);
+        }
+        types.push(derive(base, settings));
+    }
+    Ok(types)
+}
+
+fn derive(base: &OfferedType, settings: &TypeConfig) -> OfferedType {
+    let attributes = settings.attributes.iter();
+    let memory = settings.video_memory.map(|Bytes(bytes)| bytes);
+    OfferedType {
+        name: settings.name.clone(),
+        base: base.name.clone(),
+        title: settings.title.clone().unwrap_or_else(|| base.title.clone()),
+        description: settings
+            .description
+            .clone()
+            .unwrap_or_else(|| base.description.clone()),
+        attributes: attributes
+            .map(|(name, value)| Attribute {
+                name: name.clone(),
+                value: value.clone(),
+            })
+            .collect(),
+        share: Share {
+            video_memory: memory.unwrap_or(base.share.video_memory),
+            limit: None,
+        },
+    }
+}
+
+/// Limits a parent as the configuration says.
+fn apply(parent: &mut ParentSpec, settings: &ParentConfig) -> Result<(), ConfigError> {
+    let name = parent.name.clone();
+    let unknown = |what: &str, type_name: &str| {
+        senseless(format!(
+            "parents.{name}.{what}: it has no type '{type_name}'"
+        ))
+    };
+    if let Some(instances) = settings.instances {
+        parent.limits.instances = instances;
+    }
+    if let Some(Bytes(bytes)) = settings.video_memory {
+        parent.limits.video_memory = bytes;
+    }
+    for (type_name, limit) in &settings.limits {
+        let mut types = parent.types.iter_mut();
+        let offered = types.find(|offered| offered.name == *type_name);
+        let offered = offered.ok_or_else(|| unknown("limits", type_name))?;
+        offered.share.limit = Some(*limit);
+    }
+    if let Some(offer) = &settings.offer {
+        if let Some(missing) = offer.iter().find(|name| parent.find_type(name).is_none()) {
+            return Err(unknown("offer", missing));
+        }
+        parent.types.retain(|offered| offer.contains(&offered.name));
+    }
+    Ok(())
+}
+
+/// Bytes of memory that this host has.
+pub(crate) fn total_memory() -> u64 {
+    let info = rustix::system::sysinfo();
+    info.totalram.saturating_mul(u64::from(info.mem_unit))
+}
+
+fn senseless(words: String) -> ConfigError {
+    ConfigError::Senseless(words)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    fn find(text: &str) -> Result<Vec<ParentSpec>, String> {
+        let config = Config::parse(text).unwrap();
+        let nowhere = Paths::new(Path::new("/nonexistent"));
+        find_parents(&config, &nowhere).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn without_a_configuration_every_type_of_every_driver_is_offered() {
+        let parents = find("").unwrap();
+        assert_eq!(parents.len(), 1);
+        let count = drivers::DRIVERS.iter().map(|driver| driver.types().len());
+        assert_eq!(parents[0].types.len(), count.sum::<usize>());
+        assert!(parents[0].limits.video_memory > 0);
+    }
+
+    #[test]
+    fn types_are_added_renamed_and_limited() {
+        let parents = find(
+            r#"
+            [parents.soft0]
+            instances = 3
+            video-memory = "1G"
+            offer = ["serial-1", "desktop", "wide"]
+            limits = { desktop = 1 }
+            [[types]]
+            name = "desktop"
+            base = "bochs-16m"
+            title = "a desktop"
+            attributes = { mode = "800x600" }
+            replaces-base = true
+            [[types]]
+            name = "wide"
+            base = "bochs-64m"
+            video-memory = "1M"
+            "#,
+        )
+        .unwrap();
+        let soft = &parents[0];
+        let names: Vec<_> = soft
+            .types
+            .iter()
+            .map(|offered| offered.name.as_str())
+            .collect();
+        assert_eq!(names, ["serial-1", "desktop", "wide"]);
+        let desktop = soft.find_type("desktop").unwrap();
+        assert_eq!(desktop.base, "bochs-16m");
+        assert_eq!(desktop.attributes[0].value, "800x600");
+        assert_eq!(desktop.share.limit, Some(1));
+        assert_eq!(soft.find_type("wide").unwrap().share.video_memory, 1 << 20);
+        assert_eq!(soft.limits.instances, 3);
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_refused_by_name() {
+        for (text, words) in [
+            (
+                "[parents.card9]",
+                "parents.card9: this host has no such parent",
+            ),
+            ("[parents.soft0]\noffer = [\"x-1\"]", "it has no type 'x-1'"),
+            (
+                "[parents.soft0]\nlimits = { x-1 = 1 }",
+                "it has no type 'x-1'",
+            ),
+            (
+                "[[types]]\nname = \"a/b\"\nbase = \"edu-1\"",
+                "'a/b' is no name",
+            ),
+            (
+                "[[types]]\nname = \"edu-1\"\nbase = \"edu-1\"",
+                "two of 'edu-1'",
+            ),
+            (
+                "[[types]]\nname = \"a\"\nbase = \"b\"",
+                "which no driver has",
+            ),
+        ] {
+            let error = find(text).unwrap_err();
+            assert!(error.contains(words), "{text}: {error}");
+        }
+    }
+}

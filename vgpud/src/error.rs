@@ -1,0 +1,264 @@
+//! Why a request is refused: the one place that turns it into an errno, a status and a remedy.
+
+use std::io;
+
+use uuid::Uuid;
+
+use crate::api::Problem;
+
+/// Why a request is refused.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// What was asked for makes no sense.
+    #[error("{0}")]
+    Invalid(String),
+    /// Nothing of that UUID is there.
+    #[error("there is no vGPU {0}")]
+    NoInstance(Uuid),
+    /// No definition of that UUID is there.
+    #[error("{1} is not defined on {0}")]
+    NoDefinition(String, Uuid),
+    /// The parent is not there.
+    #[error("there is no parent '{0}'")]
+    NoParent(String),
+    /// The parent offers no such type.
+    #[error("{parent} offers no type '{type_name}'")]
+    NoType {
+        /// Which parent.
+        parent: String,
+        /// What was asked for.
+        type_name: String,
+    },
+    /// The UUID is taken by another vGPU.
+    #[error("{0} is there already, and is not what is asked for: {1}")]
+    Exists(Uuid, String),
+    /// The parent's places are taken, or those of the type.
+    #[error("no place is free on {parent} for '{type_name}'")]
+    NoPlace {
+        /// Which parent.
+        parent: String,
+        /// What was asked for.
+        type_name: String,
+    },
+    /// The parent's video memory is taken.
+    #[error("{parent} has too little video memory left for '{type_name}'")]
+    NoVideoMemory {
+        /// Which parent.
+        parent: String,
+        /// What was asked for.
+        type_name: String,
+    },
+    /// A VMM is connected.
+    #[error("a VMM is connected to {0}")]
+    Busy(Uuid),
+    /// It does not run.
+    #[error("{0} does not run")]
+    NotRunning(Uuid),
+    /// The worker refused, with an errno of its own.
+    #[error("{message}")]
+    Refused {
+        /// By name.
+        errno: String,
+        /// Why.
+        message: String,
+    },
+    /// The worker could not be asked.
+    #[error("the worker of {0} does not answer: {1}")]
+    Mute(Uuid, String),
+    /// The worker ended before it was ready.
+    #[error("the worker of {0} ended before it was ready: {1}")]
+    Stillborn(Uuid, String),
+    /// The operating system refused.
+    #[error("cannot {what}: {source}")]
+    Os {
+        /// What was tried.
+        what: String,
+        /// What the kernel said.
+        #[source]
+        source: io::Error,
+    },
+}
+
+impl Error {
+    /// For `map_err`: what was tried.
+    pub fn os<E: Into<io::Error>>(what: impl Into<String>) -> impl FnOnce(E) -> Self {
+        move |source| Self::Os {
+            what: what.into(),
+            source: source.into(),
+        }
+    }
+
+    /// The errno by name.
+    pub fn errno(&self) -> &str {
+        match self {
+            Self::Invalid(_) => "EINVAL",
+            Self::NoInstance(_) | Self::NoParent(_) => "ENODEV",
+            Self::NoDefinition(..) | Self::NoType { .. } => "ENOENT",
+            Self::Exists(..) => "EEXIST",
+            Self::NoPlace { .. } => "EUSERS",
+            Self::NoVideoMemory { .. } => "ENOSPC",
+            Self::Busy(_) => "EBUSY",
+            Self::NotRunning(_) => "ENXIO",
+            Self::Refused { errno, .. } => errno,
+            Self::Mute(..) | Self::Stillborn(..) => "EIO",
+            Self::Os { source, .. } => errno_name(source),
+        }
+    }
+
+    /// The HTTP status.
+    pub fn status(&self) -> u16 {
+        match self {
+            Self::Invalid(_) => 422,
+            Self::NoInstance(_) | Self::NoDefinition(..) => 404,
+            Self::NoParent(_) | Self::NoType { .. } => 404,
+            Self::Exists(..) | Self::Busy(_) | Self::NotRunning(_) => 409,
+            Self::NoPlace { .. } | Self::NoVideoMemory { .. } => 409,
+            Self::Refused { errno, .. } => match errno.as_str() {
+                "EINVAL" => 422,
+                "ENODEV" | "EIO" => 502,
+                _ => 409,
+            },
+            Self::Mute(..) => 504,
+            Self::Stillborn(..) => 500,
+            Self::Os { source, .. } if source.kind() == io::ErrorKind::StorageFull => 507,
+            Self::Os { .. } => 500,
+        }
+    }
+
+    /// What to do about it.
+    pub fn remedy(&self) -> Option<String> {
+        let words = match self {
+            Self::Invalid(_) | Self::Refused { .. } => return None,
+            Self::NoInstance(_) => "list what there is: GET /v1/instances".to_owned(),
+            Self::NoDefinition(..) => "list what is defined: GET /v1/definitions".to_owned(),
+            Self::NoParent(_) => "list what there is: GET /v1/parents".to_owned(),
+            Self::NoType { parent, .. } => {
+                format!("list what it offers: GET /v1/parents/{parent}")
+            }
+            Self::Exists(..) => "take another UUID, or remove that one first".to_owned(),
+            Self::NoPlace { parent, .. } => {
+                format!("remove a vGPU, or raise parents.{parent}.instances or its limits")
+            }
+            Self::NoVideoMemory { parent, .. } => {
+                format!(
+                    "remove a vGPU, take a smaller type, or raise parents.{parent}.video-memory"
+                )
+            }
+            Self::Busy(_) => "end its virtual machine first, or force it: the machine will read \
+                              all-ones from the device from then on"
+                .to_owned(),
+            Self::NotRunning(uuid) => format!("start it: POST /v1/instances/{uuid}/start"),
+            Self::Mute(uuid, _) => {
+                format!("stop it by force: POST /v1/instances/{uuid}/stop?force=true")
+            }
+            Self::Stillborn(..) => "look into the daemon's log".to_owned(),
+            Self::Os { source, .. } => return os_remedy(source),
+        };
+        Some(words)
+    }
+
+    /// What a client is told.
+    pub fn problem(&self) -> Problem {
+        let status = self.status();
+        Problem {
+            kind: "about:blank".to_owned(),
+            title: title_of(status),
+            status,
+            detail: self.to_string(),
+            errno: self.errno().to_owned(),
+            remedy: self.remedy(),
+        }
+    }
+}
+
+/// The words of an HTTP status.
+pub(crate) fn title_of(status: u16) -> String {
+    let status = axum::http::StatusCode::from_u16(status).ok();
+    let words = status.and_then(|status| status.canonical_reason());
+    words.unwrap_or("Error").to_owned()
+}
+
+fn os_remedy(error: &io::Error) -> Option<String> {
+    let words = match error.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => "free room on that disk",
+        io::ErrorKind::PermissionDenied => "run the daemon as a user who may do that",
+        io::ErrorKind::ReadOnlyFilesystem => "mount that file system for writing",
+        _ => return None,
+    };
+    Some(words.to_owned())
+}
+
+/// The name of an error's errno, `EIO` for those that have none here.
+fn errno_name(error: &io::Error) -> &'static str {
+    use rustix::io::Errno;
+    let Some(errno) = Errno::from_io_error(error) else {
+        return "EIO";
+    };
+    match errno {
+        Errno::PERM => "EPERM",
+        Errno::NOENT => "ENOENT",
+        Errno::NXIO => "ENXIO",
+        Errno::AGAIN => "EAGAIN",
+        Errno::NOMEM => "ENOMEM",
+        Errno::ACCESS => "EACCES",
+        Errno::BUSY => "EBUSY",
+        Errno::EXIST => "EEXIST",
+        Errno::NODEV => "ENODEV",
+        Errno::NOTDIR => "ENOTDIR",
+        Errno::ISDIR => "EISDIR",
+        Errno::INVAL => "EINVAL",
+        Errno::NFILE => "ENFILE",
+        Errno::MFILE => "EMFILE",
+        Errno::FBIG => "EFBIG",
+        Errno::NOSPC => "ENOSPC",
+        Errno::ROFS => "EROFS",
+        Errno::NAMETOOLONG => "ENAMETOOLONG",
+        Errno::DQUOT => "EDQUOT",
+        Errno::ADDRINUSE => "EADDRINUSE",
+        _ => "EIO",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_refusal_has_the_errno_that_the_kernels_mdev_gives() {
+        let uuid = Uuid::nil();
+        let parent = || "soft0".to_owned();
+        let type_name = || "bochs-4m".to_owned();
+        let full = io::Error::from_raw_os_error(rustix::io::Errno::NOSPC.raw_os_error());
+        for (error, errno, status) in [
+            (Error::Invalid("x".into()), "EINVAL", 422),
+            (Error::Exists(uuid, "x".into()), "EEXIST", 409),
+            (Error::NoInstance(uuid), "ENODEV", 404),
+            (
+                Error::NoPlace {
+                    parent: parent(),
+                    type_name: type_name(),
+                },
+                "EUSERS",
+                409,
+            ),
+            (
+                Error::NoVideoMemory {
+                    parent: parent(),
+                    type_name: type_name(),
+                },
+                "ENOSPC",
+                409,
+            ),
+            (Error::os("write")(full), "ENOSPC", 507),
+            (Error::os("write")(io::Error::other("odd")), "EIO", 500),
+        ] {
+            let problem = error.problem();
+            assert_eq!(
+                (problem.errno.as_str(), problem.status),
+                (errno, status),
+                "{error}"
+            );
+            assert!(!problem.title.is_empty());
+        }
+    }
+}

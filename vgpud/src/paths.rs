@@ -1,0 +1,154 @@
+//! Where the daemon keeps and finds things. All hangs on one root, which tests move.
+
+use std::path::{Path, PathBuf};
+
+use uuid::Uuid;
+
+/// Where the daemon keeps and finds things.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Paths {
+    root: PathBuf,
+    run: PathBuf,
+    state: PathBuf,
+    definitions: PathBuf,
+}
+
+/// Longest path of a UNIX socket (`sun_path`, without its zero).
+const MAX_SOCKET_PATH: usize = 107;
+
+/// Longest name of a socket, in its folder: `.new/UUID.sock`.
+const MAX_SOCKET_NAME: usize = 46;
+
+impl Paths {
+    /// The usual places under `root`.
+    pub fn new(root: &Path) -> Self {
+        Self {
+            root: root.to_owned(),
+            run: root.join("run/vgpud"),
+            state: root.join("var/lib/vgpud"),
+            definitions: root.join("etc/mdevctl.d"),
+        }
+    }
+
+    /// Moves some of the places; each is under the root too.
+    pub fn moved(
+        mut self,
+        run: Option<&Path>,
+        state: Option<&Path>,
+        definitions: Option<&Path>,
+    ) -> Self {
+        for (place, moved) in [
+            (&mut self.run, run),
+            (&mut self.state, state),
+            (&mut self.definitions, definitions),
+        ] {
+            if let Some(path) = moved {
+                *place = self.root.join(path.strip_prefix("/").unwrap_or(path));
+            }
+        }
+        self
+    }
+
+    /// The configuration, if none is named.
+    pub fn config(&self) -> PathBuf {
+        self.root.join("etc/vgpud/vgpud.toml")
+    }
+
+    /// Sockets and logs; gone after a reboot.
+    pub fn run(&self) -> &Path {
+        &self.run
+    }
+
+    /// Sockets that are not yet open to anyone.
+    pub fn new_sockets(&self) -> PathBuf {
+        self.run.join(".new")
+    }
+
+    /// The API's socket.
+    pub fn api(&self) -> PathBuf {
+        self.run.join("api.sock")
+    }
+
+    /// Held by the daemon while it lives.
+    pub fn lock(&self) -> PathBuf {
+        self.run.join("lock")
+    }
+
+    /// Where a VMM connects.
+    pub fn socket(&self, uuid: Uuid) -> PathBuf {
+        self.run.join(format!("{uuid}.sock"))
+    }
+
+    /// Where a worker is asked.
+    pub fn control(&self, uuid: Uuid) -> PathBuf {
+        self.run.join(format!("{uuid}.control"))
+    }
+
+    /// What a worker says.
+    pub fn log(&self, uuid: Uuid) -> PathBuf {
+        self.run.join(format!("{uuid}.log"))
+    }
+
+    /// One file for each instance.
+    pub fn records(&self) -> PathBuf {
+        self.state.join("instances")
+    }
+
+    /// A folder for each parent, in it a file for each definition.
+    pub fn definitions(&self) -> &Path {
+        &self.definitions
+    }
+
+    /// A path of the host, under the root.
+    pub fn host(&self, path: &str) -> PathBuf {
+        self.root.join(path.trim_start_matches('/'))
+    }
+
+    /// Whether sockets of UUIDs fit where they are to be.
+    pub fn check(&self) -> Result<(), String> {
+        let length = self.run.as_os_str().len() + 1 + MAX_SOCKET_NAME;
+        if length > MAX_SOCKET_PATH {
+            let most = MAX_SOCKET_PATH - 1 - MAX_SOCKET_NAME;
+            return Err(format!(
+                "{} is too long for sockets: at most {most} bytes",
+                self.run.display()
+            ));
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn everything_hangs_on_the_root() {
+        let paths = Paths::new(Path::new("/r")).moved(Some(Path::new("/x")), None, None);
+        let uuid = Uuid::nil();
+        for path in [
+            paths.config(),
+            paths.api(),
+            paths.lock(),
+            paths.socket(uuid),
+            paths.records(),
+            paths.definitions().to_owned(),
+            paths.host("/dev/dri"),
+        ] {
+            assert!(path.starts_with("/r"), "{}", path.display());
+        }
+        assert_eq!(paths.run(), Path::new("/r/x"));
+    }
+
+    #[test]
+    fn a_run_folder_leaves_room_for_sockets() {
+        for (length, fits) in [(50, true), (60, true), (61, false)] {
+            let run = "/".to_owned() + &"x".repeat(length - 1);
+            let paths = Paths::new(Path::new("/")).moved(Some(Path::new(&run)), None, None);
+            assert_eq!(paths.check().is_ok(), fits, "{length}");
+        }
+        let longest = Paths::new(Path::new("/")).socket(Uuid::nil());
+        let longest = Path::new(".new").join(longest.file_name().unwrap());
+        assert_eq!(longest.as_os_str().len(), MAX_SOCKET_NAME);
+    }
+}
