@@ -2,14 +2,20 @@
 //!
 //! Not here: devices (`drivers`), sessions (`mdev`), the worker's own sandbox (`worker`).
 
+mod accounts;
 pub mod api;
 pub mod catalogue;
+mod clock;
 pub mod config;
+mod definitions;
 mod drm;
 pub mod error;
+mod events;
 mod files;
+mod mdevctl_file;
 pub mod paths;
 pub mod picture;
 pub mod pool;
+mod records;
 
 pub use error::Error;
