@@ -4,6 +4,7 @@
 
 mod accounts;
 pub mod api;
+mod blocking;
 pub mod catalogue;
 mod clock;
 pub mod config;
@@ -17,5 +18,6 @@ pub mod paths;
 pub mod picture;
 pub mod pool;
 mod records;
+mod worker_process;
 
 pub use error::Error;

@@ -1,0 +1,100 @@
+//! A worker's process: started with its socket, watched, ended.
+//!
+//! - [`socket`]: where a VMM connects, bound here,
+//! - [`launch`]: how the process is started and waited for,
+//! - [`exit`]: how it is seen to end, and why it did,
+//! - [`pidfd`]: how its end is waited for,
+//! - [`identity`]: how a process is told from every other.
+
+pub(crate) mod exit;
+pub(crate) mod identity;
+pub(crate) mod launch;
+pub(crate) mod pidfd;
+pub(crate) mod socket;
+
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use rustix::process::{Signal, pidfd_send_signal};
+use tokio::sync::watch;
+use tokio::time::timeout;
+use worker::control::Control;
+
+use crate::api::Exit;
+use crate::blocking::blocking;
+use crate::records::WorkerIdentity;
+
+/// How long a worker may take to end after it was asked: its device has 4 s to let go of memory.
+const STOP_PATIENCE: Duration = Duration::from_secs(6);
+
+/// How long after SIGTERM, and after SIGKILL.
+const SIGNAL_PATIENCE: Duration = Duration::from_secs(3);
+
+/// A worker that runs, or did.
+#[derive(Debug)]
+pub(crate) struct Worker {
+    pub(crate) pidfd: OwnedFd,
+    pub(crate) identity: WorkerIdentity,
+    /// Its control socket.
+    pub(crate) control: PathBuf,
+    /// What it says.
+    pub(crate) log: PathBuf,
+    /// Filled in when all that its end entails is done.
+    exit: watch::Sender<Option<Exit>>,
+}
+
+impl Worker {
+    pub(crate) fn new(
+        pidfd: OwnedFd,
+        identity: WorkerIdentity,
+        control: PathBuf,
+        log: PathBuf,
+    ) -> Self {
+        Self {
+            pidfd,
+            identity,
+            control,
+            log,
+            exit: watch::Sender::new(None),
+        }
+    }
+
+    /// Tells those who wait that it is gone.
+    pub(crate) fn announce_exit(&self, exit: Exit) {
+        self.exit.send_replace(Some(exit));
+    }
+
+    /// Sends a signal. To one that is gone it does nothing.
+    pub(crate) fn signal(&self, signal: Signal) {
+        let _ = pidfd_send_signal(&self.pidfd, signal);
+    }
+
+    /// Ends it: by a request, then by force. Whether it is gone.
+    pub(crate) async fn end(&self) -> bool {
+        let control = self.control.clone();
+        let asked = blocking(move || Control::connect(&control)?.stop()).await;
+        if let Err(error) = asked {
+            tracing::debug!("a worker cannot be asked to stop: {error}");
+            self.signal(Signal::TERM);
+        }
+        for signal in [Signal::TERM, Signal::KILL] {
+            let patience = match signal {
+                Signal::TERM => STOP_PATIENCE,
+                _ => SIGNAL_PATIENCE,
+            };
+            if self.is_gone_within(patience).await {
+                return true;
+            }
+            self.signal(signal);
+        }
+        self.is_gone_within(SIGNAL_PATIENCE).await
+    }
+
+    async fn is_gone_within(&self, patience: Duration) -> bool {
+        let mut exit = self.exit.subscribe();
+        timeout(patience, exit.wait_for(Option::is_some))
+            .await
+            .is_ok()
+    }
+}

@@ -1,0 +1,142 @@
+//! How a worker is seen to end, and why it did.
+
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom};
+use std::os::fd::BorrowedFd;
+use std::path::Path;
+
+use rustix::io::retry_on_intr;
+use rustix::process::{WaitId, WaitIdOptions, WaitIdStatus, waitid};
+
+use crate::api::Exit;
+use crate::clock;
+
+/// How much of a log is looked at for its last line.
+const TAIL: u64 = 4096;
+
+/// What worker programs put before their last words.
+const PROGRAM: &str = "vgpu-worker: ";
+
+/// Takes note of a process that has ended, or is about to: why it did.
+pub(crate) fn reap(pidfd: BorrowedFd<'_>, log: &Path) -> Exit {
+    let status = retry_on_intr(|| waitid(WaitId::PidFd(pidfd), WaitIdOptions::EXITED));
+    // It is no child of this daemon if an earlier one started it.
+    let status = status.ok().flatten();
+    let (reason, code, signal) = status.as_ref().map_or_else(
+        || {
+            (
+                "ended; its daemon was gone, and nobody was told why".to_owned(),
+                None,
+                None,
+            )
+        },
+        describe,
+    );
+    Exit {
+        reason,
+        code,
+        signal,
+        last_words: last_line(log),
+        at: clock::now(),
+    }
+}
+
+fn describe(status: &WaitIdStatus) -> (String, Option<i32>, Option<i32>) {
+    if let Some(signal) = status.terminating_signal() {
+        let dumped = if status.dumped() { ", core dumped" } else { "" };
+        return (
+            format!("killed by {}{dumped}", signal_name(signal)),
+            None,
+            Some(signal),
+        );
+    }
+    let code = status.exit_status();
+    let shown = code.map_or_else(|| "?".to_owned(), |code| code.to_string());
+    (format!("exited with code {shown}"), code, None)
+}
+
+fn signal_name(number: i32) -> String {
+    // signal(7), for x86 and Arm.
+    let name = match number {
+        1 => "SIGHUP",
+        2 => "SIGINT",
+        3 => "SIGQUIT",
+        4 => "SIGILL",
+        5 => "SIGTRAP",
+        6 => "SIGABRT",
+        7 => "SIGBUS",
+        8 => "SIGFPE",
+        9 => "SIGKILL",
+        11 => "SIGSEGV",
+        13 => "SIGPIPE",
+        15 => "SIGTERM",
+        24 => "SIGXCPU",
+        25 => "SIGXFSZ",
+        31 => "SIGSYS",
+        _ => return format!("signal {number}"),
+    };
+    name.to_owned()
+}
+
+/// The last line of a log, without what a program puts before it.
+pub(crate) fn last_line(log: &Path) -> Option<String> {
+    let mut file = File::open(log).ok()?;
+    let length = file.metadata().ok()?.len();
+    file.seek(SeekFrom::Start(length.saturating_sub(TAIL)))
+        .ok()?;
+    let mut tail = Vec::new();
+    file.take(TAIL).read_to_end(&mut tail).ok()?;
+    let tail = String::from_utf8_lossy(&tail);
+    let line = tail.lines().rev().find(|line| !line.trim().is_empty())?;
+    Some(line.strip_prefix(PROGRAM).unwrap_or(line).to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::fd::AsFd;
+    use std::process::Command;
+
+    use super::*;
+    use crate::worker_process::identity;
+
+    #[test]
+    fn an_end_is_told_with_its_reason_and_last_words() {
+        let dir = tempfile::tempdir().unwrap();
+        let log = dir.path().join("log");
+        for (script, reason, code, signal) in [
+            ("exit 0", "exited with code 0", Some(0), None),
+            ("exit 3", "exited with code 3", Some(3), None),
+            ("kill -SEGV $$", "killed by SIGSEGV", None, Some(11)),
+            ("kill -KILL $$", "killed by SIGKILL", None, Some(9)),
+        ] {
+            fs::write(&log, "early\nvgpu-worker: no more\n\n").unwrap();
+            let child = Command::new("sh").args(["-c", script]).spawn().unwrap();
+            let pidfd = identity::open_pid(child.id()).unwrap();
+            let exit = reap(pidfd.as_fd(), &log);
+            assert!(exit.reason.starts_with(reason), "{}", exit.reason);
+            assert_eq!((exit.code, exit.signal), (code, signal));
+            assert_eq!(exit.last_words.as_deref(), Some("no more"));
+        }
+    }
+
+    #[test]
+    fn the_last_line_of_any_log_is_found() {
+        let dir = tempfile::tempdir().unwrap();
+        let log = dir.path().join("log");
+        assert_eq!(last_line(&log), None);
+        let long = "x".repeat(10_000);
+        for (content, line) in [
+            (&b""[..], None),
+            (b"\n\n", None),
+            (b"one", Some("one")),
+            (b"one\ntwo\n", Some("two")),
+            (b"\xff\n", Some("\u{fffd}")),
+        ] {
+            fs::write(&log, content).unwrap();
+            assert_eq!(last_line(&log).as_deref(), line);
+        }
+        fs::write(&log, &long).unwrap();
+        assert_eq!(last_line(&log).map(|line| line.len()), Some(TAIL as usize));
+    }
+}
