@@ -13,11 +13,14 @@ mod drm;
 pub mod error;
 mod events;
 mod files;
+pub mod manager;
 mod mdevctl_file;
 pub mod paths;
 pub mod picture;
 pub mod pool;
 mod records;
+mod table;
+mod turns;
 mod worker_process;
 
 pub use error::Error;

@@ -1,0 +1,225 @@
+//! What the daemon does with instances.
+//!
+//! Each change of an instance takes its turn ([`crate::turns`]), goes on to its end even if who
+//! asked is gone, and blocks only where it may. The table is locked for moments.
+//!
+//! - [`create`]: an instance comes to be, or nothing does,
+//! - [`lifecycle`]: start, stop, destroy; what a worker's end entails,
+//! - [`running`]: what is asked of an instance that runs,
+//! - [`define`]: persistent definitions,
+//! - [`recover`]: what an earlier daemon left, and what is to be started with this one.
+
+mod create;
+mod define;
+mod lifecycle;
+mod recover;
+mod running;
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use uuid::Uuid;
+
+use crate::api::{Event, Instance, Parent};
+use crate::blocking::blocking;
+use crate::catalogue::{OfferedType, ParentSpec};
+use crate::config::Config;
+use crate::definitions::Definitions;
+use crate::error::Error;
+use crate::events::Events;
+use crate::paths::Paths;
+use crate::records::Records;
+use crate::table::{Entry, Table};
+use crate::turns::Turns;
+use crate::worker_process::launch::Launcher;
+use crate::worker_process::{Worker, identity};
+
+pub use create::Created;
+
+/// The daemon's parents and instances. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Manager(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    config: Config,
+    paths: Paths,
+    parents: Vec<ParentSpec>,
+    table: Mutex<Table>,
+    turns: Arc<Turns>,
+    events: Events,
+    definitions: Definitions,
+    records: Records,
+    launcher: Launcher,
+}
+
+impl Manager {
+    /// A manager of `parents` that knows no instance yet: see [`Manager::recover`].
+    pub fn new(
+        config: Config,
+        paths: Paths,
+        parents: Vec<ParentSpec>,
+        program: PathBuf,
+    ) -> io::Result<Self> {
+        let launcher = Launcher {
+            paths: paths.clone(),
+            program,
+            boot_id: identity::boot_id()?,
+        };
+        Ok(Self(Arc::new(Inner {
+            table: Mutex::new(Table::new(&parents)),
+            turns: Arc::default(),
+            events: Events::new(),
+            definitions: Definitions::new(paths.definitions()),
+            records: Records::new(&paths.records()),
+            launcher,
+            config,
+            paths,
+            parents,
+        })))
+    }
+
+    /// Where things lie.
+    pub fn paths(&self) -> &Paths {
+        &self.0.paths
+    }
+
+    /// The program that serves a vGPU.
+    pub fn worker_program(&self) -> &std::path::Path {
+        &self.0.launcher.program
+    }
+
+    /// Every parent, with its types and pools as they are now.
+    pub fn parents(&self) -> Vec<Parent> {
+        let table = self.table();
+        let parents = self.0.parents.iter();
+        parents.map(|parent| table.describe(parent)).collect()
+    }
+
+    /// One parent.
+    pub fn parent(&self, name: &str) -> Result<Parent, Error> {
+        let parent = self.parent_spec(name)?;
+        Ok(self.table().describe(parent))
+    }
+
+    /// Every instance.
+    pub async fn instances(&self) -> Vec<Instance> {
+        let manager = self.clone();
+        blocking(move || {
+            let entries: Vec<_> = {
+                let table = manager.table();
+                table
+                    .entries()
+                    .map(|entry| manager.describe(entry))
+                    .collect()
+            };
+            let entries = entries.into_iter();
+            entries
+                .map(|entry| manager.with_definition(entry))
+                .collect()
+        })
+        .await
+    }
+
+    /// One instance.
+    pub async fn instance(&self, uuid: Uuid) -> Result<Instance, Error> {
+        let manager = self.clone();
+        blocking(move || manager.instance_now(uuid)).await
+    }
+
+    /// What happened after the event `last`, as far as it is known, and what will.
+    pub fn listen(
+        &self,
+        last: Option<u64>,
+    ) -> (Vec<Event>, tokio::sync::broadcast::Receiver<Event>) {
+        self.0.events.listen(last)
+    }
+
+    fn instance_now(&self, uuid: Uuid) -> Result<Instance, Error> {
+        let described = self.table().entry(uuid).map(|entry| self.describe(entry));
+        let instance = described.ok_or(Error::NoInstance(uuid))?;
+        Ok(self.with_definition(instance))
+    }
+
+    fn with_definition(&self, mut instance: Instance) -> Instance {
+        let definitions = &self.0.definitions;
+        instance.defined = definitions.contains(&instance.parent, instance.uuid);
+        instance
+    }
+
+    /// An instance as it is told, but for whether it is defined: that stands in files.
+    fn describe(&self, entry: &Entry) -> Instance {
+        let record = &entry.record;
+        let request = &record.request;
+        let paths = &self.0.paths;
+        let usual = &self.0.config.sockets;
+        let mut access = request.socket.clone();
+        access.owner = access.owner.or_else(|| usual.owner.clone());
+        access.group = access.group.or_else(|| usual.group.clone());
+        access.mode = access.mode.or_else(|| usual.mode.clone());
+        Instance {
+            uuid: record.uuid,
+            parent: request.parent.clone(),
+            type_name: request.type_name.clone(),
+            attributes: record.attributes.clone(),
+            state: entry.state,
+            socket: paths.socket(record.uuid).display().to_string(),
+            access,
+            control: paths.control(record.uuid).display().to_string(),
+            pid: entry.worker.as_ref().map(|worker| worker.identity.pid),
+            crashes: record.crashes,
+            last_exit: record.last_exit.clone(),
+            defined: false,
+            created_at: record.created_at,
+        }
+    }
+
+    fn table(&self) -> MutexGuard<'_, Table> {
+        self.0.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn parent_spec(&self, name: &str) -> Result<&ParentSpec, Error> {
+        let mut parents = self.0.parents.iter();
+        let parent = parents.find(|parent| parent.name == name);
+        parent.ok_or_else(|| Error::NoParent(name.to_owned()))
+    }
+
+    fn offered(&self, parent: &str, type_name: &str) -> Result<&OfferedType, Error> {
+        let spec = self.parent_spec(parent)?;
+        spec.find_type(type_name).ok_or_else(|| Error::NoType {
+            parent: parent.to_owned(),
+            type_name: type_name.to_owned(),
+        })
+    }
+
+    /// The worker of an instance that runs.
+    fn worker_of(&self, uuid: Uuid) -> Result<Arc<Worker>, Error> {
+        let table = self.table();
+        let entry = table.entry(uuid).ok_or(Error::NoInstance(uuid))?;
+        entry.worker.clone().ok_or(Error::NotRunning(uuid))
+    }
+
+    /// Writes an instance's record as it is by the time of writing. Blocks.
+    fn save_now(&self, uuid: Uuid) -> Result<(), Error> {
+        let writing = self
+            .table()
+            .entry(uuid)
+            .map(|entry| Arc::clone(&entry.writing));
+        let Some(writing) = writing else {
+            return Ok(());
+        };
+        let _writing = writing.lock().unwrap_or_else(PoisonError::into_inner);
+        let record = self.table().entry(uuid).map(|entry| entry.record.clone());
+        match record {
+            Some(record) => self.0.records.write(&record),
+            None => Ok(()),
+        }
+        .map_err(Error::os(format!("write the record of {uuid}")))
+    }
+
+    async fn save(&self, uuid: Uuid) -> Result<(), Error> {
+        let manager = self.clone();
+        blocking(move || manager.save_now(uuid)).await
+    }
+}

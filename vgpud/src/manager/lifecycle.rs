@@ -1,0 +1,300 @@
+//! Start, stop, destroy; what a worker's end entails.
+
+use std::os::fd::AsFd;
+use std::path::Path;
+use std::sync::{Arc, PoisonError};
+
+use rustix::process::Signal;
+use uuid::Uuid;
+use worker::control::Control;
+
+use crate::accounts::Access;
+use crate::api::{CreateRequest, EventKind, Exit, Instance, InstanceState, SocketAccess};
+use crate::blocking::{blocking, detached};
+use crate::error::Error;
+use crate::worker_process::launch::Plan;
+use crate::worker_process::{Worker, exit, pidfd, socket};
+
+use super::Manager;
+
+impl Manager {
+    /// Starts an instance; one that runs already is as it should be. If there is none, but a
+    /// definition, it is created as that says.
+    pub async fn start(&self, uuid: Uuid) -> Result<Instance, Error> {
+        let manager = self.clone();
+        detached(async move {
+            let _turn = manager.0.turns.wait(uuid).await;
+            let state = manager.table().entry(uuid).map(|entry| entry.state);
+            match state {
+                None => manager.create_defined(uuid).await?,
+                Some(InstanceState::Running) => {}
+                Some(_) => manager.start_in_turn(uuid).await?,
+            }
+            manager.instance(uuid).await
+        })
+        .await
+    }
+
+    pub(super) async fn start_in_turn(&self, uuid: Uuid) -> Result<(), Error> {
+        self.launch(uuid).await?;
+        let parent = self.parent_of(uuid)?;
+        self.tell_started(uuid, &parent);
+        Ok(())
+    }
+
+    pub(super) fn tell_started(&self, uuid: Uuid, parent: &str) {
+        let events = &self.0.events;
+        events.tell(
+            EventKind::Started,
+            uuid,
+            parent,
+            "its worker is ready".to_owned(),
+        );
+    }
+
+    async fn create_defined(&self, uuid: Uuid) -> Result<(), Error> {
+        let manager = self.clone();
+        let found = blocking(move || manager.find_definition(uuid)).await?;
+        let (parent, definition) = found.ok_or(Error::NoInstance(uuid))?;
+        let request = CreateRequest {
+            parent,
+            type_name: definition.type_name,
+            attributes: definition.attributes,
+            socket: SocketAccess::default(),
+            start: true,
+        };
+        self.create_in_turn(uuid, request).await.map(drop)
+    }
+
+    /// Starts the worker of an instance. On error it is as it was.
+    pub(super) async fn launch(&self, uuid: Uuid) -> Result<(), Error> {
+        let plan = self.plan(uuid)?;
+        let before = self.set_state(uuid, InstanceState::Starting)?;
+        let launcher = self.0.launcher.clone();
+        let launched = blocking(move || launcher.launch(&plan)).await;
+        let worker = match launched {
+            Ok(worker) => Arc::new(worker),
+            Err(error) => {
+                self.set_state(uuid, before)?;
+                return Err(error);
+            }
+        };
+        let (old_identity, was_wanted) = {
+            let mut table = self.table();
+            let entry = table.entry_mut(uuid).ok_or(Error::NoInstance(uuid))?;
+            entry.worker = Some(Arc::clone(&worker));
+            let old = entry.record.worker.replace(worker.identity.clone());
+            (old, std::mem::replace(&mut entry.record.is_wanted, true))
+        };
+        if let Err(error) = self.save(uuid).await {
+            self.undo_launch(uuid, &worker).await;
+            if let Some(entry) = self.table().entry_mut(uuid) {
+                entry.record.worker = old_identity;
+                entry.record.is_wanted = was_wanted;
+                entry.state = before;
+            }
+            return Err(error);
+        }
+        self.set_state(uuid, InstanceState::Running)?;
+        self.watch(uuid, worker);
+        Ok(())
+    }
+
+    /// Ends a worker that nobody watches yet.
+    async fn undo_launch(&self, uuid: Uuid, worker: &Arc<Worker>) {
+        let manager = self.clone();
+        let worker = Arc::clone(worker);
+        blocking(move || {
+            worker.signal(Signal::KILL);
+            exit::reap(worker.pidfd.as_fd(), &worker.log);
+            manager.remove_sockets(uuid);
+        })
+        .await;
+        if let Some(entry) = self.table().entry_mut(uuid) {
+            entry.worker = None;
+        }
+    }
+
+    fn plan(&self, uuid: Uuid) -> Result<Plan, Error> {
+        let record = self.table().entry(uuid).map(|entry| entry.record.clone());
+        let record = record.ok_or(Error::NoInstance(uuid))?;
+        let offered = self.offered(&record.request.parent, &record.request.type_name)?;
+        let attributes = offered.attributes.iter().cloned();
+        Ok(Plan {
+            uuid,
+            base: offered.base.clone(),
+            attributes: attributes.chain(record.attributes).collect(),
+            access: Access::resolve(&record.request.socket, &self.0.config.sockets)?,
+        })
+    }
+
+    /// Sees to a worker's end, from now on.
+    pub(super) fn watch(&self, uuid: Uuid, worker: Arc<Worker>) {
+        let manager = self.clone();
+        tokio::spawn(async move {
+            if let Err(error) = pidfd::wait(&worker.pidfd).await {
+                // Its end is then seen when it is stopped, and not before.
+                tracing::error!("the worker of {uuid} cannot be watched: {error}");
+            }
+            let ended = Arc::clone(&worker);
+            let exit = blocking(move || exit::reap(ended.pidfd.as_fd(), &ended.log)).await;
+            manager.note_exit(uuid, &worker, exit.clone()).await;
+            worker.announce_exit(exit);
+        });
+    }
+
+    /// What a worker's end entails.
+    async fn note_exit(&self, uuid: Uuid, worker: &Arc<Worker>, exit: Exit) {
+        if !self.is_current(uuid, worker) {
+            return;
+        }
+        // Before anyone can start another one, which makes its own.
+        let manager = self.clone();
+        blocking(move || manager.remove_sockets(uuid)).await;
+        let Some((parent, was_stopped)) = self.end_entry(uuid, &exit) else {
+            return;
+        };
+        if let Err(error) = self.save(uuid).await {
+            tracing::error!("{error}");
+        }
+        let (kind, detail) = match (was_stopped, exit.last_words) {
+            (true, _) => (EventKind::Stopped, exit.reason),
+            (false, None) => (EventKind::Crashed, exit.reason),
+            (false, Some(words)) => (EventKind::Crashed, format!("{}: {words}", exit.reason)),
+        };
+        self.0.events.tell(kind, uuid, &parent, detail);
+    }
+
+    fn is_current(&self, uuid: Uuid, worker: &Arc<Worker>) -> bool {
+        let current = self.worker_of(uuid);
+        current.is_ok_and(|current| Arc::ptr_eq(&current, worker))
+    }
+
+    /// Its parent, and whether it was to stop.
+    fn end_entry(&self, uuid: Uuid, exit: &Exit) -> Option<(String, bool)> {
+        let mut table = self.table();
+        let entry = table.entry_mut(uuid)?;
+        entry.worker = None;
+        let was_stopped = entry.state == InstanceState::Stopping;
+        if was_stopped {
+            entry.state = InstanceState::Stopped;
+            entry.record.is_wanted = false;
+        } else {
+            entry.state = InstanceState::Failed;
+            entry.record.crashes += 1;
+        }
+        entry.record.last_exit = Some(exit.clone());
+        Some((entry.record.request.parent.clone(), was_stopped))
+    }
+
+    /// Stops an instance; one that has stopped is as it should be. Its place stays its own.
+    pub async fn stop(&self, uuid: Uuid, is_forced: bool) -> Result<Instance, Error> {
+        let manager = self.clone();
+        detached(async move {
+            let _turn = manager.0.turns.wait(uuid).await;
+            manager.stop_in_turn(uuid, is_forced).await?;
+            manager.instance(uuid).await
+        })
+        .await
+    }
+
+    async fn stop_in_turn(&self, uuid: Uuid, is_forced: bool) -> Result<(), Error> {
+        let worker = match self.worker_of(uuid) {
+            Ok(worker) => worker,
+            Err(Error::NotRunning(_)) => return self.stop_without_worker(uuid).await,
+            Err(error) => return Err(error),
+        };
+        if !is_forced && is_in_use(&worker).await {
+            return Err(Error::Busy(uuid));
+        }
+        self.set_state(uuid, InstanceState::Stopping)?;
+        if worker.end().await {
+            return Ok(());
+        }
+        self.set_state(uuid, InstanceState::Running)?;
+        Err(Error::Mute(uuid, "it outlives SIGKILL".to_owned()))
+    }
+
+    async fn stop_without_worker(&self, uuid: Uuid) -> Result<(), Error> {
+        if let Some(entry) = self.table().entry_mut(uuid) {
+            entry.state = InstanceState::Stopped;
+            entry.record.is_wanted = false;
+        }
+        self.save(uuid).await
+    }
+
+    /// Stops an instance and forgets it: its place is free once its worker is gone.
+    pub async fn destroy(&self, uuid: Uuid, is_forced: bool) -> Result<(), Error> {
+        let manager = self.clone();
+        detached(async move {
+            let _turn = manager.0.turns.wait(uuid).await;
+            let parent = manager.parent_of(uuid)?;
+            if manager.worker_of(uuid).is_ok() {
+                manager.stop_in_turn(uuid, is_forced).await?;
+            }
+            manager.erase(uuid).await?;
+            let events = &manager.0.events;
+            events.tell(EventKind::Destroyed, uuid, &parent, "destroyed".to_owned());
+            Ok(())
+        })
+        .await
+    }
+
+    /// Forgets an instance that has no worker, and gives its place back.
+    pub(super) async fn erase(&self, uuid: Uuid) -> Result<(), Error> {
+        let manager = self.clone();
+        blocking(move || {
+            let writing = manager
+                .table()
+                .entry(uuid)
+                .map(|entry| Arc::clone(&entry.writing));
+            let writing = writing.ok_or(Error::NoInstance(uuid))?;
+            // A note of its worker's end may still be on its way: it finds nothing to write.
+            let _writing = writing.lock().unwrap_or_else(PoisonError::into_inner);
+            let removed = manager.0.records.remove(uuid);
+            removed.map_err(Error::os(format!("remove the record of {uuid}")))?;
+            manager.remove_sockets(uuid);
+            remove_or_warn(&manager.0.paths.log(uuid));
+            manager.table().remove(uuid);
+            Ok(())
+        })
+        .await
+    }
+
+    /// Removes the sockets of a worker that is gone. Its log stays, to be read. Blocks.
+    pub(super) fn remove_sockets(&self, uuid: Uuid) {
+        let paths = &self.0.paths;
+        remove_or_warn(&paths.socket(uuid));
+        remove_or_warn(&paths.control(uuid));
+    }
+
+    pub(super) fn parent_of(&self, uuid: Uuid) -> Result<String, Error> {
+        let table = self.table();
+        let entry = table.entry(uuid).ok_or(Error::NoInstance(uuid))?;
+        Ok(entry.record.request.parent.clone())
+    }
+
+    /// Sets the state, and gives back the one before.
+    pub(super) fn set_state(
+        &self,
+        uuid: Uuid,
+        state: InstanceState,
+    ) -> Result<InstanceState, Error> {
+        let mut table = self.table();
+        let entry = table.entry_mut(uuid).ok_or(Error::NoInstance(uuid))?;
+        Ok(std::mem::replace(&mut entry.state, state))
+    }
+}
+
+/// Whether a VMM is connected. A worker that does not answer serves none.
+async fn is_in_use(worker: &Worker) -> bool {
+    let control = worker.control.clone();
+    let status = blocking(move || Control::connect(&control)?.status()).await;
+    status.is_ok_and(|status| status.connected)
+}
+
+pub(super) fn remove_or_warn(path: &Path) {
+    if let Err(error) = socket::remove(path) {
+        tracing::warn!("{} stays: {error}", path.display());
+    }
+}

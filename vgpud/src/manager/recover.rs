@@ -1,0 +1,182 @@
+//! What an earlier daemon left, and what is to be started with this one.
+
+use std::sync::Arc;
+
+use uuid::Uuid;
+use worker::control::Control;
+
+use crate::api::{CreateRequest, EventKind, Exit, InstanceState, SocketAccess, StartMode};
+use crate::blocking::{blocking, detached};
+use crate::clock;
+use crate::error::Error;
+use crate::files;
+use crate::records::Record;
+use crate::worker_process::{Worker, exit, identity};
+
+use super::Manager;
+
+impl Manager {
+    /// Takes in what an earlier daemon left: workers that live go on, places that are taken stay
+    /// taken. What is to run and does not is for [`Manager::autostart`]. Once, before anything else.
+    pub async fn recover(&self) -> Result<(), Error> {
+        let manager = self.clone();
+        let living = blocking(move || manager.recover_now()).await?;
+        for (uuid, worker) in living {
+            self.watch(uuid, worker);
+        }
+        Ok(())
+    }
+
+    fn recover_now(&self) -> Result<Vec<(Uuid, Arc<Worker>)>, Error> {
+        let records = self.0.records.read_all();
+        let records = records.map_err(Error::os("read the records of instances"))?;
+        let mut living = Vec::new();
+        for mut record in records {
+            let uuid = record.uuid;
+            let worker = self.find_worker(&record).map(Arc::new);
+            let mut state = InstanceState::Stopped;
+            if let Some(worker) = &worker {
+                state = InstanceState::Running;
+                record.worker = Some(worker.identity.clone());
+                living.push((uuid, Arc::clone(worker)));
+            } else if self.died_unseen(&record) {
+                state = InstanceState::Failed;
+                self.note_unseen_death(&mut record);
+            }
+            let request = &record.request;
+            let offered = self.offered(&request.parent, &request.type_name);
+            if let Err(error) = &offered {
+                tracing::warn!("{uuid} cannot be started again: {error}");
+            }
+            let mut table = self.table();
+            table.adopt(record, offered.ok());
+            if let Some(entry) = table.entry_mut(uuid) {
+                entry.state = state;
+                entry.worker = worker;
+            }
+        }
+        self.remove_orphans()?;
+        Ok(living)
+    }
+
+    /// The worker of an instance, if it lives.
+    fn find_worker(&self, record: &Record) -> Option<Worker> {
+        let paths = &self.0.paths;
+        let boot_id = &self.0.launcher.boot_id;
+        let control = paths.control(record.uuid);
+        let known = record.worker.as_ref();
+        let known = known.and_then(|worker| {
+            identity::open(worker, boot_id).map(|pidfd| (pidfd, worker.clone()))
+        });
+        let (pidfd, identity) = known.or_else(|| {
+            // A daemon that was killed while it started one had no time to note it.
+            let status = Control::connect(&control).ok()?.status().ok()?;
+            let identity = identity::of(status.pid, boot_id).ok()?;
+            identity::open(&identity, boot_id).map(|pidfd| (pidfd, identity))
+        })?;
+        Some(Worker::new(
+            pidfd,
+            identity,
+            control,
+            paths.log(record.uuid),
+        ))
+    }
+
+    /// Whether its worker of this very boot ended while no daemon was there, or was seen to fail.
+    fn died_unseen(&self, record: &Record) -> bool {
+        let last = record.worker.as_ref();
+        record.is_wanted && last.is_some_and(|last| last.boot_id == self.0.launcher.boot_id)
+    }
+
+    fn note_unseen_death(&self, record: &mut Record) {
+        let last_words = exit::last_line(&self.0.paths.log(record.uuid));
+        let seen = record.last_exit.as_ref();
+        if seen.is_some_and(|seen| seen.last_words == last_words) {
+            return;
+        }
+        record.crashes += 1;
+        record.last_exit = Some(Exit {
+            reason: "ended while no daemon was there".to_owned(),
+            code: None,
+            signal: None,
+            last_words,
+            at: clock::now(),
+        });
+    }
+
+    /// Removes sockets of instances that are not known, and ends who answers there.
+    fn remove_orphans(&self) -> Result<(), Error> {
+        let run = self.0.paths.run();
+        let what = format!("look into {}", run.display());
+        for suffix in [".sock", ".control", ".log"] {
+            let names = files::names_with(run, suffix).map_err(Error::os(what.clone()))?;
+            for uuid in names.iter().filter_map(|name| Uuid::try_parse(name).ok()) {
+                let state = self.table().entry(uuid).map(|entry| entry.state);
+                match state {
+                    Some(InstanceState::Running) => {}
+                    Some(_) => self.remove_sockets(uuid),
+                    None => self.remove_orphan(uuid),
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn remove_orphan(&self, uuid: Uuid) {
+        let control = self.0.paths.control(uuid);
+        if let Ok(control) = Control::connect(&control) {
+            tracing::warn!("the worker of {uuid}, of which nothing is known, is stopped");
+            if let Err(error) = control.stop() {
+                tracing::warn!("it does not stop: {error}");
+            }
+        }
+        self.remove_sockets(uuid);
+        super::lifecycle::remove_or_warn(&self.0.paths.log(uuid));
+    }
+
+    /// Starts what is to run and does not: instances that ran when the host went down, and
+    /// definitions that say so.
+    pub async fn autostart(&self) {
+        let wanted: Vec<_> = {
+            let table = self.table();
+            let entries = table
+                .entries()
+                .filter(|entry| entry.record.is_wanted && entry.state == InstanceState::Stopped);
+            entries.map(|entry| entry.record.uuid).collect()
+        };
+        for uuid in wanted {
+            let parent = self.parent_of(uuid).unwrap_or_default();
+            if let Err(error) = self.start(uuid).await {
+                self.tell_failed(uuid, &parent, &error);
+            }
+        }
+        let definitions = self.definitions().await.unwrap_or_else(|error| {
+            tracing::error!("definitions cannot be read: {error}");
+            Vec::new()
+        });
+        let automatic = definitions.into_iter();
+        let automatic = automatic.filter(|defined| defined.start == StartMode::Auto);
+        for defined in automatic.filter(|defined| !defined.active) {
+            let (uuid, parent) = (defined.uuid, defined.parent.clone());
+            let request = CreateRequest {
+                parent: defined.parent,
+                type_name: defined.type_name,
+                attributes: defined.attributes,
+                socket: SocketAccess::default(),
+                start: true,
+            };
+            let manager = self.clone();
+            let created = detached(async move { manager.create(uuid, request).await }).await;
+            if let Err(error) = created {
+                self.tell_failed(uuid, &parent, &error);
+            }
+        }
+    }
+
+    fn tell_failed(&self, uuid: Uuid, parent: &str, error: &Error) {
+        let words = format!("cannot be started: {error}");
+        self.0
+            .events
+            .tell(EventKind::AutostartFailed, uuid, parent, words);
+    }
+}

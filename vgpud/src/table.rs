@@ -1,0 +1,211 @@
+//! Every instance, and the pools that they are taken from: one value behind one lock, which is
+//! never held over I/O.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+
+use uuid::Uuid;
+
+use crate::api::{InstanceState, Parent, PoolUse, Type};
+use crate::catalogue::{OfferedType, ParentSpec};
+use crate::error::Error;
+use crate::pool::{Full, Pool, Share};
+use crate::records::Record;
+use crate::worker_process::Worker;
+
+/// An instance.
+#[derive(Debug)]
+pub(crate) struct Entry {
+    pub(crate) record: Record,
+    pub(crate) state: InstanceState,
+    pub(crate) worker: Option<Arc<Worker>>,
+    /// Held while the record's file is written, so that the newest is written last.
+    pub(crate) writing: Arc<Mutex<()>>,
+    /// What it took. It gives back the same, whatever the configuration says by then.
+    share: Share,
+}
+
+/// Every instance and pool.
+#[derive(Debug)]
+pub(crate) struct Table {
+    pools: BTreeMap<String, Pool>,
+    entries: BTreeMap<Uuid, Entry>,
+}
+
+impl Table {
+    pub(crate) fn new(parents: &[ParentSpec]) -> Self {
+        let pools = parents.iter();
+        Self {
+            pools: pools
+                .map(|parent| (parent.name.clone(), Pool::new(parent.limits)))
+                .collect(),
+            entries: BTreeMap::new(),
+        }
+    }
+
+    pub(crate) fn entry(&self, uuid: Uuid) -> Option<&Entry> {
+        self.entries.get(&uuid)
+    }
+
+    pub(crate) fn entry_mut(&mut self, uuid: Uuid) -> Option<&mut Entry> {
+        self.entries.get_mut(&uuid)
+    }
+
+    pub(crate) fn entries(&self) -> impl Iterator<Item = &Entry> {
+        self.entries.values()
+    }
+
+    /// Takes room for a new instance. On error nothing is taken.
+    pub(crate) fn insert(&mut self, record: Record, offered: &OfferedType) -> Result<(), Error> {
+        let parent = record.request.parent.clone();
+        let type_name = offered.name.clone();
+        let Some(pool) = self.pools.get_mut(&parent) else {
+            return Err(Error::NoParent(parent));
+        };
+        pool.take(&type_name, offered.share)
+            .map_err(|full| match full {
+                Full::Places => Error::NoPlace { parent, type_name },
+                Full::VideoMemory => Error::NoVideoMemory { parent, type_name },
+            })?;
+        self.put(record, offered.share);
+        Ok(())
+    }
+
+    /// Takes in an instance that lives already, whether there is room or not.
+    pub(crate) fn adopt(&mut self, record: Record, offered: Option<&OfferedType>) {
+        let share = offered.map_or_else(Share::default, |offered| offered.share);
+        if let Some(pool) = self.pools.get_mut(&record.request.parent) {
+            pool.take_anyhow(&record.request.type_name, share);
+        }
+        self.put(record, share);
+    }
+
+    fn put(&mut self, record: Record, share: Share) {
+        let entry = Entry {
+            state: InstanceState::Stopped,
+            worker: None,
+            writing: Arc::default(),
+            share,
+            record,
+        };
+        self.entries.insert(entry.record.uuid, entry);
+    }
+
+    /// Forgets an instance: its place is free.
+    pub(crate) fn remove(&mut self, uuid: Uuid) {
+        let Some(entry) = self.entries.remove(&uuid) else {
+            return;
+        };
+        let request = &entry.record.request;
+        if let Some(pool) = self.pools.get_mut(&request.parent) {
+            pool.give_back(&request.type_name, entry.share);
+        }
+    }
+
+    /// What a parent is like now.
+    pub(crate) fn describe(&self, spec: &ParentSpec) -> Parent {
+        let empty = Pool::new(spec.limits);
+        let pool = self.pools.get(&spec.name).unwrap_or(&empty);
+        let (limits, used) = (pool.limits(), pool.used());
+        let pool_use = |total, used| PoolUse { total, used };
+        Parent {
+            name: spec.name.clone(),
+            description: spec.description.clone(),
+            instances: pool_use(limits.instances, used.instances),
+            video_memory: pool_use(limits.video_memory, used.video_memory),
+            types: spec
+                .types
+                .iter()
+                .map(|offered| self.describe_type(spec, offered, pool))
+                .collect(),
+            children: self.children(|entry| entry.record.request.parent == spec.name),
+        }
+    }
+
+    fn describe_type(&self, spec: &ParentSpec, offered: &OfferedType, pool: &Pool) -> Type {
+        Type {
+            parent: spec.name.clone(),
+            name: offered.name.clone(),
+            base: offered.base.clone(),
+            title: offered.title.clone(),
+            description: offered.description.clone(),
+            device_api: "vfio-pci".to_owned(),
+            attributes: offered.attributes.clone(),
+            video_memory: offered.share.video_memory,
+            available_instances: pool.available(&offered.name, offered.share),
+            children: self.children(|entry| {
+                let request = &entry.record.request;
+                request.parent == spec.name && request.type_name == offered.name
+            }),
+        }
+    }
+
+    fn children(&self, is_child: impl Fn(&Entry) -> bool) -> Vec<Uuid> {
+        let entries = self.entries.values().filter(|entry| is_child(entry));
+        entries.map(|entry| entry.record.uuid).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::catalogue::find_parents;
+    use crate::config::Config;
+    use crate::paths::Paths;
+
+    fn parents(text: &str) -> Vec<ParentSpec> {
+        let nowhere = Paths::new(Path::new("/nonexistent"));
+        find_parents(&Config::parse(text).unwrap(), &nowhere).unwrap()
+    }
+
+    fn record(number: u128, type_name: &str) -> Record {
+        let request = format!(r#"{{"parent":"soft0","type":"{type_name}"}}"#);
+        Record::new(
+            Uuid::from_u128(number),
+            serde_json::from_str(&request).unwrap(),
+            0,
+        )
+    }
+
+    fn available(table: &Table, parents: &[ParentSpec]) -> Vec<u64> {
+        let described = table.describe(&parents[0]).types.into_iter();
+        described
+            .map(|offered| offered.available_instances)
+            .collect()
+    }
+
+    #[test]
+    fn types_share_the_pools_of_their_parent_and_link_both_ways() {
+        let parents = parents(
+            "[parents.soft0]\ninstances = 3\nvideo-memory = \"36M\"\n\
+             offer = [\"serial-1\", \"bochs-4m\", \"bochs-16m\"]",
+        );
+        let mut table = Table::new(&parents);
+        assert_eq!(available(&table, &parents), [3, 3, 2]);
+        let offered = |name| parents[0].find_type(name).unwrap();
+        table
+            .insert(record(1, "bochs-16m"), offered("bochs-16m"))
+            .unwrap();
+        assert_eq!(available(&table, &parents), [2, 2, 1]);
+        table
+            .insert(record(2, "bochs-16m"), offered("bochs-16m"))
+            .unwrap();
+        assert_eq!(available(&table, &parents), [1, 1, 0]);
+        let error = table.insert(record(3, "bochs-16m"), offered("bochs-16m"));
+        assert_eq!(error.unwrap_err().errno(), "ENOSPC");
+        table
+            .insert(record(3, "serial-1"), offered("serial-1"))
+            .unwrap();
+        let error = table.insert(record(4, "serial-1"), offered("serial-1"));
+        assert_eq!(error.unwrap_err().errno(), "EUSERS");
+        let soft = table.describe(&parents[0]);
+        assert_eq!(soft.children, [1, 2, 3].map(Uuid::from_u128));
+        assert_eq!(soft.types[2].children, [1, 2].map(Uuid::from_u128));
+        for number in 1..=3 {
+            table.remove(Uuid::from_u128(number));
+        }
+        assert_eq!(available(&table, &parents), [3, 3, 2]);
+    }
+}
