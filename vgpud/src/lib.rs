@@ -1,24 +1,44 @@
 //! The daemon: it owns a host's parents, types and vGPUs, and starts a worker process for each.
 //!
+//! A request crosses these modules, in this order:
+//!
+//! - [`client`]: the asking end of the API, for the command line and others.
+//! - [`api`]: what travels over it.
+//! - [`server`]: the answering end: HTTP over a UNIX socket, errors in one form.
+//! - [`manager`]: what is done with instances, one change of each at a time.
+//! - `table`, [`pool`]: every instance, and what those of a parent share.
+//! - `records`, `definitions`, `mdevctl_file`: what is kept in files, and survives a power loss.
+//! - `worker_process`: a worker's process: started with its socket, watched, ended.
+//! - `events`, [`metrics`]: what happened, and what is counted.
+//!
+//! Beside it: [`daemon`] (the program as a whole), [`config`] and [`paths`] (where things are and how they are to be), [`catalogue`] and
+//! `drm` (parents and types), `accounts` (owners of sockets), [`host`] (what this host can do),
+//! [`picture`] (PNG files), [`error`] (why a request is refused).
+//!
 //! Not here: devices (`drivers`), sessions (`mdev`), the worker's own sandbox (`worker`).
 
 mod accounts;
 pub mod api;
 mod blocking;
 pub mod catalogue;
+pub mod client;
 mod clock;
 pub mod config;
+pub mod daemon;
 mod definitions;
 mod drm;
 pub mod error;
 mod events;
 mod files;
+pub mod host;
 pub mod manager;
 mod mdevctl_file;
+pub mod metrics;
 pub mod paths;
 pub mod picture;
 pub mod pool;
 mod records;
+pub mod server;
 mod table;
 mod turns;
 mod worker_process;

@@ -1,0 +1,89 @@
+//! Persistent definitions.
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::StatusCode;
+use uuid::Uuid;
+
+use crate::api::{Definition, DefinitionRequest, Problem};
+use crate::manager::Manager;
+
+use super::extract::{Body, Path};
+use super::refusal::Refusal;
+
+/// Every definition.
+#[utoipa::path(
+    get,
+    path = "/v1/definitions",
+    responses(
+        (status = 200, body = Vec<Definition>),
+        (status = "5XX", body = Problem, content_type = "application/problem+json"),
+    )
+)]
+pub(super) async fn list(State(manager): State<Manager>) -> Result<Json<Vec<Definition>>, Refusal> {
+    Ok(Json(manager.definitions().await?))
+}
+
+/// One definition.
+#[utoipa::path(
+    get,
+    path = "/v1/definitions/{parent}/{uuid}",
+    params(("parent" = String, Path), ("uuid" = Uuid, Path)),
+    responses(
+        (status = 200, body = Definition),
+        (status = "4XX", body = Problem, content_type = "application/problem+json"),
+        (status = "5XX", body = Problem, content_type = "application/problem+json"),
+    )
+)]
+pub(super) async fn show(
+    State(manager): State<Manager>,
+    Path((parent, uuid)): Path<(String, Uuid)>,
+) -> Result<Json<Definition>, Refusal> {
+    Ok(Json(manager.definition(&parent, uuid).await?))
+}
+
+/// Keeps a definition, in the place of one that is there.
+#[utoipa::path(
+    put,
+    path = "/v1/definitions/{parent}/{uuid}",
+    params(("parent" = String, Path), ("uuid" = Uuid, Path)),
+    request_body = DefinitionRequest,
+    responses(
+        (status = 201, description = "it is new", body = Definition),
+        (status = 200, description = "it replaces one", body = Definition),
+        (status = "4XX", body = Problem, content_type = "application/problem+json"),
+        (status = "5XX", body = Problem, content_type = "application/problem+json"),
+    )
+)]
+pub(super) async fn put(
+    State(manager): State<Manager>,
+    Path((parent, uuid)): Path<(String, Uuid)>,
+    Body(request): Body<DefinitionRequest>,
+) -> Result<(StatusCode, Json<Definition>), Refusal> {
+    let (definition, was_there) = manager.define(&parent, uuid, request).await?;
+    let status = if was_there {
+        StatusCode::OK
+    } else {
+        StatusCode::CREATED
+    };
+    Ok((status, Json(definition)))
+}
+
+/// Removes a definition. An instance of it lives on.
+#[utoipa::path(
+    delete,
+    path = "/v1/definitions/{parent}/{uuid}",
+    params(("parent" = String, Path), ("uuid" = Uuid, Path)),
+    responses(
+        (status = 204),
+        (status = "4XX", body = Problem, content_type = "application/problem+json"),
+        (status = "5XX", body = Problem, content_type = "application/problem+json"),
+    )
+)]
+pub(super) async fn remove(
+    State(manager): State<Manager>,
+    Path((parent, uuid)): Path<(String, Uuid)>,
+) -> Result<StatusCode, Refusal> {
+    manager.undefine(&parent, uuid).await?;
+    Ok(StatusCode::NO_CONTENT)
+}

@@ -1,0 +1,33 @@
+//! The host itself.
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::header;
+use axum::response::IntoResponse;
+
+use crate::api::HostFacts;
+use crate::manager::Manager;
+use crate::{host, metrics};
+
+/// What this host can do, and what to do about what it cannot.
+#[utoipa::path(get, path = "/v1/host", responses((status = 200, body = HostFacts)))]
+pub(super) async fn facts(State(manager): State<Manager>) -> Json<HostFacts> {
+    Json(host::look(&manager).await)
+}
+
+/// What is counted, in the text format of Prometheus.
+#[utoipa::path(
+    get,
+    path = "/metrics",
+    responses((status = 200, content_type = "text/plain; version=0.0.4", body = String))
+)]
+pub(super) async fn metrics(State(manager): State<Manager>) -> impl IntoResponse {
+    let text = metrics::scrape(&manager).await;
+    (
+        [(
+            header::CONTENT_TYPE,
+            "text/plain; version=0.0.4; charset=utf-8",
+        )],
+        text,
+    )
+}

@@ -1,0 +1,178 @@
+//! Instances and their life.
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::StatusCode;
+use uuid::Uuid;
+
+use crate::api::{AttributeChanges, CreateRequest, Instance, Problem, WorkerStatus};
+use crate::manager::{Created, Manager};
+
+use super::extract::{Body, Force, Path, Query};
+use super::refusal::Refusal;
+
+/// Every instance.
+#[utoipa::path(get, path = "/v1/instances", responses((status = 200, body = Vec<Instance>)))]
+pub(super) async fn list(State(manager): State<Manager>) -> Json<Vec<Instance>> {
+    Json(manager.instances().await)
+}
+
+/// Creates an instance under a UUID of the daemon's choice.
+#[utoipa::path(
+    post,
+    path = "/v1/instances",
+    request_body = CreateRequest,
+    responses(
+        (status = 201, body = Instance),
+        (status = "4XX", body = Problem, content_type = "application/problem+json"),
+        (status = "5XX", body = Problem, content_type = "application/problem+json"),
+    )
+)]
+pub(super) async fn create(
+    State(manager): State<Manager>,
+    Body(request): Body<CreateRequest>,
+) -> Result<(StatusCode, Json<Instance>), Refusal> {
+    let (instance, _) = manager.create(Uuid::new_v4(), request).await?;
+    Ok((StatusCode::CREATED, Json(instance)))
+}
+
+/// One instance.
+#[utoipa::path(
+    get,
+    path = "/v1/instances/{uuid}",
+    params(("uuid" = Uuid, Path)),
+    responses(
+        (status = 200, body = Instance),
+        (status = "4XX", body = Problem, content_type = "application/problem+json"),
+    )
+)]
+pub(super) async fn show(
+    State(manager): State<Manager>,
+    Path(uuid): Path<Uuid>,
+) -> Result<Json<Instance>, Refusal> {
+    Ok(Json(manager.instance(uuid).await?))
+}
+
+/// Creates an instance under this UUID. The same request again gets the instance as it is; another
+/// one is refused with EEXIST.
+#[utoipa::path(
+    put,
+    path = "/v1/instances/{uuid}",
+    params(("uuid" = Uuid, Path)),
+    request_body = CreateRequest,
+    responses(
+        (status = 201, description = "it was created", body = Instance),
+        (status = 200, description = "it was there", body = Instance),
+        (status = "4XX", body = Problem, content_type = "application/problem+json"),
+        (status = "5XX", body = Problem, content_type = "application/problem+json"),
+    )
+)]
+pub(super) async fn put(
+    State(manager): State<Manager>,
+    Path(uuid): Path<Uuid>,
+    Body(request): Body<CreateRequest>,
+) -> Result<(StatusCode, Json<Instance>), Refusal> {
+    let (instance, created) = manager.create(uuid, request).await?;
+    let status = match created {
+        Created::Now => StatusCode::CREATED,
+        Created::Before => StatusCode::OK,
+    };
+    Ok((status, Json(instance)))
+}
+
+/// Stops an instance and removes it. Its place is free when this is answered.
+#[utoipa::path(
+    delete,
+    path = "/v1/instances/{uuid}",
+    params(("uuid" = Uuid, Path), Force),
+    responses(
+        (status = 204),
+        (status = "4XX", body = Problem, content_type = "application/problem+json"),
+        (status = "5XX", body = Problem, content_type = "application/problem+json"),
+    )
+)]
+pub(super) async fn destroy(
+    State(manager): State<Manager>,
+    Path(uuid): Path<Uuid>,
+    Query(Force { force }): Query<Force>,
+) -> Result<StatusCode, Refusal> {
+    manager.destroy(uuid, force).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Changes attributes, all or none.
+#[utoipa::path(
+    patch,
+    path = "/v1/instances/{uuid}",
+    params(("uuid" = Uuid, Path)),
+    request_body = AttributeChanges,
+    responses(
+        (status = 200, body = Instance),
+        (status = "4XX", body = Problem, content_type = "application/problem+json"),
+        (status = "5XX", body = Problem, content_type = "application/problem+json"),
+    )
+)]
+pub(super) async fn modify(
+    State(manager): State<Manager>,
+    Path(uuid): Path<Uuid>,
+    Body(changes): Body<AttributeChanges>,
+) -> Result<Json<Instance>, Refusal> {
+    Ok(Json(
+        manager.set_attributes(uuid, changes.attributes).await?,
+    ))
+}
+
+/// Starts an instance; creates it first, if it is only defined. One that runs stays as it is.
+#[utoipa::path(
+    post,
+    path = "/v1/instances/{uuid}/start",
+    params(("uuid" = Uuid, Path)),
+    responses(
+        (status = 200, body = Instance),
+        (status = "4XX", body = Problem, content_type = "application/problem+json"),
+        (status = "5XX", body = Problem, content_type = "application/problem+json"),
+    )
+)]
+pub(super) async fn start(
+    State(manager): State<Manager>,
+    Path(uuid): Path<Uuid>,
+) -> Result<Json<Instance>, Refusal> {
+    Ok(Json(manager.start(uuid).await?))
+}
+
+/// Stops an instance. It keeps its place.
+#[utoipa::path(
+    post,
+    path = "/v1/instances/{uuid}/stop",
+    params(("uuid" = Uuid, Path), Force),
+    responses(
+        (status = 200, body = Instance),
+        (status = "4XX", body = Problem, content_type = "application/problem+json"),
+        (status = "5XX", body = Problem, content_type = "application/problem+json"),
+    )
+)]
+pub(super) async fn stop(
+    State(manager): State<Manager>,
+    Path(uuid): Path<Uuid>,
+    Query(Force { force }): Query<Force>,
+) -> Result<Json<Instance>, Refusal> {
+    Ok(Json(manager.stop(uuid, force).await?))
+}
+
+/// What its worker says of itself.
+#[utoipa::path(
+    get,
+    path = "/v1/instances/{uuid}/status",
+    params(("uuid" = Uuid, Path)),
+    responses(
+        (status = 200, body = WorkerStatus),
+        (status = "4XX", body = Problem, content_type = "application/problem+json"),
+        (status = "5XX", body = Problem, content_type = "application/problem+json"),
+    )
+)]
+pub(super) async fn status(
+    State(manager): State<Manager>,
+    Path(uuid): Path<Uuid>,
+) -> Result<Json<WorkerStatus>, Refusal> {
+    Ok(Json(manager.status(uuid).await?))
+}
