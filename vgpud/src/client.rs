@@ -319,6 +319,6 @@ fn request(method: Method, path: &str, kind: &str, body: Vec<u8>) -> Result<Requ
     builder.body(Full::from(body)).map_err(garbled)
 }
 
-fn garbled(error: impl ToString) -> ClientError {
-    ClientError::Garbled(error.to_string())
+fn garbled(error: impl Into<Box<dyn std::error::Error>>) -> ClientError {
+    ClientError::Garbled(error.into().to_string())
 }

@@ -29,6 +29,8 @@ pub(crate) struct Record {
     pub(crate) is_wanted: bool,
     /// The worker that was started for it last.
     pub(crate) worker: Option<WorkerIdentity>,
+    /// Whether that one was seen to end.
+    pub(crate) has_ended: bool,
     pub(crate) crashes: u64,
     pub(crate) last_exit: Option<Exit>,
     pub(crate) created_at: u64,
@@ -53,6 +55,7 @@ impl Record {
             is_wanted: request.start,
             request,
             worker: None,
+            has_ended: false,
             crashes: 0,
             last_exit: None,
             created_at: now,

@@ -79,18 +79,20 @@ impl Manager {
                 return Err(error);
             }
         };
-        let (old_identity, was_wanted) = {
+        let record_before = {
             let mut table = self.table();
             let entry = table.entry_mut(uuid).ok_or(Error::NoInstance(uuid))?;
+            let record_before = entry.record.clone();
             entry.worker = Some(Arc::clone(&worker));
-            let old = entry.record.worker.replace(worker.identity.clone());
-            (old, std::mem::replace(&mut entry.record.is_wanted, true))
+            entry.record.worker = Some(worker.identity.clone());
+            entry.record.has_ended = false;
+            entry.record.is_wanted = true;
+            record_before
         };
         if let Err(error) = self.save(uuid).await {
             self.undo_launch(uuid, &worker).await;
             if let Some(entry) = self.table().entry_mut(uuid) {
-                entry.record.worker = old_identity;
-                entry.record.is_wanted = was_wanted;
+                entry.record = record_before;
                 entry.state = before;
             }
             return Err(error);
@@ -183,6 +185,7 @@ impl Manager {
             entry.state = InstanceState::Failed;
             entry.record.crashes += 1;
         }
+        entry.record.has_ended = true;
         entry.record.last_exit = Some(exit.clone());
         Some((entry.record.request.parent.clone(), was_stopped))
     }

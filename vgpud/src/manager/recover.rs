@@ -39,9 +39,9 @@ impl Manager {
                 state = InstanceState::Running;
                 record.worker = Some(worker.identity.clone());
                 living.push((uuid, Arc::clone(worker)));
-            } else if self.died_unseen(&record) {
+            } else if self.has_failed(&record) {
                 state = InstanceState::Failed;
-                self.note_unseen_death(&mut record);
+                self.note_unseen_end(&mut record);
             }
             let request = &record.request;
             let offered = self.offered(&request.parent, &request.type_name);
@@ -82,26 +82,29 @@ impl Manager {
         ))
     }
 
-    /// Whether its worker of this very boot ended while no daemon was there, or was seen to fail.
-    fn died_unseen(&self, record: &Record) -> bool {
+    /// Whether it is to run, and its worker has ended by itself since the boot.
+    fn has_failed(&self, record: &Record) -> bool {
         let last = record.worker.as_ref();
         record.is_wanted && last.is_some_and(|last| last.boot_id == self.0.launcher.boot_id)
     }
 
-    fn note_unseen_death(&self, record: &mut Record) {
-        let last_words = exit::last_line(&self.0.paths.log(record.uuid));
-        let seen = record.last_exit.as_ref();
-        if seen.is_some_and(|seen| seen.last_words == last_words) {
+    /// Takes note of an end while no daemon was there.
+    fn note_unseen_end(&self, record: &mut Record) {
+        if record.has_ended {
             return;
         }
+        record.has_ended = true;
         record.crashes += 1;
         record.last_exit = Some(Exit {
             reason: "ended while no daemon was there".to_owned(),
             code: None,
             signal: None,
-            last_words,
+            last_words: exit::last_line(&self.0.paths.log(record.uuid)),
             at: clock::now(),
         });
+        if let Err(error) = self.0.records.write(record) {
+            tracing::warn!("the record of {} is out of date: {error}", record.uuid);
+        }
     }
 
     /// Removes sockets of instances that are not known, and ends who answers there.

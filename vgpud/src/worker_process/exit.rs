@@ -101,6 +101,7 @@ mod tests {
     use crate::worker_process::identity;
 
     #[test]
+    #[expect(clippy::zombie_processes, reason = "it is reaped by what is tested")]
     fn an_end_is_told_with_its_reason_and_last_words() {
         let dir = tempfile::tempdir().unwrap();
         let log = dir.path().join("log");

@@ -4,6 +4,7 @@ use std::fs;
 use std::io;
 use std::os::fd::OwnedFd;
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 use crate::records::WorkerIdentity;
@@ -24,7 +25,14 @@ pub(crate) fn open(identity: &WorkerIdentity, boot_id: &str) -> Option<OwnedFd> 
     }
     let pidfd = open_pid(identity.pid).ok()?;
     // Asked after it was opened: from here on the number cannot pass to another.
-    (start_ticks(identity.pid).ok()? == identity.start_ticks).then_some(pidfd)
+    let is_it = start_ticks(identity.pid).ok()? == identity.start_ticks;
+    (is_it && !has_ended(&pidfd)).then_some(pidfd)
+}
+
+/// Whether a process has ended, though nobody may have reaped it yet.
+fn has_ended(pidfd: &OwnedFd) -> bool {
+    let mut fds = [PollFd::new(pidfd, PollFlags::IN)];
+    poll(&mut fds, Some(&Timespec::default())).is_ok_and(|ready| ready > 0)
 }
 
 /// A descriptor of the process that has this number now.
@@ -55,6 +63,8 @@ pub(crate) fn field(stat: &str, number: usize) -> Option<&str> {
 
 #[cfg(test)]
 mod tests {
+    use std::process::Command;
+
     use super::*;
 
     #[test]
@@ -78,5 +88,18 @@ mod tests {
             ..own
         };
         assert!(open(&earlier, &boot).is_none());
+    }
+
+    #[test]
+    fn a_process_that_has_ended_is_not_opened_though_nobody_reaped_it() {
+        let boot = boot_id().unwrap();
+        let mut child = Command::new("sleep").arg("1000").spawn().unwrap();
+        let identity = of(child.id(), &boot).unwrap();
+        assert!(open(&identity, &boot).is_some());
+        child.kill().unwrap();
+        let pidfd = open_pid(child.id()).unwrap();
+        poll(&mut [PollFd::new(&pidfd, PollFlags::IN)], None).unwrap();
+        assert!(open(&identity, &boot).is_none());
+        child.wait().unwrap();
     }
 }
