@@ -13,7 +13,7 @@
 //!
 //! Beside it: [`daemon`] (the program as a whole), [`config`] and [`paths`] (where things are and how they are to be), [`catalogue`] and
 //! `drm` (parents and types), `accounts` (owners of sockets), [`host`] (what this host can do),
-//! [`picture`] (PNG files), [`error`] (why a request is refused).
+//! [`picture`] (PNG files), `proc` (what a process uses), [`error`] (why a request is refused).
 //!
 //! Not here: devices (`drivers`), sessions (`mdev`), the worker's own sandbox (`worker`).
 
@@ -37,6 +37,7 @@ pub mod metrics;
 pub mod paths;
 pub mod picture;
 pub mod pool;
+mod proc;
 mod records;
 pub mod server;
 mod table;
