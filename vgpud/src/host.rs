@@ -1,18 +1,160 @@
-//! What this host can do.
+//! What this host can do: each fact with what was found, and what to do if it is not good.
 
-use crate::api::HostFacts;
+use std::fs;
+use std::path::Path;
+
+use rustix::fs::{MemfdFlags, memfd_create};
+
+use crate::api::{Fact, HostFacts};
+use crate::blocking::blocking;
 use crate::catalogue::total_memory;
 use crate::manager::Manager;
 
 /// Looks at this host.
-pub async fn look(_manager: &Manager) -> HostFacts {
+pub async fn look(manager: &Manager) -> HostFacts {
+    let manager = manager.clone();
+    blocking(move || look_now(&manager)).await
+}
+
+fn look_now(manager: &Manager) -> HostFacts {
     let system = rustix::system::uname();
+    let cpus = std::thread::available_parallelism();
     HostFacts {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         pid: std::process::id(),
         kernel: system.release().to_string_lossy().into_owned(),
-        cpus: std::thread::available_parallelism().map_or(1, |cpus| cpus.get() as u64),
+        cpus: cpus.map_or(1, |cpus| cpus.get() as u64),
         memory: total_memory(),
-        facts: Vec::new(),
+        facts: vec![
+            worker_program(manager.worker_program()),
+            shared_memory(),
+            user(),
+            landlock(),
+            seccomp(),
+            cgroups(),
+            render_nodes(manager),
+            udmabuf(),
+            open_files(),
+        ],
     }
+}
+
+fn fact(name: &str, is_good: bool, found: impl Into<String>, remedy: &str) -> Fact {
+    Fact {
+        name: name.to_owned(),
+        is_good,
+        found: found.into(),
+        remedy: (!is_good).then(|| remedy.to_owned()),
+    }
+}
+
+fn worker_program(path: &Path) -> Fact {
+    let is_there = path.is_file();
+    let found = path.display().to_string();
+    fact(
+        "worker",
+        is_there,
+        found,
+        "install vgpu-worker there, or set paths.worker",
+    )
+}
+
+/// A VMM shares guest memory by files of this kind.
+fn shared_memory() -> Fact {
+    let made = memfd_create(
+        "vgpud-probe",
+        MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING,
+    );
+    let found = made
+        .as_ref()
+        .map_or_else(ToString::to_string, |_| "memfd works".to_owned());
+    fact(
+        "shared-memory",
+        made.is_ok(),
+        found,
+        "allow memfd_create(2) to this service",
+    )
+}
+
+fn user() -> Fact {
+    let uid = rustix::process::geteuid();
+    let found = format!("uid {}", uid.as_raw());
+    let remedy = "run the daemon as root: sockets can then be given to others";
+    fact("user", uid.is_root(), found, remedy)
+}
+
+fn landlock() -> Fact {
+    let modules = read("/sys/kernel/security/lsm");
+    let is_there = modules.split(',').any(|module| module == "landlock");
+    let found = if modules.is_empty() {
+        "/sys/kernel/security is not mounted".to_owned()
+    } else {
+        modules
+    };
+    let remedy = "mount securityfs to see; boot with lsm=landlock,... if it is missing";
+    fact("landlock", is_there, found, remedy)
+}
+
+fn seccomp() -> Fact {
+    let actions = read("/proc/sys/kernel/seccomp/actions_avail");
+    let is_there = actions.split_whitespace().any(|action| action == "trap");
+    fact(
+        "seccomp",
+        is_there,
+        actions,
+        "use a kernel with CONFIG_SECCOMP_FILTER",
+    )
+}
+
+fn cgroups() -> Fact {
+    let controllers = read("/sys/fs/cgroup/cgroup.controllers");
+    let is_there = !controllers.is_empty();
+    fact(
+        "cgroup2",
+        is_there,
+        controllers,
+        "mount cgroup2 at /sys/fs/cgroup",
+    )
+}
+
+fn render_nodes(manager: &Manager) -> Fact {
+    let parents = manager.parents();
+    let names: Vec<_> = parents
+        .iter()
+        .skip(1)
+        .map(|parent| parent.name.as_str())
+        .collect();
+    let remedy = "none is needed for soft0; for a GPU, let the daemon open /dev/dri/renderD*";
+    fact("gpu", !names.is_empty(), names.join(" "), remedy)
+}
+
+fn udmabuf() -> Fact {
+    let is_there = Path::new("/dev/udmabuf").exists();
+    let found = if is_there {
+        "/dev/udmabuf"
+    } else {
+        "no /dev/udmabuf"
+    };
+    let remedy = "none is needed yet; pictures will be shared without a copy: modprobe udmabuf";
+    fact("udmabuf", is_there, found, remedy)
+}
+
+fn open_files() -> Fact {
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
+    let current = limit.current.unwrap_or(u64::MAX);
+    let remedy = "set LimitNOFILE of the service to 4096 or more";
+    fact(
+        "open-files",
+        current >= 4096,
+        format!("at most {current}"),
+        remedy,
+    )
+}
+
+/// A small file of the kernel's; empty if it cannot be read.
+fn read(path: &str) -> String {
+    fs::read_to_string(path)
+        .unwrap_or_default()
+        .trim()
+        .to_owned()
 }
