@@ -22,6 +22,8 @@ build_programs() {
 # Unit and property tests are built in the dev profile, whose overflow checks
 # and debug assertions are half of what the property tests are for.
 unit_tests() {
+    # The tests of the daemon start the program that serves a vGPU.
+    step "building the worker" cargo build -q "${LOCKED[@]}" -p worker
     step "unit and property tests" \
         cargo test "${LOCKED[@]}" --no-fail-fast --workspace --exclude e2e "$@"
 }

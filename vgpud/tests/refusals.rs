@@ -1,0 +1,289 @@
+//! Bad input: the right status, errno and words, and nothing changes.
+
+mod support;
+
+use std::fs;
+use std::net::TcpStream;
+use std::os::unix::fs::PermissionsExt;
+
+use support::{Answer, Daemon, exchange, request, uuid, wait_for};
+
+const JSON: &str = "application/json";
+
+fn check(daemon: &Daemon, answer: &Answer, status: u16, errno: &str, case: &str) {
+    assert_eq!(answer.status, status, "{case}: {answer:?}");
+    assert!(
+        answer.headers.contains("application/problem+json"),
+        "{case}: {answer:?}"
+    );
+    let problem = answer.json();
+    assert_eq!(problem["errno"], errno, "{case}: {answer:?}");
+    assert_eq!(problem["status"], status, "{case}");
+    assert!(
+        problem["detail"]
+            .as_str()
+            .is_some_and(|words| !words.is_empty()),
+        "{case}"
+    );
+    assert!(daemon.client.instances().unwrap().is_empty(), "{case}");
+    assert_eq!(daemon.run_files(), [""; 0], "{case}");
+    assert_eq!(daemon.records(), [""; 0], "{case}");
+}
+
+#[test]
+fn a_bad_creation_is_refused_with_its_errno_and_leaves_nothing() {
+    let daemon = Daemon::start();
+    let good = format!("/v1/instances/{}", uuid(1));
+    let long = "x".repeat(100_000);
+    let bodies = [
+        ("", 400, "EINVAL"),
+        ("{", 400, "EINVAL"),
+        ("[]", 422, "EINVAL"),
+        ("{}", 422, "EINVAL"),
+        (r#"{"parent":"soft0"}"#, 422, "EINVAL"),
+        (r#"{"parent":0,"type":"edu-1"}"#, 422, "EINVAL"),
+        (
+            r#"{"parent":"soft0","type":"edu-1","colour":1}"#,
+            422,
+            "EINVAL",
+        ),
+        (
+            r#"{"parent":"soft0","type":"edu-1","start":"no"}"#,
+            422,
+            "EINVAL",
+        ),
+        (r#"{"parent":"soft1","type":"edu-1"}"#, 404, "ENODEV"),
+        (r#"{"parent":"soft0","type":"edu-9"}"#, 404, "ENOENT"),
+        (r#"{"parent":"soft0","type":"../edu-1"}"#, 404, "ENOENT"),
+        (
+            r#"{"parent":"soft0","type":"edu-1","attributes":{"dma":"pin"}}"#,
+            422,
+            "EINVAL",
+        ),
+        (
+            r#"{"parent":"soft0","type":"edu-1","attributes":[{"name":"","value":""}]}"#,
+            422,
+            "EINVAL",
+        ),
+        (
+            r#"{"parent":"soft0","type":"edu-1","attributes":[{"name":"x","value":"1"}]}"#,
+            422,
+            "EINVAL",
+        ),
+        (
+            r#"{"parent":"soft0","type":"edu-1","attributes":[{"name":"dma","value":"x"}]}"#,
+            422,
+            "EINVAL",
+        ),
+        (
+            r#"{"parent":"soft0","type":"edu-1","attributes":[{"name":"dma","value":"a\u0000"}]}"#,
+            422,
+            "EINVAL",
+        ),
+        (
+            r#"{"parent":"soft0","type":"edu-1","socket":{"mode":"rw"}}"#,
+            422,
+            "EINVAL",
+        ),
+        (
+            r#"{"parent":"soft0","type":"edu-1","socket":{"owner":"no such user"}}"#,
+            422,
+            "EINVAL",
+        ),
+        (long.as_str(), 413, "EMSGSIZE"),
+    ];
+    for (body, status, errno) in bodies {
+        let case: String = body.chars().take(100).collect();
+        let answer = daemon.raw("PUT", &good, JSON, body.as_bytes());
+        check(&daemon, &answer, status, errno, &case);
+        let answer = daemon.raw("POST", "/v1/instances", JSON, body.as_bytes());
+        check(&daemon, &answer, status, errno, &case);
+    }
+    let body = r#"{"parent":"soft0","type":"edu-1"}"#;
+    let answer = daemon.raw("PUT", &good, "text/plain", body.as_bytes());
+    check(&daemon, &answer, 415, "EINVAL", "a body of another kind");
+    for bad in [
+        "x",
+        "..",
+        "%00",
+        "11111111-2222-3333-4444-55555555555",
+        "%ff",
+    ] {
+        let answer = daemon.raw(
+            "PUT",
+            &format!("/v1/instances/{bad}"),
+            JSON,
+            body.as_bytes(),
+        );
+        check(&daemon, &answer, 400, "EINVAL", bad);
+    }
+    // After all that it still does what is right.
+    daemon.create(uuid(1), "edu-1");
+}
+
+#[test]
+fn what_is_not_there_is_told_in_the_same_form() {
+    let daemon = Daemon::start();
+    let instance = format!("/v1/instances/{}", uuid(1));
+    let definition = format!("/v1/definitions/soft0/{}", uuid(1));
+    for (method, path, status, errno) in [
+        ("GET", "/", 404, "ENOENT"),
+        ("GET", "/v1/nothing", 404, "ENOENT"),
+        ("GET", "/v1/parents/", 404, "ENOENT"),
+        ("POST", "/v1/parents", 405, "EOPNOTSUPP"),
+        ("BREW", "/v1/instances", 405, "EOPNOTSUPP"),
+        ("GET", "/v1/parents/x", 404, "ENODEV"),
+        ("GET", &instance, 404, "ENODEV"),
+        ("DELETE", &instance, 404, "ENODEV"),
+        (
+            "DELETE",
+            &format!("{instance}?force=perhaps"),
+            400,
+            "EINVAL",
+        ),
+        ("DELETE", &format!("{instance}?colour=1"), 400, "EINVAL"),
+        ("POST", &format!("{instance}/start"), 404, "ENODEV"),
+        ("POST", &format!("{instance}/stop"), 404, "ENODEV"),
+        ("GET", &format!("{instance}/status"), 404, "ENODEV"),
+        ("GET", &format!("{instance}/screenshot"), 404, "ENODEV"),
+        ("GET", &format!("{instance}/state"), 404, "ENODEV"),
+        ("PUT", &format!("{instance}/state"), 404, "ENODEV"),
+        ("GET", &definition, 404, "ENOENT"),
+        ("DELETE", &definition, 404, "ENOENT"),
+        (
+            "GET",
+            &format!("/v1/definitions/x/{}", uuid(1)),
+            404,
+            "ENODEV",
+        ),
+    ] {
+        let answer = daemon.raw(method, path, JSON, b"");
+        check(&daemon, &answer, status, errno, &format!("{method} {path}"));
+    }
+}
+
+#[test]
+fn a_full_parent_refuses_and_serves_on() {
+    let daemon = Daemon::start_with(
+        "[parents.soft0]\ninstances = 3\nvideo-memory = \"20M\"\nlimits = { serial-1 = 1 }",
+    );
+    daemon.create(uuid(1), "bochs-16m");
+    let errno = |number, type_name| {
+        let created = daemon.client.create(uuid(number), &request(type_name));
+        created
+            .err()
+            .map(|error| error.problem().unwrap().errno.clone())
+    };
+    assert_eq!(errno(2, "bochs-16m").as_deref(), Some("ENOSPC"));
+    assert_eq!(errno(2, "serial-1"), None);
+    assert_eq!(errno(3, "serial-1").as_deref(), Some("EUSERS"));
+    assert_eq!(errno(3, "bochs-4m"), None);
+    assert_eq!(errno(4, "edu-1").as_deref(), Some("EUSERS"));
+    for type_name in ["bochs-16m", "serial-1", "bochs-4m", "edu-1"] {
+        assert_eq!(daemon.available(type_name), 0);
+    }
+    daemon.client.destroy(uuid(3), false).unwrap();
+    assert_eq!(daemon.available("edu-1"), 1);
+    assert_eq!(errno(4, "edu-1"), None);
+}
+
+#[test]
+fn a_disk_that_refuses_changes_nothing() {
+    let daemon = Daemon::start();
+    let available = daemon.available("edu-1");
+    let folder = daemon.path("var/lib/vgpud/instances");
+    // Whatever is written there fails as on a full disk.
+    let part = folder.join(format!("{}.json.part", uuid(1)));
+    std::os::unix::fs::symlink("/dev/full", &part).unwrap();
+    let error = daemon
+        .client
+        .create(uuid(1), &request("edu-1"))
+        .unwrap_err();
+    let problem = error.problem().unwrap();
+    assert_eq!((problem.errno.as_str(), problem.status), ("ENOSPC", 507));
+    assert!(problem.remedy.is_some());
+    assert_eq!(daemon.available("edu-1"), available);
+    assert!(daemon.client.instances().unwrap().is_empty());
+    assert_eq!(daemon.run_files(), [""; 0]);
+    daemon.create(uuid(1), "edu-1");
+}
+
+#[test]
+fn a_worker_that_cannot_be_started_leaves_nothing() {
+    let daemon = Daemon::start();
+    // Its log cannot be made: a folder lies there.
+    let log = daemon.path(format!("run/vgpud/{}.log", uuid(1)));
+    fs::create_dir(&log).unwrap();
+    let error = daemon
+        .client
+        .create(uuid(1), &request("edu-1"))
+        .unwrap_err();
+    assert_eq!(error.problem().unwrap().status, 500);
+    fs::remove_dir(&log).unwrap();
+    assert!(daemon.client.instances().unwrap().is_empty());
+    assert_eq!(daemon.run_files(), [""; 0]);
+    assert_eq!(daemon.records(), [""; 0]);
+    daemon.create(uuid(1), "edu-1");
+}
+
+#[test]
+fn over_tcp_each_request_bears_the_token() {
+    let token = "0123456789abcdef0123456789abcdef";
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("token");
+    fs::write(&file, format!("{token}\n")).unwrap();
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
+    let daemon = Daemon::start_with(&format!(
+        "[api]\ntcp = {{ listen = \"127.0.0.1:0\", token-file = \"{}\" }}",
+        file.display()
+    ));
+    let address = wait_for("an address", || {
+        let log = daemon.log();
+        let (_, rest) = log.split_once("the API is on tcp ")?;
+        rest.split_once('\n').map(|(address, _)| address.to_owned())
+    });
+    let ask = |headers: &str| {
+        let mut stream = TcpStream::connect(&address).unwrap();
+        exchange(&mut stream, "GET", "/v1/parents", headers, b"")
+    };
+    for headers in [
+        "",
+        "authorization: Bearer \r\n",
+        "authorization: Bearer 0123456789abcdef0123456789abcdee\r\n",
+        "authorization: Bearer 0123456789abcdef0123456789abcdef0\r\n",
+        "authorization: Basic 0123456789abcdef0123456789abcdef\r\n",
+    ] {
+        let answer = ask(headers);
+        assert_eq!(answer.status, 401, "{headers}");
+        assert_eq!(answer.json()["errno"], "EACCES");
+    }
+    assert_eq!(
+        ask(&format!("authorization: Bearer {token}\r\n")).status,
+        200
+    );
+}
+
+#[test]
+fn a_bad_configuration_is_told_and_nothing_starts() {
+    for (config, words) in [
+        ("[api]\ncolour = 1", "line 2"),
+        ("[parents.soft1]", "no such parent"),
+        ("[api]\nmode = \"rw\"", "is no mode"),
+        ("[api]\ngroup = \"no such group\"", "no group"),
+        (
+            "[api]\ntcp = { listen = \"127.0.0.1:0\", token-file = \"/nonexistent\" }",
+            "token",
+        ),
+    ] {
+        let root = tempfile::tempdir().unwrap();
+        let file = root.path().join("vgpud.toml");
+        fs::write(&file, config).unwrap();
+        let output = std::process::Command::new(env!("CARGO_BIN_EXE_vgpud"))
+            .args(["--root".as_ref(), root.path(), "--config".as_ref(), &file])
+            .output()
+            .unwrap();
+        assert!(!output.status.success(), "{config}");
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(said.contains(words), "{config}: {said}");
+    }
+}
