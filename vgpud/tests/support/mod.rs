@@ -4,7 +4,9 @@
     dead_code,
     unreachable_pub,
     clippy::allow_attributes,
-    reason = "each test program uses a part of it"
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "each test program uses a part of it, and none outlives a surprise"
 )]
 
 use std::fs;
