@@ -1,13 +1,13 @@
 //! What the daemon does with instances.
 //!
-//! Each change of an instance takes its turn ([`crate::turns`]), goes on to its end even if who
+//! Each change of an instance takes its turn (`turns`), goes on to its end even if who
 //! asked is gone, and blocks only where it may. The table is locked for moments.
 //!
-//! - [`create`]: an instance comes to be, or nothing does,
-//! - [`lifecycle`]: start, stop, destroy; what a worker's end entails,
-//! - [`running`]: what is asked of an instance that runs,
-//! - [`define`]: persistent definitions,
-//! - [`recover`]: what an earlier daemon left, and what is to be started with this one.
+//! - `create`: an instance comes to be, or nothing does,
+//! - `lifecycle`: start, stop, destroy; what a worker's end entails,
+//! - `running`: what is asked of an instance that runs,
+//! - `define`: persistent definitions,
+//! - `recover`: what an earlier daemon left, and what is to be started with this one.
 
 mod create;
 mod define;
