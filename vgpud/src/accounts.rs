@@ -9,6 +9,9 @@ use rustix::process::{Gid, Uid};
 use crate::api::SocketAccess;
 use crate::error::Error;
 
+/// Longest name of a user or group. It is kept, and told to whoever lists instances.
+const MAX_NAME: usize = 64;
+
 /// Who may connect to a socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Access {
@@ -23,6 +26,14 @@ impl Access {
         let owner = access.owner.as_deref().or(usual.owner.as_deref());
         let group = access.group.as_deref().or(usual.group.as_deref());
         let mode = access.mode.as_deref().or(usual.mode.as_deref());
+        if let Some(long) = owner
+            .into_iter()
+            .chain(group)
+            .find(|text| text.len() > MAX_NAME)
+        {
+            let long = long.escape_debug();
+            return Err(Error::Invalid(format!("'{long}' is too long for a name")));
+        }
         Ok(Self {
             owner: owner.map(user_id).transpose()?,
             group: group.map(group_id).transpose()?,
@@ -105,6 +116,7 @@ mod tests {
             (access(None, Some("no such group"), None), None),
             (access(Some("4294967295"), None, None), None),
             (access(Some("-1"), None, None), None),
+            (access(Some(&"0".repeat(65)), None, None), None),
             (access(None, None, Some("rw")), None),
             (access(None, None, Some("4755")), None),
             (access(None, None, Some("888")), None),

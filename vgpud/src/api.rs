@@ -32,10 +32,13 @@ pub use problem::Problem;
 #[serde(deny_unknown_fields)]
 pub struct Attribute {
     /// Which.
-    #[schema(example = "mode", min_length = 1, max_length = 64)]
+    #[schema(example = "mode", pattern = "^[A-Za-z0-9._-]{1,64}$")]
     pub name: String,
     /// Its value.
-    #[schema(example = "1280x720", max_length = 256)]
+    #[schema(
+        example = "1280x720",
+        pattern = "^[^\\u0000-\\u001f\\u007f-\\u009f]{0,256}$"
+    )]
     pub value: String,
 }
 

@@ -17,7 +17,7 @@ pub(super) const MAX_ATTRIBUTES: usize = 64;
 /// Longest name of an attribute.
 const MAX_ATTRIBUTE_NAME: usize = 64;
 
-/// Longest value of one.
+/// Longest value of one, in characters.
 const MAX_ATTRIBUTE_VALUE: usize = 256;
 
 /// Whether a creation made something.
@@ -131,7 +131,7 @@ pub(super) fn check_attributes(attributes: &[Attribute]) -> Result<(), Error> {
                 name.escape_debug()
             )));
         }
-        if value.len() > MAX_ATTRIBUTE_VALUE || value.chars().any(char::is_control) {
+        if value.chars().count() > MAX_ATTRIBUTE_VALUE || value.chars().any(char::is_control) {
             return Err(Error::Invalid(format!(
                 "attribute '{name}' is too long, or holds control characters"
             )));

@@ -60,6 +60,9 @@ impl Manager {
         uuid: Uuid,
         changes: Vec<Attribute>,
     ) -> Result<Instance, Error> {
+        if changes.is_empty() {
+            return Err(Error::Invalid("no attribute is given".to_owned()));
+        }
         check_attributes(&changes)?;
         let manager = self.clone();
         detached(async move {
