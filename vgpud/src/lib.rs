@@ -32,7 +32,7 @@ mod events;
 mod files;
 pub mod host;
 pub mod manager;
-mod mdevctl_file;
+pub mod mdevctl_file;
 pub mod metrics;
 pub mod paths;
 pub mod picture;

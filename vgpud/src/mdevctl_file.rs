@@ -17,7 +17,7 @@ struct File {
 }
 
 /// The definition in a file.
-pub(crate) fn parse(content: &[u8]) -> Result<DefinitionRequest, String> {
+pub fn parse(content: &[u8]) -> Result<DefinitionRequest, String> {
     let file: File = serde_json::from_slice(content).map_err(|error| error.to_string())?;
     let attributes = file.attrs.into_iter().map(|attribute| {
         let mut pairs = attribute.into_iter();
@@ -34,7 +34,7 @@ pub(crate) fn parse(content: &[u8]) -> Result<DefinitionRequest, String> {
 }
 
 /// The file for a definition.
-pub(crate) fn emit(definition: &DefinitionRequest) -> Vec<u8> {
+pub fn emit(definition: &DefinitionRequest) -> Vec<u8> {
     let attributes = definition.attributes.iter().cloned();
     let file = File {
         mdev_type: definition.type_name.clone(),
