@@ -2,6 +2,8 @@
 //!
 //! Everything may be left out. What is not known is refused, with its line.
 
+mod workers;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;
@@ -11,6 +13,8 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 
 use crate::api::SocketAccess;
+
+pub use workers::{UserRange, WorkersConfig};
 
 /// The configuration.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
@@ -25,6 +29,9 @@ pub struct Config {
     /// Who may connect to a vGPU, unless its creator says so.
     #[serde(default)]
     pub sockets: SocketAccess,
+    /// How workers are confined.
+    #[serde(default)]
+    pub workers: WorkersConfig,
     /// Parents by name. What is not named here is as the daemon finds it.
     #[serde(default)]
     pub parents: BTreeMap<String, ParentConfig>,
@@ -75,6 +82,8 @@ pub struct TcpConfig {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct ParentConfig {
+    /// What it stands for, if the daemon does not find it by itself: a path.
+    pub device: Option<PathBuf>,
     /// Most vGPUs on it.
     pub instances: Option<u64>,
     /// Video memory that its vGPUs share.
@@ -211,6 +220,10 @@ mod tests {
             tcp = { listen = "127.0.0.1:8006", token-file = "/etc/vgpud/token" }
             [sockets]
             group = "kvm"
+            [workers]
+            users = { first = 600000, count = 1000 }
+            cgroup = "/sys/fs/cgroup/vgpud"
+            memory-limit = "64M"
             [parents.soft0]
             instances = 8
             video-memory = "2G"

@@ -1,0 +1,83 @@
+//! What workers are given, and what is kept from them.
+
+use std::ops::Range;
+use std::path::PathBuf;
+
+use serde::Deserialize;
+
+use super::Bytes;
+
+/// How the processes are confined that serve vGPUs. What each gives up by itself is not here.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct WorkersConfig {
+    /// Users, one for each: a daemon that is root's may give them.
+    pub users: Option<UserRange>,
+    /// A control group, in which each gets one of its own.
+    pub cgroup: Option<PathBuf>,
+    /// Most memory of a worker's own, without that of guests and devices.
+    pub memory_limit: Option<Bytes>,
+}
+
+/// Numbers of users whom nobody else is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, try_from = "Numbers")]
+pub struct UserRange {
+    first: u32,
+    last: u32,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Numbers {
+    first: u32,
+    count: u32,
+}
+
+impl TryFrom<Numbers> for UserRange {
+    type Error = &'static str;
+
+    fn try_from(Numbers { first, count }: Numbers) -> Result<Self, &'static str> {
+        let last = count
+            .checked_sub(1)
+            .and_then(|more| first.checked_add(more));
+        match last {
+            // The highest number means "as it is" to the kernel.
+            Some(last) if first > 0 && last < u32::MAX => Ok(Self { first, last }),
+            _ => Err("users are a first one, not root, and a count"),
+        }
+    }
+}
+
+impl UserRange {
+    /// The users' numbers.
+    pub fn numbers(self) -> Range<u32> {
+        self.first..self.last + 1
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn users_are_a_range_without_root_and_nobodys_number() {
+        for (text, numbers) in [
+            ("first = 1, count = 1", Some(1..2)),
+            ("first = 600000, count = 1000", Some(600_000..601_000)),
+            (
+                "first = 4294967294, count = 1",
+                Some(4_294_967_294..4_294_967_295),
+            ),
+            ("first = 0, count = 1", None),
+            ("first = 1, count = 0", None),
+            ("first = 4294967295, count = 1", None),
+            ("first = 4294967294, count = 2", None),
+            ("first = 1", None),
+        ] {
+            let config: Result<WorkersConfig, _> = toml::from_str(&format!("users = {{ {text} }}"));
+            let found = config.ok().and_then(|config| config.users);
+            assert_eq!(found.map(UserRange::numbers), numbers, "{text}");
+        }
+    }
+}
