@@ -48,6 +48,9 @@ pub enum Error {
         /// What was asked for.
         type_name: String,
     },
+    /// Every user of the configured range has a worker.
+    #[error("no user is free for its worker")]
+    NoUser,
     /// A VMM is connected.
     #[error("a VMM is connected to {0}")]
     Busy(Uuid),
@@ -95,7 +98,7 @@ impl Error {
             Self::NoInstance(_) | Self::NoParent(_) => "ENODEV",
             Self::NoDefinition(..) | Self::NoType { .. } => "ENOENT",
             Self::Exists(..) => "EEXIST",
-            Self::NoPlace { .. } => "EUSERS",
+            Self::NoPlace { .. } | Self::NoUser => "EUSERS",
             Self::NoVideoMemory { .. } => "ENOSPC",
             Self::Busy(_) => "EBUSY",
             Self::NotRunning(_) => "ENXIO",
@@ -112,7 +115,7 @@ impl Error {
             Self::NoInstance(_) | Self::NoDefinition(..) => 404,
             Self::NoParent(_) | Self::NoType { .. } => 404,
             Self::Exists(..) | Self::Busy(_) | Self::NotRunning(_) => 409,
-            Self::NoPlace { .. } | Self::NoVideoMemory { .. } => 409,
+            Self::NoPlace { .. } | Self::NoUser | Self::NoVideoMemory { .. } => 409,
             Self::Refused { errno, .. } => match errno.as_str() {
                 "EINVAL" => 422,
                 "ENODEV" | "EIO" => 502,
@@ -144,6 +147,7 @@ impl Error {
                     "remove a vGPU, take a smaller type, or raise parents.{parent}.video-memory"
                 )
             }
+            Self::NoUser => "remove a vGPU, or raise workers.users.count".to_owned(),
             Self::Busy(_) => "end its virtual machine first, or force it: the machine will read \
                               all-ones from the device from then on"
                 .to_owned(),

@@ -31,6 +31,9 @@ pub(crate) struct Record {
     pub(crate) worker: Option<WorkerIdentity>,
     /// Whether that one was seen to end.
     pub(crate) has_ended: bool,
+    /// The user that its workers become, if they have one of their own.
+    #[serde(default)]
+    pub(crate) user: Option<u32>,
     pub(crate) crashes: u64,
     pub(crate) last_exit: Option<Exit>,
     pub(crate) created_at: u64,
@@ -56,6 +59,7 @@ impl Record {
             request,
             worker: None,
             has_ended: false,
+            user: None,
             crashes: 0,
             last_exit: None,
             created_at: now,

@@ -1,7 +1,8 @@
 //! Every instance, and the pools that they are taken from: one value behind one lock, which is
 //! never held over I/O.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 use std::sync::{Arc, Mutex};
 
 use uuid::Uuid;
@@ -89,6 +90,21 @@ impl Table {
             record,
         };
         self.entries.insert(entry.record.uuid, entry);
+    }
+
+    /// The user that an instance's workers become: the one it had, or the first of `users` that no
+    /// other has. `None` if all are taken.
+    pub(crate) fn user_of(&mut self, uuid: Uuid, mut users: Range<u32>) -> Option<u32> {
+        let others = self
+            .entries
+            .values()
+            .filter(|entry| entry.record.uuid != uuid);
+        let taken: BTreeSet<_> = others.filter_map(|entry| entry.record.user).collect();
+        let entry = self.entries.get_mut(&uuid)?;
+        let own = entry.record.user.filter(|own| users.contains(own));
+        let user = own.or_else(|| users.find(|user| !taken.contains(user)));
+        entry.record.user = user;
+        user
     }
 
     /// Forgets an instance: its place is free.
@@ -207,5 +223,23 @@ mod tests {
             table.remove(Uuid::from_u128(number));
         }
         assert_eq!(available(&table, &parents), [3, 3, 2]);
+    }
+
+    #[test]
+    fn each_instance_has_a_user_of_its_own_and_keeps_it() {
+        let parents = parents("");
+        let mut table = Table::new(&parents);
+        let offered = parents[0].find_type("serial-1").unwrap();
+        for number in 1..=3 {
+            table.insert(record(number, "serial-1"), offered).unwrap();
+        }
+        let user = |table: &mut Table, number| table.user_of(Uuid::from_u128(number), 10..12);
+        assert_eq!(user(&mut table, 1), Some(10));
+        assert_eq!(user(&mut table, 2), Some(11));
+        assert_eq!(user(&mut table, 1), Some(10));
+        assert_eq!(user(&mut table, 3), None);
+        table.remove(Uuid::from_u128(1));
+        assert_eq!(user(&mut table, 3), Some(10));
+        assert_eq!(user(&mut table, 9), None);
     }
 }

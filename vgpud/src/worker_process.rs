@@ -1,11 +1,13 @@
 //! A worker's process: started with its socket, watched, ended.
 //!
 //! - [`socket`]: where a VMM connects, bound here,
+//! - [`confinement`]: what is kept from it,
 //! - [`launch`]: how the process is started and waited for,
 //! - [`exit`]: how it is seen to end, and why it did,
 //! - [`pidfd`]: how its end is waited for,
 //! - [`identity`]: how a process is told from every other.
 
+pub(crate) mod confinement;
 pub(crate) mod exit;
 pub(crate) mod identity;
 pub(crate) mod launch;
@@ -74,15 +76,14 @@ impl Worker {
     pub(crate) async fn end(&self) -> bool {
         let control = self.control.clone();
         let asked = blocking(move || Control::connect(&control)?.stop()).await;
-        if let Err(error) = asked {
-            tracing::debug!("a worker cannot be asked to stop: {error}");
-            self.signal(Signal::TERM);
-        }
-        for signal in [Signal::TERM, Signal::KILL] {
-            let patience = match signal {
-                Signal::TERM => STOP_PATIENCE,
-                _ => SIGNAL_PATIENCE,
-            };
+        let patience = match asked {
+            Ok(()) => STOP_PATIENCE,
+            Err(error) => {
+                tracing::debug!("a worker cannot be asked to stop: {error}");
+                Duration::ZERO
+            }
+        };
+        for (patience, signal) in [(patience, Signal::TERM), (SIGNAL_PATIENCE, Signal::KILL)] {
             if self.is_gone_within(patience).await {
                 return true;
             }

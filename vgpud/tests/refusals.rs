@@ -210,6 +210,41 @@ fn a_worker_that_cannot_be_started_leaves_nothing() {
     daemon.create(uuid(1), "edu-1");
 }
 
+/// A worker that says what it was told, and takes none of it.
+#[test]
+fn a_worker_is_told_how_it_is_confined_and_its_refusal_leaves_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let program = folder.path().join("worker");
+    fs::write(&program, "#!/bin/sh\necho \"$@\" >&2\nexit 2\n").unwrap();
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o700)).unwrap();
+    let group = folder.path().join("group");
+    fs::create_dir(&group).unwrap();
+    let config = format!(
+        "[workers]\nusers = {{ first = 600000, count = 9 }}\nmemory-limit = \"64M\"\n\
+         cgroup = \"{}\"",
+        group.display()
+    );
+    let daemon = Daemon::start_with_worker(&config, program);
+    let refused = daemon
+        .client
+        .create(uuid(1), &request("edu-1"))
+        .unwrap_err();
+    let problem = refused.problem().unwrap();
+    assert_eq!((problem.errno.as_str(), problem.status), ("EINVAL", 422));
+    for told in [
+        "--type edu-1",
+        "--fd 3",
+        "--user=600000",
+        "--memory-limit=67108864",
+        &format!("--cgroup={}/{}", group.display(), uuid(1)),
+    ] {
+        assert!(problem.detail.contains(told), "{told}: {}", problem.detail);
+    }
+    assert_eq!(support::names(&group), [""; 0]);
+    assert_eq!(daemon.run_files(), [""; 0]);
+    assert_eq!(daemon.records(), [""; 0]);
+}
+
 #[test]
 fn over_tcp_each_request_bears_the_token() {
     let token = "0123456789abcdef0123456789abcdef";

@@ -12,6 +12,7 @@ use crate::accounts::Access;
 use crate::api::{CreateRequest, EventKind, Exit, Instance, InstanceState, SocketAccess};
 use crate::blocking::{blocking, detached};
 use crate::error::Error;
+use crate::worker_process::confinement::Confinement;
 use crate::worker_process::launch::Plan;
 use crate::worker_process::{Worker, exit, pidfd, socket};
 
@@ -127,7 +128,20 @@ impl Manager {
             base: offered.base.clone(),
             attributes: attributes.chain(record.attributes).collect(),
             access: Access::resolve(&record.request.socket, &self.0.config.sockets)?,
+            confinement: self.confinement(uuid)?,
         })
+    }
+
+    fn confinement(&self, uuid: Uuid) -> Result<Confinement, Error> {
+        let config = &self.0.config.workers;
+        let user = match config.users {
+            None => None,
+            Some(users) => {
+                let user = self.table().user_of(uuid, users.numbers());
+                Some(user.ok_or(Error::NoUser)?)
+            }
+        };
+        Ok(Confinement::new(config, uuid, user))
     }
 
     /// Sees to a worker's end, from now on.
@@ -264,8 +278,10 @@ impl Manager {
         .await
     }
 
-    /// Removes the sockets of a worker that is gone. Its log stays, to be read. Blocks.
+    /// Removes the sockets of a worker that is gone, and its control group. Its log stays, to be
+    /// read. Blocks.
     pub(super) fn remove_sockets(&self, uuid: Uuid) {
+        Confinement::new(&self.0.config.workers, uuid, None).clean_up();
         let paths = &self.0.paths;
         remove_or_warn(&paths.socket(uuid));
         remove_or_warn(&paths.control(uuid));

@@ -19,6 +19,7 @@ use crate::api::Attribute;
 use crate::error::Error;
 use crate::paths::Paths;
 
+use super::confinement::Confinement;
 use super::exit::reap;
 use super::{Worker, identity, socket};
 
@@ -52,6 +53,7 @@ pub(crate) struct Plan {
     pub(crate) base: String,
     pub(crate) attributes: Vec<Attribute>,
     pub(crate) access: Access,
+    pub(crate) confinement: Confinement,
 }
 
 impl Launcher {
@@ -61,6 +63,7 @@ impl Launcher {
         let uuid = plan.uuid;
         let control = self.paths.control(uuid);
         let log = self.paths.log(uuid);
+        plan.confinement.prepare()?;
         let (listener, socket_file) = socket::bind(&self.paths, uuid, plan.access)?;
         let started = self
             .spawn(plan, listener, &control, &log)
@@ -80,6 +83,7 @@ impl Launcher {
             Err(error) => {
                 // What went wrong before is what is to be told.
                 let _ = socket::remove(&control).and(socket::remove(&log));
+                plan.confinement.clean_up();
                 Err(error)
             }
         }
@@ -110,6 +114,7 @@ impl Launcher {
             .args(["--type", &plan.base, "--fd", &SOCKET_FD.to_string()])
             .arg("--control")
             .arg(control)
+            .args(plan.confinement.arguments())
             .env_clear()
             .current_dir("/")
             .process_group(0)

@@ -36,6 +36,7 @@ const POLL: Duration = Duration::from_millis(20);
 /// A daemon. Dropping it ends it, and every worker that is left.
 pub struct Daemon {
     child: Option<Child>,
+    worker: PathBuf,
     root: TempDir,
     pub client: Client,
 }
@@ -48,6 +49,11 @@ impl Daemon {
 
     /// A daemon with a configuration.
     pub fn start_with(config: &str) -> Self {
+        Self::start_with_worker(config, worker_program())
+    }
+
+    /// A daemon with a configuration, and another program as its workers'.
+    pub fn start_with_worker(config: &str, worker: PathBuf) -> Self {
         let root = tempfile::tempdir().unwrap();
         let folder = root.path().join("etc/vgpud");
         fs::create_dir_all(&folder).unwrap();
@@ -55,6 +61,7 @@ impl Daemon {
         let client = Client::new(&root.path().join("run/vgpud/api.sock")).unwrap();
         let mut daemon = Self {
             child: None,
+            worker,
             root,
             client,
         };
@@ -73,7 +80,7 @@ impl Daemon {
             .arg("--root")
             .arg(self.root.path())
             .arg("--worker")
-            .arg(worker_program())
+            .arg(&self.worker)
             // What a daemon's environment says must not reach a worker.
             .env("GALLIUM_DRIVER", "virpipe")
             .stdin(Stdio::null())

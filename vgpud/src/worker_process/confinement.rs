@@ -1,0 +1,106 @@
+//! What a worker is told to become, and the control group that is made for it.
+
+use std::ffi::OsString;
+use std::fs;
+use std::io;
+use std::path::PathBuf;
+
+use uuid::Uuid;
+
+use crate::config::{Bytes, WorkersConfig};
+use crate::error::Error;
+
+/// How one worker is confined from outside.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Confinement {
+    user: Option<u32>,
+    cgroup: Option<PathBuf>,
+    memory_limit: Option<u64>,
+}
+
+impl Confinement {
+    pub(crate) fn new(config: &WorkersConfig, uuid: Uuid, user: Option<u32>) -> Self {
+        let parent = config.cgroup.as_ref();
+        Self {
+            user,
+            cgroup: parent.map(|parent| parent.join(uuid.to_string())),
+            memory_limit: config.memory_limit.map(|Bytes(bytes)| bytes),
+        }
+    }
+
+    /// What the worker is started with.
+    pub(crate) fn arguments(&self) -> Vec<OsString> {
+        let mut arguments: Vec<OsString> = Vec::new();
+        if let Some(user) = self.user {
+            arguments.push(format!("--user={user}").into());
+        }
+        if let Some(cgroup) = &self.cgroup {
+            let mut argument = OsString::from("--cgroup=");
+            argument.push(cgroup);
+            arguments.push(argument);
+        }
+        if let Some(bytes) = self.memory_limit {
+            arguments.push(format!("--memory-limit={bytes}").into());
+        }
+        arguments
+    }
+
+    /// Makes its control group.
+    pub(crate) fn prepare(&self) -> Result<(), Error> {
+        let Some(cgroup) = &self.cgroup else {
+            return Ok(());
+        };
+        match fs::create_dir(cgroup) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+                let what = format!("make the control group {}", cgroup.display());
+                Err(Error::os(what)(error))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Removes its control group, which is empty once the worker is gone.
+    pub(crate) fn clean_up(&self) {
+        let Some(cgroup) = &self.cgroup else {
+            return;
+        };
+        match fs::remove_dir(cgroup) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                tracing::warn!("the control group {} stays: {error}", cgroup.display());
+            }
+            _ => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_worker_is_told_what_the_configuration_says() {
+        let group = tempfile::tempdir().unwrap();
+        let shown = group.path().display();
+        let config: WorkersConfig = toml::from_str(&format!(
+            "cgroup = \"{shown}\"\nmemory-limit = \"64M\"\nusers = {{ first = 7, count = 1 }}"
+        ))
+        .unwrap();
+        let uuid = Uuid::from_u128(1);
+        let confinement = Confinement::new(&config, uuid, Some(7));
+        let expected = [
+            "--user=7".to_owned(),
+            format!("--cgroup={shown}/{uuid}"),
+            "--memory-limit=67108864".to_owned(),
+        ];
+        assert_eq!(confinement.arguments(), expected.map(OsString::from));
+        for _ in 0..2 {
+            confinement.prepare().unwrap();
+        }
+        assert!(group.path().join(uuid.to_string()).is_dir());
+        for _ in 0..2 {
+            confinement.clean_up();
+        }
+        assert_eq!(fs::read_dir(group.path()).unwrap().count(), 0);
+        assert!(Confinement::default().arguments().is_empty());
+    }
+}
