@@ -91,6 +91,8 @@ async fn serve(config: &Config, manager: &Manager) -> anyhow::Result<()> {
     }
     let starter = manager.clone();
     tokio::spawn(async move { starter.autostart().await });
+    let trimmer = manager.clone();
+    tokio::spawn(async move { trimmer.trim_logs().await });
     tracing::info!("the API is at {}", manager.paths().api().display());
     tokio::select! {
         served = socket.serve(router, std::future::pending()) => served.context("the API ended"),

@@ -7,11 +7,13 @@
 //! - `lifecycle`: start, stop, destroy; what a worker's end entails,
 //! - `running`: what is asked of an instance that runs,
 //! - `define`: persistent definitions,
+//! - `logs`: what workers say, kept short,
 //! - `recover`: what an earlier daemon left, and what is to be started with this one.
 
 mod create;
 mod define;
 mod lifecycle;
+mod logs;
 mod recover;
 mod running;
 
