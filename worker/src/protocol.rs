@@ -149,6 +149,26 @@ pub struct Counters {
     pub interrupts: u64,
 }
 
+impl std::fmt::Display for Sandbox {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self.seccomp {
+            SandboxMode::On => "seccomp",
+            SandboxMode::Log => "seccomp, which only logs",
+            SandboxMode::Off => "no seccomp",
+        })?;
+        f.write_str(match self.landlock {
+            Landlock::Full => "; Landlock",
+            Landlock::Partial => "; an older Landlock",
+            Landlock::None => "; no Landlock",
+        })?;
+        match self.capabilities {
+            0 => f.write_str("; no capabilities")?,
+            some => write!(f, "; capabilities {some:#x}")?,
+        }
+        write!(f, "; user {}", self.user)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -130,6 +130,8 @@ pub struct WorkerStatus {
     pub attributes: Vec<Attribute>,
     /// What was counted since the worker started.
     pub counters: BTreeMap<String, u64>,
+    /// How the worker is confined, in words.
+    pub sandbox: String,
 }
 
 /// The size of a picture, in pixels.
@@ -156,6 +158,7 @@ impl From<worker::protocol::Status> for WorkerStatus {
             }),
             attributes: status.attributes.into_iter().map(Into::into).collect(),
             counters,
+            sandbox: status.sandbox.to_string(),
         }
     }
 }

@@ -1,115 +1,98 @@
-//! `vgpu status`, `vgpu set`, `vgpu stop`: one request to a running worker.
+//! `vgpu status`, `vgpu set`: one request to a vGPU that runs.
 
-use std::path::PathBuf;
+use std::fmt::Write;
 
-use anyhow::Context;
-use worker::arguments::SandboxMode;
-use worker::control::Control;
-use worker::protocol::{Landlock, Sandbox, Status};
+use vgpud::api::{Attribute, WorkerStatus};
 
-/// Which worker is meant.
-#[derive(clap::Args)]
-pub(crate) struct ControlArguments {
-    /// The worker's control socket
-    #[arg(long, value_name = "PATH")]
-    control: PathBuf,
-}
-
-impl ControlArguments {
-    pub(crate) fn connect(&self) -> anyhow::Result<Control> {
-        Control::connect(&self.control)
-            .with_context(|| format!("cannot use the control socket {}", self.control.display()))
-    }
-}
+use crate::output::{print, print_json};
+use crate::target::{Api, Target, Way, attribute};
 
 #[derive(clap::Args)]
 pub(crate) struct StatusArguments {
     #[command(flatten)]
-    worker: ControlArguments,
+    target: Target,
     /// Print JSON
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    api: Api,
 }
 
 #[derive(clap::Args)]
+#[command(allow_missing_positional = true)]
 pub(crate) struct SetArguments {
     #[command(flatten)]
-    worker: ControlArguments,
+    target: Target,
     /// Which attribute, and its new value
-    #[arg(value_name = "NAME=VALUE")]
-    assignment: String,
+    #[arg(value_name = "NAME=VALUE", value_parser = attribute, required = true)]
+    assignment: Attribute,
+    #[command(flatten)]
+    api: Api,
 }
 
 pub(crate) fn status(arguments: &StatusArguments) -> anyhow::Result<()> {
-    let status = arguments.worker.connect()?.status()?;
-    if arguments.json {
-        println!("{}", serde_json::to_string_pretty(&status)?);
-    } else {
-        print_status(&status);
-    }
-    Ok(())
+    let (type_name, status) = match arguments.target.reach(&arguments.api)? {
+        Way::Daemon(client, uuid) => {
+            let status = client.status(uuid)?;
+            if arguments.json {
+                return print_json(&status);
+            }
+            (client.instance(uuid)?.type_name, status)
+        }
+        Way::Worker(control) => {
+            let status = control.status()?;
+            if arguments.json {
+                return print_json(&status);
+            }
+            (status.type_name.clone(), WorkerStatus::from(status))
+        }
+    };
+    let mut text = format!("type        {type_name}\n");
+    describe_status(&mut text, &status);
+    Ok(print(&text)?)
 }
 
-fn print_status(status: &Status) {
-    let client = if status.connected {
-        "connected"
-    } else {
-        "none"
+/// What a worker says, a line for each thing.
+pub(crate) fn describe_status(text: &mut String, status: &WorkerStatus) {
+    let client = match status.connected {
+        true => "connected",
+        false => "none",
     };
-    println!("type        {}", status.type_name);
-    println!("process     {}", status.pid);
-    println!("client      {client}");
-    match &status.scanout {
-        Some(picture) => println!("picture     {}x{}", picture.width, picture.height),
-        None => println!("picture     none"),
-    }
+    // Writing to a String cannot fail.
+    let _ = writeln!(text, "process     {}", status.pid);
+    let _ = writeln!(text, "client      {client}");
+    let _ = match status.picture {
+        Some(picture) => writeln!(text, "picture     {}x{}", picture.width, picture.height),
+        None => writeln!(text, "picture     none"),
+    };
     for attribute in &status.attributes {
-        println!("{:11} {}", attribute.name, attribute.value);
+        let _ = writeln!(text, "{:11} {}", attribute.name, attribute.value);
     }
-    let counters = &status.counters;
-    println!(
+    let counter = |name: &str| status.counters.get(name).copied().unwrap_or(0);
+    let _ = writeln!(
+        text,
         "requests    {} ({} refused)",
-        counters.requests, counters.refused_requests
+        counter("requests"),
+        counter("refused_requests")
     );
-    println!(
+    let _ = writeln!(
+        text,
         "accesses    {} reads, {} writes, {} faults",
-        counters.region_reads, counters.region_writes, counters.faults
+        counter("region_reads"),
+        counter("region_writes"),
+        counter("faults")
     );
-    println!("interrupts  {}", counters.interrupts);
-    println!("sandbox     {}", describe(&status.sandbox));
-}
-
-fn describe(sandbox: &Sandbox) -> String {
-    let seccomp = match sandbox.seccomp {
-        SandboxMode::On => "seccomp",
-        SandboxMode::Log => "seccomp, which only logs",
-        SandboxMode::Off => "no seccomp",
-    };
-    let landlock = match sandbox.landlock {
-        Landlock::Full => "Landlock",
-        Landlock::Partial => "an older Landlock",
-        Landlock::None => "no Landlock",
-    };
-    let capabilities = match sandbox.capabilities {
-        0 => "no capabilities".to_owned(),
-        some => format!("capabilities {some:#x}"),
-    };
-    format!(
-        "{seccomp}; {landlock}; {capabilities}; user {}",
-        sandbox.user
-    )
+    let _ = writeln!(text, "interrupts  {}", counter("interrupts"));
+    let _ = writeln!(text, "sandbox     {}", status.sandbox);
 }
 
 pub(crate) fn set(arguments: &SetArguments) -> anyhow::Result<()> {
-    let (name, value) = arguments
-        .assignment
-        .split_once('=')
-        .context("an attribute is NAME=VALUE")?;
-    arguments.worker.connect()?.set_attribute(name, value)?;
-    Ok(())
-}
-
-pub(crate) fn stop(arguments: &ControlArguments) -> anyhow::Result<()> {
-    arguments.connect()?.stop()?;
+    let assignment = &arguments.assignment;
+    match arguments.target.reach(&arguments.api)? {
+        Way::Daemon(client, uuid) => {
+            client.set_attributes(uuid, vec![assignment.clone()])?;
+        }
+        Way::Worker(control) => control.set_attribute(&assignment.name, &assignment.value)?,
+    }
     Ok(())
 }

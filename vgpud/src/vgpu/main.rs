@@ -1,64 +1,122 @@
-//! `vgpu`: the command line.
+//! `vgpu`: the command line, in mdevctl's words.
 //!
-//! - `run` starts a worker for one vGPU, without a daemon ([`run`]),
-//! - `types` lists what can be run ([`types`]),
-//! - `status`, `set`, `stop`, `screenshot`, `save` and `restore` speak to a running worker
-//!   ([`ask`], [`screenshot`], [`state`]).
+//! - What there is: [`types`], [`list`], [`show`], [`events`], [`doctor`].
+//! - Definitions, which last: [`define`], [`modify`].
+//! - vGPUs, which run: [`life`] (start, stop), [`ask`] (status, set), [`screenshot`], [`state`] (save
+//!   and restore), [`attach`] (what a VMM is to be told).
+//! - Without a daemon: [`run`], and whatever takes `--control`.
+//! - About the command itself: [`pages`] (completions, man pages).
+//!
+//! What they share: [`target`] (which vGPU is meant, and where the daemon listens), [`output`]
+//! (printing, files), [`failure`] (what went wrong, and the exit code).
 
 mod ask;
+mod attach;
+mod define;
+mod doctor;
+mod events;
+mod failure;
+mod life;
+mod list;
+mod modify;
+mod output;
+mod pages;
 mod run;
 mod screenshot;
+mod show;
 mod state;
+mod target;
 mod types;
 
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+/// What `--help` says at its end. Scripts rely on it.
+const EXIT_CODES: &str = "Exit codes:
+  0  done
+  1  refused, or failed
+  2  the command line makes no sense
+  3  the daemon cannot be reached";
+
 /// Shares graphics between virtual machines.
 #[derive(Parser)]
-#[command(version)]
-struct Vgpu {
+#[command(name = "vgpu", version, after_help = EXIT_CODES)]
+pub(crate) struct Vgpu {
     #[command(subcommand)]
     command: Command,
 }
 
 #[derive(Subcommand)]
 enum Command {
-    /// Serve one vGPU until SIGTERM, without a daemon
-    Run(worker::arguments::Arguments),
-    /// List the types of vGPU that there are
+    /// List the types of vGPU that can be created
     Types(types::Arguments),
-    /// Show how a running vGPU is
-    Status(ask::StatusArguments),
-    /// Change an attribute of a running vGPU
-    Set(ask::SetArguments),
-    /// End a running vGPU
-    Stop(ask::ControlArguments),
+    /// List the vGPUs that there are
+    List(list::Arguments),
+    /// Keep the definition of a vGPU
+    Define(define::DefineArguments),
+    /// Remove a definition; a vGPU that runs lives on
+    Undefine(define::UndefineArguments),
+    /// Change a definition, or a vGPU that runs
+    Modify(modify::Arguments),
+    /// Start a vGPU that is defined, or one that lasts until it is stopped
+    Start(life::StartArguments),
+    /// End a vGPU and free its place
+    Stop(life::StopArguments),
+    /// Show all that is known of a vGPU
+    Show(show::Arguments),
+    /// Print what a VMM is to be told, to use a vGPU
+    Attach(attach::Arguments),
     /// Save what a running vGPU shows as a PNG file
     Screenshot(screenshot::Arguments),
     /// Save the state of a running vGPU to a file
     Save(state::SaveArguments),
     /// Put a saved state into a running vGPU of the same type
     Restore(state::RestoreArguments),
+    /// Print what happens, as it happens
+    Events(events::Arguments),
+    /// Tell what this host can and cannot do, and what to do about it
+    Doctor(doctor::Arguments),
+    /// Serve one vGPU until SIGTERM, without a daemon
+    Run(worker::arguments::Arguments),
+    /// Show how a running vGPU is
+    Status(ask::StatusArguments),
+    /// Change an attribute of a running vGPU
+    Set(ask::SetArguments),
+    /// Print a script that completes this command in a shell
+    Completions(pages::CompletionsArguments),
+    /// Print the man page, or write those of all commands
+    Man(pages::ManArguments),
 }
 
 fn main() -> ExitCode {
-    let result = match Vgpu::parse().command {
-        Command::Run(_) => run::run(),
+    match obey(Vgpu::parse().command) {
+        Ok(code) => code,
+        Err(error) => failure::report(&error),
+    }
+}
+
+fn obey(command: Command) -> anyhow::Result<ExitCode> {
+    let done = match command {
         Command::Types(arguments) => types::list(&arguments),
-        Command::Status(arguments) => ask::status(&arguments),
-        Command::Set(arguments) => ask::set(&arguments),
-        Command::Stop(arguments) => ask::stop(&arguments),
+        Command::List(arguments) => list::list(&arguments),
+        Command::Define(arguments) => define::define(&arguments),
+        Command::Undefine(arguments) => define::undefine(&arguments),
+        Command::Modify(arguments) => modify::modify(&arguments),
+        Command::Start(arguments) => life::start(&arguments),
+        Command::Stop(arguments) => life::stop(&arguments),
+        Command::Show(arguments) => show::show(&arguments),
+        Command::Attach(arguments) => attach::print(&arguments),
         Command::Screenshot(arguments) => screenshot::save(&arguments),
         Command::Save(arguments) => state::save(&arguments),
         Command::Restore(arguments) => state::restore(&arguments),
+        Command::Events(arguments) => events::follow(&arguments),
+        Command::Doctor(arguments) => return doctor::look(&arguments),
+        Command::Run(_) => run::run(),
+        Command::Status(arguments) => ask::status(&arguments),
+        Command::Set(arguments) => ask::set(&arguments),
+        Command::Completions(arguments) => pages::completions(&arguments),
+        Command::Man(arguments) => pages::man(&arguments),
     };
-    match result {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("vgpu: {error:#}");
-            ExitCode::FAILURE
-        }
-    }
+    done.map(|()| ExitCode::SUCCESS)
 }

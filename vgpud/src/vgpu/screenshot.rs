@@ -1,22 +1,21 @@
-//! `vgpu screenshot`: what a worker shows, as a PNG file.
+//! `vgpu screenshot`: what a vGPU shows, as a PNG file.
 
-use std::fs::File;
-use std::io::{self, BufWriter};
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use serde::Serialize;
 use vgpud::picture::write_png;
-use worker::control::Picture;
 
-use crate::ask::ControlArguments;
+use crate::output::{print, save as save_file};
+use crate::target::{Api, Target, Way};
 
 #[derive(clap::Args)]
+#[command(allow_missing_positional = true)]
 pub(crate) struct Arguments {
     #[command(flatten)]
-    worker: ControlArguments,
+    target: Target,
     /// Where to save the picture; '-' for standard output
-    #[arg(value_name = "FILE")]
+    #[arg(value_name = "FILE", required = true)]
     file: PathBuf,
     /// Print what was saved as JSON
     #[arg(long, conflicts_with = "quiet")]
@@ -24,6 +23,8 @@ pub(crate) struct Arguments {
     /// Print nothing
     #[arg(short, long)]
     quiet: bool,
+    #[command(flatten)]
+    api: Api,
 }
 
 /// What is printed of a picture.
@@ -32,34 +33,73 @@ struct Saved<'a> {
     file: &'a Path,
     width: u32,
     height: u32,
-    sequence: u64,
+    /// Counts the pictures that were shown; only a worker tells.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sequence: Option<u64>,
 }
 
 pub(crate) fn save(arguments: &Arguments) -> anyhow::Result<()> {
-    let picture = arguments.worker.connect()?.scanout()?;
     let file = arguments.file.as_path();
-    if file == Path::new("-") {
-        write_png(BufWriter::new(io::stdout().lock()), &picture)?;
-        return Ok(());
-    }
-    let output = File::create(file).with_context(|| format!("cannot create {}", file.display()))?;
-    write_png(BufWriter::new(output), &picture)
-        .with_context(|| format!("cannot write {}", file.display()))?;
-    print_saved(arguments, &picture)
+    let saved = match arguments.target.reach(&arguments.api)? {
+        Way::Daemon(client, uuid) => {
+            let png = client.screenshot(uuid)?;
+            let (width, height) = png_size(&png).context("the daemon sent no picture")?;
+            save_file(file, |output| Ok(output.write_all(&png)?))?;
+            Saved {
+                file,
+                width,
+                height,
+                sequence: None,
+            }
+        }
+        Way::Worker(control) => {
+            let picture = control.scanout()?;
+            save_file(file, |output| Ok(write_png(output, &picture)?))?;
+            Saved {
+                file,
+                width: picture.geometry.width,
+                height: picture.geometry.height,
+                sequence: Some(picture.sequence),
+            }
+        }
+    };
+    print_saved(arguments, &saved)
 }
 
-fn print_saved(arguments: &Arguments, picture: &Picture) -> anyhow::Result<()> {
-    let saved = Saved {
-        file: &arguments.file,
-        width: picture.geometry.width,
-        height: picture.geometry.height,
-        sequence: picture.sequence,
-    };
-    if arguments.json {
-        println!("{}", serde_json::to_string(&saved)?);
-    } else if !arguments.quiet {
-        let (width, height) = (saved.width, saved.height);
-        println!("{}: {width}x{height}", saved.file.display());
+/// Width and height of a PNG file: they stand first (PNG specification, 5.6 and 11.2.1).
+fn png_size(png: &[u8]) -> Option<(u32, u32)> {
+    let header = png.strip_prefix(b"\x89PNG\r\n\x1a\n\0\0\0\x0dIHDR")?;
+    let (width, rest) = header.split_first_chunk()?;
+    let (height, _) = rest.split_first_chunk()?;
+    Some((u32::from_be_bytes(*width), u32::from_be_bytes(*height)))
+}
+
+fn print_saved(arguments: &Arguments, saved: &Saved<'_>) -> anyhow::Result<()> {
+    if arguments.quiet || saved.file == Path::new("-") {
+        return Ok(());
     }
-    Ok(())
+    let text = if arguments.json {
+        serde_json::to_string(saved)?
+    } else {
+        format!("{}: {}x{}", saved.file.display(), saved.width, saved.height)
+    };
+    Ok(print(&format!("{text}\n"))?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pictures_size_stands_in_its_file() {
+        let mut file = Vec::new();
+        let mut encoder = png::Encoder::new(&mut file, 3, 2);
+        encoder.set_color(png::ColorType::Grayscale);
+        let mut writer = encoder.write_header().unwrap();
+        writer.write_image_data(&[0; 6]).unwrap();
+        drop(writer);
+        assert_eq!(png_size(&file), Some((3, 2)));
+        assert_eq!(png_size(&file[..20]), None);
+        assert_eq!(png_size(b"not a picture, not a picture"), None);
+    }
 }

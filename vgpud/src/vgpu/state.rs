@@ -1,68 +1,63 @@
 //! `vgpu save`, `vgpu restore`: the state of a running vGPU, into a file and out of it.
 
-use std::ffi::OsString;
-use std::fs::{self, File};
-use std::io;
+use std::fs::File;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use worker::state_file;
 
-use crate::ask::ControlArguments;
+use crate::output::save as save_file;
+use crate::target::{Api, Target, Way};
 
 #[derive(clap::Args)]
+#[command(allow_missing_positional = true)]
 pub(crate) struct SaveArguments {
     #[command(flatten)]
-    worker: ControlArguments,
+    target: Target,
     /// Where to save the state; '-' for standard output
-    #[arg(value_name = "FILE")]
+    #[arg(value_name = "FILE", required = true)]
     file: PathBuf,
+    #[command(flatten)]
+    api: Api,
 }
 
 #[derive(clap::Args)]
+#[command(allow_missing_positional = true)]
 pub(crate) struct RestoreArguments {
     #[command(flatten)]
-    worker: ControlArguments,
+    target: Target,
     /// What `save` has saved; '-' for standard input
-    #[arg(value_name = "FILE")]
+    #[arg(value_name = "FILE", required = true)]
     file: PathBuf,
+    #[command(flatten)]
+    api: Api,
 }
 
 pub(crate) fn save(arguments: &SaveArguments) -> anyhow::Result<()> {
-    let mut state = arguments.worker.connect()?.save()?;
-    let file = arguments.file.as_path();
-    if file == Path::new("-") {
-        io::copy(&mut state, &mut io::stdout().lock()).context("cannot write the state")?;
-        return Ok(());
-    }
-    write_whole(file, &mut state).with_context(|| format!("cannot write {}", file.display()))
-}
-
-/// Writes a file that is there whole or not at all.
-fn write_whole(path: &Path, from: &mut File) -> io::Result<()> {
-    let mut beside = OsString::from(path);
-    beside.push(format!(".{}.part", std::process::id()));
-    let written = File::create_new(&beside).and_then(|mut to| {
-        io::copy(from, &mut to)?;
-        to.sync_all()
-    });
-    let renamed = written.and_then(|()| fs::rename(&beside, path));
-    if renamed.is_err() {
-        // What went wrong before is what is to be told.
-        let _ = fs::remove_file(&beside);
-    }
-    renamed
+    let way = arguments.target.reach(&arguments.api)?;
+    save_file(&arguments.file, |mut output| match way {
+        Way::Daemon(client, uuid) => Ok(client.save_state(uuid, &mut output)?),
+        Way::Worker(control) => {
+            io::copy(&mut control.save()?, output).context("cannot write the state")?;
+            Ok(())
+        }
+    })
 }
 
 pub(crate) fn restore(arguments: &RestoreArguments) -> anyhow::Result<()> {
-    let file = arguments.file.as_path();
-    let mut state = state_file::create().context("cannot make a memory file")?;
-    let read = if file == Path::new("-") {
-        io::copy(&mut io::stdin().lock(), &mut state)
-    } else {
-        File::open(file).and_then(|mut from| io::copy(&mut from, &mut state))
+    let what = || format!("cannot read {}", arguments.file.display());
+    let mut input: Box<dyn Read> = match arguments.file.as_path() {
+        file if file == Path::new("-") => Box::new(io::stdin().lock()),
+        file => Box::new(File::open(file).with_context(what)?),
     };
-    read.with_context(|| format!("cannot read {}", file.display()))?;
-    arguments.worker.connect()?.restore(&state)?;
+    match arguments.target.reach(&arguments.api)? {
+        Way::Daemon(client, uuid) => client.restore_state(uuid, &mut input)?,
+        Way::Worker(control) => {
+            let mut state = state_file::create().context("cannot make a memory file")?;
+            io::copy(&mut input, &mut state).with_context(what)?;
+            control.restore(&state)?;
+        }
+    }
     Ok(())
 }
