@@ -33,7 +33,7 @@ fn types_are_listed_as_by_mdevctl() {
 }
 
 #[test]
-fn a_definition_lives_through_define_modify_start_stop_undefine() {
+fn a_definition_is_made_changed_and_removed() {
     let daemon = Daemon::start();
     let id = uuid(1);
     let upper = id.to_string().to_uppercase();
@@ -74,6 +74,18 @@ fn a_definition_lives_through_define_modify_start_stop_undefine() {
     }
     let dump = json_of(&daemon, "list -d --dumpjson");
     assert_eq!(dump[0]["soft0"][0][id.to_string()]["mdev_type"], "edu-1");
+    text(&daemon, &format!("undefine --uuid {id}"));
+    assert_eq!(text(&daemon, "list --defined"), "");
+}
+
+#[test]
+fn a_definition_is_started_and_stopped_and_stays() {
+    let daemon = Daemon::start();
+    let id = uuid(1);
+    text(
+        &daemon,
+        &format!("define -u {id} -p soft0 -t edu-1 --attr dma-mask=32"),
+    );
     let started = json_of(&daemon, &format!("start --uuid {id} --json"));
     assert_eq!(started["state"], "running");
     let listed = text(&daemon, "list -v");
@@ -91,6 +103,10 @@ fn a_definition_lives_through_define_modify_start_stop_undefine() {
     );
     text(&daemon, &format!("stop --uuid {id}"));
     assert_eq!(text(&daemon, "list"), "");
+    text(&daemon, &format!("start --uuid {id} --parent soft0"));
+    let line = format!("{id} soft0 edu-1 running (defined)\n");
+    assert_eq!(text(&daemon, "list"), line);
+    text(&daemon, &format!("stop {id}"));
     text(&daemon, &format!("undefine --uuid {id}"));
     assert_eq!(text(&daemon, "list --defined"), "");
 }

@@ -55,6 +55,8 @@ const REFUSED: &[(&str, &str)] = &[
     ("start -p soft0 --jsonfile /dev/zero", "too long"),
     ("screenshot ONE shot.png", "(ENODATA)"),
     ("save ONE nowhere/state", "cannot write nowhere/state"),
+    ("restore NOBODY large", "(ENODEV)"),
+    ("restore ONE large", "(EINVAL)"),
     ("restore ONE broken", "(EINVAL)"),
     ("restore ONE nowhere", "cannot read nowhere"),
     (
@@ -160,6 +162,7 @@ fn what_the_daemon_refuses_ends_with_1_its_words_and_a_remedy_in_commands() {
     let one = uuid(1);
     daemon.create(one, "edu-1");
     fs::write(daemon.path("broken"), "{").unwrap();
+    fs::write(daemon.path("large"), vec![1; 4 << 20]).unwrap();
     for (line, expected) in REFUSED {
         let line = line
             .replace("ONE", &one.to_string())

@@ -13,8 +13,6 @@ use vgpud::api::InstanceState;
 use crate::output::{print as print_text, print_json};
 use crate::target::{Api, Named};
 
-/// Of a libvirt domain, the parts to add with `virsh edit` are printed; else a VMM's arguments,
-/// quoted for a shell.
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
     #[command(flatten)]

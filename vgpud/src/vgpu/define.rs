@@ -17,8 +17,6 @@ use crate::target::{Api, Named, attribute, whole_uuid};
 /// Longest file that is read. It becomes a definition, which is smaller.
 const MAX_FILE: u64 = 64 << 10;
 
-/// Without --parent and --type, what runs under the UUID is defined as it is. Without --uuid, a
-/// fresh one is taken and printed.
 #[derive(clap::Args)]
 pub(crate) struct DefineArguments {
     /// Its UUID

@@ -19,7 +19,6 @@ use crate::target::Api;
 /// Without these there are no vGPUs. The rest makes them safer, faster or easier to reach.
 const NEEDED: [&str; 4] = ["daemon", "worker", "shared-memory", "seccomp"];
 
-/// Ends with 1 if something is missing without which there are no vGPUs.
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
     /// The QEMU that is to use vGPUs
@@ -27,6 +26,7 @@ pub(crate) struct Arguments {
         long,
         value_name = "PROGRAM",
         env = "VGPUD_QEMU",
+        hide_env_values = true,
         default_value = "qemu-system-x86_64"
     )]
     qemu: PathBuf,
@@ -199,9 +199,13 @@ fn describe(report: &Report) -> String {
             (false, true) => "MISSING",
             (false, false) => "lacking",
         };
-        let (name, found) = (&fact.name, &fact.found);
+        let found = match fact.found.as_str() {
+            "" => "none",
+            found => found,
+        };
+        let name = &fact.name;
         let line = format!("{mark:8} {name:17} {found}");
-        let _ = writeln!(text, "{}", line.trim_end());
+        let _ = writeln!(text, "{line}");
         if let Some(remedy) = &fact.remedy {
             let _ = writeln!(text, "{:26} {remedy}", "");
         }

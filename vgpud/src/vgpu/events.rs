@@ -8,7 +8,6 @@ use crate::failure::Ended;
 use crate::output::print;
 use crate::target::{Api, whole_uuid};
 
-/// Ends when the daemon does.
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
     /// Begin with what came after the event of this number, as far back as the daemon remembers; 0

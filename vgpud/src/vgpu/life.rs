@@ -4,15 +4,13 @@ use std::path::PathBuf;
 
 use uuid::Uuid;
 use vgpud::api::{Attribute, CreateRequest, SocketAccess};
+use vgpud::client::Client;
 
 use crate::define::read_file;
 use crate::failure::Usage;
 use crate::output::{print, print_json};
 use crate::target::{Api, Target, Way, attribute, whole_uuid};
 
-/// With a UUID alone, what is defined under it is started, or what was stopped with --keep. With
-/// --parent and --type, a vGPU that is gone when it is stopped; without a UUID it gets one, which
-/// is printed.
 #[derive(clap::Args)]
 pub(crate) struct StartArguments {
     /// Its UUID
@@ -78,7 +76,7 @@ pub(crate) struct StopArguments {
 pub(crate) fn start(arguments: &StartArguments) -> anyhow::Result<()> {
     let uuid = arguments.name.or(arguments.uuid);
     let client = arguments.api.client()?;
-    let instance = match (wanted(arguments)?, uuid) {
+    let instance = match (wanted(arguments, &client)?, uuid) {
         (Some(request), Some(uuid)) => client.create(uuid, &request)?,
         (Some(request), None) => client.create_any(&request)?,
         (None, Some(uuid)) => client.start(uuid)?,
@@ -93,19 +91,24 @@ pub(crate) fn start(arguments: &StartArguments) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// What is to be created, unless it is there or defined.
-fn wanted(arguments: &StartArguments) -> anyhow::Result<Option<CreateRequest>> {
+/// What is to be created; nothing if the UUID alone says it.
+fn wanted(arguments: &StartArguments, client: &Client) -> anyhow::Result<Option<CreateRequest>> {
     let Some(parent) = &arguments.parent else {
         return Ok(None);
     };
-    let (type_name, attributes) = match (&arguments.type_name, &arguments.jsonfile) {
-        (Some(type_name), _) => (type_name.clone(), arguments.attributes.clone()),
-        (None, Some(file)) => {
+    let uuid = arguments.name.or(arguments.uuid);
+    let (type_name, attributes) = match (&arguments.type_name, &arguments.jsonfile, uuid) {
+        (Some(type_name), _, _) => (type_name.clone(), arguments.attributes.clone()),
+        (None, Some(file), _) => {
             let file = read_file(file)?;
             (file.type_name, file.attributes)
         }
-        (None, None) => {
-            let words = "a parent wants --type or --jsonfile beside it";
+        (None, None, Some(uuid)) => {
+            let kept = client.definition(parent, uuid)?;
+            (kept.type_name, kept.attributes)
+        }
+        (None, None, None) => {
+            let words = "a parent wants a UUID, --type or --jsonfile beside it";
             return Err(Usage(words.to_owned()).into());
         }
     };

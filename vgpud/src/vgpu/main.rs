@@ -50,22 +50,39 @@ pub(crate) struct Vgpu {
 #[derive(Subcommand)]
 enum Command {
     /// List the types of vGPU that can be created
+    ///
+    /// Without a daemon: the types of this build's drivers. As JSON, their parent is null then.
     Types(types::Arguments),
     /// List the vGPUs that there are
     List(list::Arguments),
     /// Keep the definition of a vGPU
+    ///
+    /// Without --parent and --type, what runs under the UUID is defined as it is. Without --uuid, a
+    /// fresh one is taken and printed.
     Define(define::DefineArguments),
     /// Remove a definition; a vGPU that runs lives on
     Undefine(define::UndefineArguments),
     /// Change a definition, or a vGPU that runs
+    ///
+    /// Without --live, the definition is changed, and a vGPU that runs stays as it is. With --live, the
+    /// one that runs is changed; with --defined as well, both.
     Modify(modify::Arguments),
     /// Start a vGPU that is defined, or one that lasts until it is stopped
+    ///
+    /// With a UUID, and a parent if it is defined on several, what is defined under it is started,
+    /// or what was stopped with --keep. With --parent and --type, a vGPU that is gone when it is
+    /// stopped; without a UUID it gets one, which is printed.
     Start(life::StartArguments),
     /// End a vGPU and free its place
+    ///
+    /// A definition is kept, and can be started again.
     Stop(life::StopArguments),
     /// Show all that is known of a vGPU
     Show(show::Arguments),
     /// Print what a VMM is to be told, to use a vGPU
+    ///
+    /// For libvirt: the parts to add to a domain with `virsh edit`. Else: a VMM's arguments, quoted for
+    /// a shell. The guest's memory is shared, without which a device works, but slower.
     Attach(attach::Arguments),
     /// Save what a running vGPU shows as a PNG file
     Screenshot(screenshot::Arguments),
@@ -74,8 +91,12 @@ enum Command {
     /// Put a saved state into a running vGPU of the same type
     Restore(state::RestoreArguments),
     /// Print what happens, as it happens
+    ///
+    /// Ends when the daemon does.
     Events(events::Arguments),
     /// Tell what this host can and cannot do, and what to do about it
+    ///
+    /// Ends with 1 if something is missing without which there are no vGPUs.
     Doctor(doctor::Arguments),
     /// Serve one vGPU until SIGTERM, without a daemon
     Run(worker::arguments::Arguments),

@@ -11,8 +11,6 @@ use crate::failure::Usage;
 use crate::output::print_json;
 use crate::target::{Api, Named};
 
-/// Without --live, the definition is changed, and a vGPU that runs is as it was. With --live, the one
-/// that runs is changed; with --defined as well, both.
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
     #[command(flatten)]

@@ -52,7 +52,11 @@ pub(crate) fn restore(arguments: &RestoreArguments) -> anyhow::Result<()> {
         file => Box::new(File::open(file).with_context(what)?),
     };
     match arguments.target.reach(&arguments.api)? {
-        Way::Daemon(client, uuid) => client.restore_state(uuid, &mut input)?,
+        Way::Daemon(client, uuid) => {
+            // A refusal before all is sent would read as a broken connection.
+            client.instance(uuid)?;
+            client.restore_state(uuid, &mut input)?;
+        }
         Way::Worker(control) => {
             let mut state = state_file::create().context("cannot make a memory file")?;
             io::copy(&mut input, &mut state).with_context(what)?;

@@ -16,6 +16,7 @@ pub(crate) struct Api {
         long,
         value_name = "PATH",
         env = "VGPUD_API",
+        hide_env_values = true,
         default_value = "/run/vgpud/api.sock"
     )]
     api: PathBuf,

@@ -10,8 +10,6 @@ use vgpud::client::ClientError;
 use crate::output::{print, print_json, size};
 use crate::target::Api;
 
-/// Without a daemon: the types of this build's drivers, which no parent need offer. As JSON, their
-/// parent is null then.
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
     /// Only those that this parent offers
