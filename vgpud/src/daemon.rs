@@ -18,8 +18,9 @@ use crate::paths::Paths;
 use crate::server;
 use crate::server::listen::{self, Token, UnixSocket};
 
-/// Threads for work that blocks. Each waits for a worker or a disk.
-const BLOCKING_THREADS: usize = 32;
+/// Most threads for work that blocks. Each waits for a worker or a disk, and goes when there is no
+/// more to do.
+const BLOCKING_THREADS: usize = 128;
 
 /// How the daemon is started.
 #[derive(Clone, Debug)]

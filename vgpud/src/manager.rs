@@ -4,7 +4,8 @@
 //! asked is gone, and blocks only where it may. The table is locked for moments.
 //!
 //! - `create`: an instance comes to be, or nothing does,
-//! - `lifecycle`: start, stop, destroy; what a worker's end entails,
+//! - `lifecycle`: start, stop, destroy,
+//! - `ending`: what a worker's end entails, whatever its cause,
 //! - `running`: what is asked of an instance that runs,
 //! - `define`: persistent definitions,
 //! - `logs`: what workers say, kept short,
@@ -12,6 +13,7 @@
 
 mod create;
 mod define;
+mod ending;
 mod lifecycle;
 mod logs;
 mod recover;

@@ -1,7 +1,6 @@
-//! Start, stop, destroy; what a worker's end entails.
+//! Start, stop, destroy.
 
 use std::os::fd::AsFd;
-use std::path::Path;
 use std::sync::{Arc, PoisonError};
 
 use rustix::process::Signal;
@@ -9,12 +8,12 @@ use uuid::Uuid;
 use worker::control::Control;
 
 use crate::accounts::Access;
-use crate::api::{CreateRequest, EventKind, Exit, Instance, InstanceState, SocketAccess};
+use crate::api::{CreateRequest, EventKind, Instance, InstanceState, SocketAccess};
 use crate::blocking::{blocking, detached};
 use crate::error::Error;
 use crate::worker_process::confinement::Confinement;
 use crate::worker_process::launch::Plan;
-use crate::worker_process::{Worker, exit, pidfd, socket};
+use crate::worker_process::{Worker, exit};
 
 use super::Manager;
 
@@ -144,66 +143,6 @@ impl Manager {
         Ok(Confinement::new(config, uuid, user))
     }
 
-    /// Sees to a worker's end, from now on.
-    pub(super) fn watch(&self, uuid: Uuid, worker: Arc<Worker>) {
-        let manager = self.clone();
-        tokio::spawn(async move {
-            if let Err(error) = pidfd::wait(&worker.pidfd).await {
-                // Its end is then seen when it is stopped, and not before.
-                tracing::error!("the worker of {uuid} cannot be watched: {error}");
-            }
-            let ended = Arc::clone(&worker);
-            let exit = blocking(move || exit::reap(ended.pidfd.as_fd(), &ended.log)).await;
-            manager.note_exit(uuid, &worker, exit.clone()).await;
-            worker.announce_exit(exit);
-        });
-    }
-
-    /// What a worker's end entails.
-    async fn note_exit(&self, uuid: Uuid, worker: &Arc<Worker>, exit: Exit) {
-        if !self.is_current(uuid, worker) {
-            return;
-        }
-        // Before anyone can start another one, which makes its own.
-        let manager = self.clone();
-        blocking(move || manager.remove_sockets(uuid)).await;
-        let Some((parent, was_stopped)) = self.end_entry(uuid, &exit) else {
-            return;
-        };
-        if let Err(error) = self.save(uuid).await {
-            tracing::error!("{error}");
-        }
-        let (kind, detail) = match (was_stopped, exit.last_words) {
-            (true, _) => (EventKind::Stopped, exit.reason),
-            (false, None) => (EventKind::Crashed, exit.reason),
-            (false, Some(words)) => (EventKind::Crashed, format!("{}: {words}", exit.reason)),
-        };
-        self.0.events.tell(kind, uuid, &parent, detail);
-    }
-
-    fn is_current(&self, uuid: Uuid, worker: &Arc<Worker>) -> bool {
-        let current = self.worker_of(uuid);
-        current.is_ok_and(|current| Arc::ptr_eq(&current, worker))
-    }
-
-    /// Its parent, and whether it was to stop.
-    fn end_entry(&self, uuid: Uuid, exit: &Exit) -> Option<(String, bool)> {
-        let mut table = self.table();
-        let entry = table.entry_mut(uuid)?;
-        entry.worker = None;
-        let was_stopped = entry.state == InstanceState::Stopping;
-        if was_stopped {
-            entry.state = InstanceState::Stopped;
-            entry.record.is_wanted = false;
-        } else {
-            entry.state = InstanceState::Failed;
-            entry.record.crashes += 1;
-        }
-        entry.record.has_ended = true;
-        entry.record.last_exit = Some(exit.clone());
-        Some((entry.record.request.parent.clone(), was_stopped))
-    }
-
     /// Stops an instance; one that has stopped is as it should be. Its place stays its own.
     pub async fn stop(&self, uuid: Uuid, is_forced: bool) -> Result<Instance, Error> {
         let manager = self.clone();
@@ -224,12 +163,28 @@ impl Manager {
         if !is_forced && is_in_use(&worker).await {
             return Err(Error::Busy(uuid));
         }
-        self.set_state(uuid, InstanceState::Stopping)?;
+        if !self.begin_stop(uuid, &worker) {
+            return self.stop_without_worker(uuid).await;
+        }
         if worker.end().await {
             return Ok(());
         }
         self.set_state(uuid, InstanceState::Running)?;
         Err(Error::Mute(uuid, "it outlives SIGKILL".to_owned()))
+    }
+
+    /// Whether its worker is still there to be stopped: it may have ended meanwhile.
+    fn begin_stop(&self, uuid: Uuid, worker: &Arc<Worker>) -> bool {
+        let mut table = self.table();
+        let Some(entry) = table.entry_mut(uuid) else {
+            return false;
+        };
+        let current = entry.worker.as_ref();
+        let is_there = current.is_some_and(|current| Arc::ptr_eq(current, worker));
+        if is_there {
+            entry.state = InstanceState::Stopping;
+        }
+        is_there
     }
 
     async fn stop_without_worker(&self, uuid: Uuid) -> Result<(), Error> {
@@ -271,20 +226,11 @@ impl Manager {
             let removed = manager.0.records.remove(uuid);
             removed.map_err(Error::os(format!("remove the record of {uuid}")))?;
             manager.remove_sockets(uuid);
-            remove_or_warn(&manager.0.paths.log(uuid));
+            super::ending::remove_or_warn(&manager.0.paths.log(uuid));
             manager.table().remove(uuid);
             Ok(())
         })
         .await
-    }
-
-    /// Removes the sockets of a worker that is gone, and its control group. Its log stays, to be
-    /// read. Blocks.
-    pub(super) fn remove_sockets(&self, uuid: Uuid) {
-        Confinement::new(&self.0.config.workers, uuid, None).clean_up();
-        let paths = &self.0.paths;
-        remove_or_warn(&paths.socket(uuid));
-        remove_or_warn(&paths.control(uuid));
     }
 
     pub(super) fn parent_of(&self, uuid: Uuid) -> Result<String, Error> {
@@ -310,10 +256,4 @@ async fn is_in_use(worker: &Worker) -> bool {
     let control = worker.control.clone();
     let status = blocking(move || Control::connect(&control)?.status()).await;
     status.is_ok_and(|status| status.connected)
-}
-
-pub(super) fn remove_or_warn(path: &Path) {
-    if let Err(error) = socket::remove(path) {
-        tracing::warn!("{} stays: {error}", path.display());
-    }
 }

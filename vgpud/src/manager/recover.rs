@@ -134,7 +134,7 @@ impl Manager {
             }
         }
         self.remove_sockets(uuid);
-        super::lifecycle::remove_or_warn(&self.0.paths.log(uuid));
+        super::ending::remove_or_warn(&self.0.paths.log(uuid));
     }
 
     /// Starts what is to run and does not: instances that ran when the host went down, and
