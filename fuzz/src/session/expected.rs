@@ -69,6 +69,10 @@ impl Owed {
         match command {
             Command::RegionRead => {
                 let access = RegionAccess::parse_read(sent).expect("it was understood");
+                assert!(
+                    access.offset.checked_add(access.count.into()).is_some(),
+                    "it wraps"
+                );
                 assert_eq!(&payload[..RegionAccess::LEN], sent);
                 assert_eq!(payload.len() - RegionAccess::LEN, access.count as usize);
             }
