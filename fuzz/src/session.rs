@@ -127,7 +127,8 @@ fn run(
 fn check_end(ended: &Result<Ended, SessionError>, manners: Manners) {
     match (ended, manners) {
         (Ok(Ended::ClientGone | Ended::Replaced(_)), _) | (Err(_), Manners::Bad) => {}
-        (Err(SessionError::Truncated), Manners::Truncates) => {}
+        (Err(SessionError::Truncated) | Ok(Ended::Stopped), Manners::MayEnd) => {}
+        (Ok(Ended::Stopped), Manners::Bad) => {}
         _ => panic!("{ended:?}, of a client with {manners:?} manners"),
     }
 }

@@ -54,6 +54,8 @@ pub(crate) fn sessions() -> Seeds {
         Step::Raw(&[1; 20], vec![14]),
     ];
     seeds.push(("odd-steps".to_owned(), script(3, 0, &odd)));
+    let stop = [config(4, &[7, 0]), Step::Operator(0x55), read(7, 0, 4)];
+    seeds.push(("stop-it".to_owned(), script(4, 0, &stop)));
     seeds
 }
 

@@ -55,8 +55,8 @@ const MAX_PIECES: usize = 64;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Manners {
     Good,
-    /// It truncated its memory; otherwise good.
-    Truncates,
+    /// It truncated its memory, or the operator stopped the device. Otherwise it was good.
+    MayEnd,
     /// It sent what is no message, or left without a word.
     Bad,
 }
@@ -154,13 +154,15 @@ impl Client {
             Step::Split(at) => self.transport.split_next(*at),
             Step::FillEventfd(choice) => self.pool.fill(*choice),
             Step::Truncate(choice, len) => {
-                if self.manners == Manners::Good {
-                    self.manners = Manners::Truncates;
-                }
+                self.may_end();
                 self.pool.truncate(*choice, *len);
             }
             Step::Settle => self.settle(),
             Step::Twin(bytes) => self.transport.send_twin(bytes),
+            Step::Operator(choice) if Operator::stops(*choice) => {
+                self.may_end();
+                self.operator.act(*choice);
+            }
             Step::Operator(choice) => self.operator.act(*choice),
             Step::WriteBack(piece_len) => {
                 let stream = std::mem::take(&mut self.gained.stream);
@@ -175,6 +177,12 @@ impl Client {
             Step::Poke(choice, at, byte) => self.gained.poke(*choice, *at, *byte),
         }
         self.serve_what_came();
+    }
+
+    fn may_end(&mut self) {
+        if self.manners == Manners::Good {
+            self.manners = Manners::MayEnd;
+        }
     }
 
     fn command(&mut self, message: &Message) {

@@ -8,6 +8,9 @@ use mdev::mailbox::{Mail, MailSender};
 use mdev::migration::snapshot;
 use vfu::wire::{Command, Header};
 
+/// Stops the device. One choice of many: nothing comes after it.
+const STOP: u8 = 0x55;
+
 /// Most states that are saved and restored: all of a display's memory is read each time.
 const MAX_SNAPSHOTS: usize = 3;
 /// Most other clients.
@@ -42,8 +45,16 @@ impl Operator {
         }
     }
 
+    /// Whether it is the end of the session.
+    pub(super) fn stops(choice: u8) -> bool {
+        choice == STOP
+    }
+
     /// Does one of the things that operators do. Any of them may be refused.
     pub(super) fn act(&mut self, choice: u8) {
+        if Self::stops(choice) {
+            return self.send(Mail::Stop);
+        }
         let choice = usize::from(choice) % (SETTINGS.len() + 3);
         match (SETTINGS.get(choice), choice - choice.min(SETTINGS.len())) {
             (Some((name, value)), _) => self.call(move |device| {
