@@ -42,7 +42,7 @@ fn put_in_all(kind: DeviceKind, stream: &[u8], piece_len: usize) -> bool {
         rest: stream,
         len: piece_len,
     };
-    match snapshot::restore(&mut *device, &mut pieces) {
+    match restore(&mut *device, &mut pieces) {
         Ok(()) => {
             check_taken(kind, &mut *device);
             true
@@ -55,11 +55,18 @@ fn put_in_all(kind: DeviceKind, stream: &[u8], piece_len: usize) -> bool {
     }
 }
 
+/// Restores a device and lets it go on, as a session does.
+fn restore(device: &mut dyn MediatedDevice, from: &mut dyn Read) -> Result<(), SnapshotError> {
+    let restored = snapshot::restore(device, from);
+    migration(device).resume();
+    restored
+}
+
 /// The device has taken a state, and goes on with it.
 fn check_taken(kind: DeviceKind, device: &mut dyn MediatedDevice) {
     let stream = saved(device);
     let mut other = kind.build(Services::default());
-    snapshot::restore(&mut *other, &mut &stream[..]).expect("what was saved is taken");
+    restore(&mut *other, &mut &stream[..]).expect("what was saved is taken");
     // A transfer goes on meanwhile, and ends in an error: there is no guest.
     assert!(
         kind.is_edu() || saved(&mut *other) == stream,
