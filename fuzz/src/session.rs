@@ -87,6 +87,10 @@ fn serve(input: &mut Input<'_>) {
         assert_eq!(&seen, as_new, "the device is as new");
     }
     if opening.is_followed {
+        assert!(
+            !descriptors::is_any_mapped(),
+            "a file of the client's is still mapped"
+        );
         follow(&mut *device, &mailbox, &around);
     }
 }

@@ -14,6 +14,9 @@ const KINDS: u8 = 16;
 /// What the beginning of each memory file is full of.
 pub(super) const GUEST_BYTE: u8 = 0x5a;
 
+/// The name of each memory file.
+const NAME: &str = "fuzzed-guest";
+
 const PAGE: u64 = 4096;
 
 /// A client's descriptors. Each is made when it is first sent, and sent again after that: many
@@ -87,9 +90,15 @@ fn new(kind: u8) -> OwnedFd {
     }
 }
 
+/// Whether any memory file of any client is mapped in this process.
+pub(super) fn is_any_mapped() -> bool {
+    let maps = std::fs::read_to_string("/proc/self/maps").expect("it is there");
+    maps.contains(NAME)
+}
+
 fn memory(len: u64, seals: SealFlags) -> OwnedFd {
     let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
-    let file = memfd_create("guest", flags).expect("a memory file");
+    let file = memfd_create(NAME, flags).expect("a memory file");
     let beginning = [GUEST_BYTE; PAGE as usize];
     rustix::io::pwrite(&file, &beginning, 0).expect("there is memory");
     ftruncate(&file, len).expect("there is room");
