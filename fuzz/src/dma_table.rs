@@ -29,6 +29,7 @@ const MAX_PAGES: u64 = 1 << 12;
 /// If it does not do what the model does.
 pub fn dma_table(data: &[u8]) {
     let mut input = Input::new(data);
+    files::sealed();
     let descriptors = OpenDescriptors::count();
     let mut both = Both::new(input.u8());
     for _ in 0..MAX_ACTIONS {

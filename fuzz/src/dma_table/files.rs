@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::os::fd::{AsRawFd, OwnedFd};
+use std::sync::OnceLock;
 
 use rustix::event::{EventfdFlags, eventfd};
 use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, ftruncate, memfd_create};
@@ -42,7 +43,6 @@ impl Kind {
 pub(super) struct Files {
     memory: OwnedFd,
     read_only: OwnedFd,
-    sealed: OwnedFd,
     no_file: OwnedFd,
 }
 
@@ -50,13 +50,9 @@ impl Files {
     pub(super) fn new() -> Self {
         let memory = new_file();
         let read_only = File::open(format!("/proc/self/fd/{}", memory.as_raw_fd()));
-        let sealed = new_file();
-        rustix::io::pwrite(&sealed, &[SEALED_BYTE; FILE_LEN], 0).expect("there is memory");
-        fcntl_add_seals(&sealed, SealFlags::WRITE).expect("it can be sealed");
         Self {
             memory,
             read_only: read_only.expect("it can be opened again").into(),
-            sealed,
             no_file: eventfd(0, EventfdFlags::CLOEXEC).expect("an eventfd"),
         }
     }
@@ -76,7 +72,7 @@ impl Files {
         let fd = match kind? {
             Kind::Memory => &self.memory,
             Kind::ReadOnly => &self.read_only,
-            Kind::Sealed => &self.sealed,
+            Kind::Sealed => sealed(),
             Kind::NoFile => &self.no_file,
         };
         Some(fd.try_clone().expect("there are descriptors"))
@@ -87,6 +83,17 @@ impl Files {
         let read = rustix::io::pread(&self.memory, &mut *out, 0);
         assert_eq!(read, Ok(out.len()));
     }
+}
+
+/// The sealed file, which is the same for every input: nobody can change it.
+pub(super) fn sealed() -> &'static OwnedFd {
+    static SEALED: OnceLock<OwnedFd> = OnceLock::new();
+    SEALED.get_or_init(|| {
+        let file = new_file();
+        rustix::io::pwrite(&file, &[SEALED_BYTE; FILE_LEN], 0).expect("there is memory");
+        fcntl_add_seals(&file, SealFlags::WRITE).expect("it can be sealed");
+        file
+    })
 }
 
 fn new_file() -> OwnedFd {
