@@ -29,16 +29,17 @@ impl Answers {
             is_read || request.command == Command::DmaWrite as u16,
             "{request:?}"
         );
+        let asked = Asked::parse(is_read, payload);
         let variant = usize::from(self.0 >> 3);
         let body = match self.0 & 7 {
-            0 => answer(is_read, payload, GUEST_BYTE),
-            1 => answer(is_read, payload, 0),
+            0 => asked.answer(GUEST_BYTE),
+            1 => asked.answer(0),
             2 => return Some(refusal(request, variant)),
-            3 => cut(answer(is_read, payload, GUEST_BYTE), variant),
+            3 => cut(asked.answer(GUEST_BYTE), variant),
             4 => return None,
-            5 => early(is_read, payload),
+            5 => asked.early_answer(),
             // As some servers do: more than was asked for.
-            6 => [answer(is_read, payload, GUEST_BYTE), vec![1; variant]].concat(),
+            6 => [asked.answer(GUEST_BYTE), vec![1; variant]].concat(),
             _ => return Some(misnamed(request, variant)),
         };
         let header = request.reply(body.len());
@@ -46,30 +47,64 @@ impl Answers {
     }
 }
 
-/// As the specification says.
-fn answer(is_read: bool, payload: &[u8], byte: u8) -> Vec<u8> {
-    let (access, data) = DmaAccess::parse(payload).expect("the server's request is well formed");
-    assert!(access.count <= MAX_DATA, "{access:?}");
-    let mut body = Vec::new();
-    access.emit(&mut body);
-    if is_read {
-        body.extend(vec![byte; access.count as usize]);
-    } else {
-        assert_eq!(data.len() as u64, access.count, "as much as it says");
-    }
-    body
+/// What is asked. Once the server was answered as QEMU 10 does, be it by mistake, it asks in the
+/// way that QEMU 10 understands: with a count of 32 bits.
+struct Asked {
+    is_read: bool,
+    address: u64,
+    count: u64,
 }
 
-/// As QEMU 10: a count of 32 bits, and nothing in reply to a write.
-fn early(is_read: bool, payload: &[u8]) -> Vec<u8> {
-    if !is_read {
-        return Vec::new();
+impl Asked {
+    fn parse(is_read: bool, payload: &[u8]) -> Self {
+        let specified = DmaAccess::parse(payload).map(|(it, _)| (it.address, it.count, 16));
+        let early = payload.split_at_checked(12).map(|(head, _)| {
+            let count = head[8..].iter().rev();
+            let count = count.fold(0, |count, byte| count << 8 | u64::from(*byte));
+            let address = head[..8].iter().rev();
+            let address = address.fold(0, |address, byte| address << 8 | u64::from(*byte));
+            (address, count, 12)
+        });
+        let mut ways = specified.ok().into_iter().chain(early);
+        let fits = |(_, count, head): &(u64, u64, u64)| {
+            let data = if is_read { 0 } else { *count };
+            *count <= MAX_DATA && payload.len() as u64 == head + data
+        };
+        let (address, count, _) = ways.find(fits).expect("a well formed request");
+        Self {
+            is_read,
+            address,
+            count,
+        }
     }
-    let count = payload.get(8..12).and_then(|count| count.try_into().ok());
-    let count = count.map_or(0, u32::from_ne_bytes);
-    let mut body = payload.get(..12).unwrap_or_default().to_vec();
-    body.extend(vec![GUEST_BYTE; u64::from(count).min(MAX_DATA) as usize]);
-    body
+
+    /// As the specification says.
+    fn answer(&self, byte: u8) -> Vec<u8> {
+        let mut body = Vec::new();
+        let access = DmaAccess {
+            address: self.address,
+            count: self.count,
+        };
+        access.emit(&mut body);
+        body.extend(self.data(byte));
+        body
+    }
+
+    /// As QEMU 10: a count of 32 bits, and nothing in reply to a write.
+    fn early_answer(&self) -> Vec<u8> {
+        if !self.is_read {
+            return Vec::new();
+        }
+        let mut body = self.address.to_ne_bytes().to_vec();
+        body.extend((self.count as u32).to_ne_bytes());
+        body.extend(self.data(GUEST_BYTE));
+        body
+    }
+
+    fn data(&self, byte: u8) -> Vec<u8> {
+        let len = if self.is_read { self.count } else { 0 };
+        vec![byte; len as usize]
+    }
 }
 
 fn refusal(request: &Header, variant: usize) -> Vec<u8> {
