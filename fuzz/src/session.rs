@@ -4,12 +4,14 @@
 //! - [`script`]: the input as a choice of device and a list of steps.
 //! - `client`: takes the steps in a thread of its own, and checks what comes back.
 //! - `expected`: which answer each command has.
+//! - `good_client`: comes after it.
 //! - `memory`: answers the device's requests for memory, well or badly.
 //! - `descriptors`: what a client may send besides bytes.
 
 mod client;
 mod descriptors;
 mod expected;
+mod good_client;
 mod memory;
 pub mod script;
 
@@ -141,7 +143,7 @@ fn check_end(ended: &Result<Ended, SessionError>, manners: Manners) {
 fn follow(device: &mut dyn MediatedDevice, mailbox: &Mailbox, around: &Surroundings) {
     let (ours, theirs) = UnixStream::pair().expect("a pair of sockets");
     let ended = thread::scope(|scope| {
-        let good = scope.spawn(move || client::behave(ours.into()));
+        let good = scope.spawn(move || good_client::behave(ours.into()));
         let ended = run(theirs, device, mailbox, around);
         good.join()
             .unwrap_or_else(|panic| std::panic::resume_unwind(panic));
