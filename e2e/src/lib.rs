@@ -5,6 +5,7 @@
 //! - [`programs`]: where `./x` put QEMU, the kernel and everything built.
 //! - [`process`]: a program of ours is started, and ends with the test.
 //! - [`vgpu`]: one of those is a vGPU; [`relay`] stands before one, as a VMM that migrates.
+//! - [`daemon`]: another is the daemon, which has vGPUs of its own.
 //! - [`machine`]: a machine is described, then booted.
 //! - [`qemu`]: what comes out is a [`Vm`], a running QEMU.
 //! - [`initramfs`], from [`modules`] and [`cpio`]: what the guest boots into, kept between runs.
@@ -17,6 +18,7 @@
 //! measures time; every wait has a limit, and reaching it is a failure with a name.
 
 pub mod cpio;
+pub mod daemon;
 pub mod error;
 pub mod guest;
 pub mod initramfs;
@@ -32,6 +34,7 @@ pub mod steps;
 mod stream;
 pub mod vgpu;
 
+pub use daemon::Daemon;
 pub use error::{Error, Result};
 pub use machine::{Machine, Memory};
 pub use process::Process;

@@ -1,0 +1,138 @@
+//! The daemon of ours, run as an administrator would, asked by `vgpu`; and its vGPUs.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::{Error, Process, Programs, Result, Screen};
+
+/// How long it may take to start, and to end.
+const LIMIT: Duration = Duration::from_secs(20);
+
+/// Where it listens, under its root.
+const API: &str = "run/vgpud/api.sock";
+
+/// A running daemon, all of whose files are in a folder of its own. Dropping it ends it and the
+/// workers that it has.
+#[derive(Debug)]
+pub struct Daemon {
+    process: Process,
+    program: PathBuf,
+    root: TempDir,
+}
+
+impl Daemon {
+    /// Starts one.
+    pub fn run(programs: &Programs) -> Result<Self> {
+        let root = tempfile::tempdir().map_err(Error::doing("make a folder for the daemon"))?;
+        let mut command = Command::new(programs.ours("vgpud"));
+        command.arg("--root").arg(root.path());
+        let mut process = Process::spawn(command, &root.path().join("log"))?;
+        process.wait_path(&root.path().join(API), LIMIT)?;
+        Ok(Self {
+            process,
+            program: programs.ours("vgpu"),
+            root,
+        })
+    }
+
+    /// The socket of its API.
+    pub fn api(&self) -> PathBuf {
+        self.root.path().join(API)
+    }
+
+    /// Its process.
+    pub fn process(&mut self) -> &mut Process {
+        &mut self.process
+    }
+
+    /// Runs `vgpu COMMAND --api … ARGUMENTS`.
+    pub fn run_vgpu(&self, command: &str, arguments: &[&str]) -> Result<Output> {
+        Command::new(&self.program)
+            .args([command, "--api"])
+            .arg(self.api())
+            .args(arguments)
+            .output()
+            .map_err(Error::io("run", &self.program))
+    }
+
+    /// The same, which must succeed: what it printed.
+    pub fn vgpu(&self, command: &str, arguments: &[&str]) -> Result<String> {
+        let output = self.run_vgpu(command, arguments)?;
+        if !output.status.success() {
+            let words = String::from_utf8_lossy(&output.stderr).into_owned();
+            return Err(Error::Gone(format!("vgpu {command}: {words}")));
+        }
+        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    }
+
+    /// Has a vGPU started that lasts until it is stopped.
+    pub fn start(&self, type_name: &str, attributes: &[&str]) -> Result<Instance> {
+        let mut arguments = vec!["--json", "--parent", "soft0", "--type", type_name];
+        arguments.extend(attributes.iter().flat_map(|it| ["--attr", *it]));
+        let text = self.vgpu("start", &arguments)?;
+        Instance::parse(&text)
+    }
+
+    /// What it knows of its vGPUs.
+    pub fn list(&self) -> Result<Vec<Value>> {
+        let text = self.vgpu("list", &["--json"])?;
+        serde_json::from_str(&text).map_err(|error| Error::Malformed(error.to_string()))
+    }
+
+    /// What a vGPU shows.
+    pub fn screenshot(&self, instance: &Instance, file: &Path) -> Result<Screen> {
+        let name = file.display().to_string();
+        self.vgpu("screenshot", &[&instance.uuid, &name, "--quiet"])?;
+        Screen::read_png(file)
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        // Workers outlive the daemon, and must not outlive the test.
+        for instance in self.list().unwrap_or_default() {
+            if let Some(uuid) = instance["uuid"].as_str() {
+                let _ = self.run_vgpu("stop", &["--force", uuid]);
+            }
+        }
+    }
+}
+
+/// A vGPU of a daemon.
+#[derive(Clone, Debug)]
+pub struct Instance {
+    /// Its name.
+    pub uuid: String,
+    /// Where a VMM connects.
+    pub socket: PathBuf,
+    /// Its worker.
+    pub pid: u32,
+}
+
+impl Instance {
+    fn parse(text: &str) -> Result<Self> {
+        let malformed = || Error::Malformed(format!("a vGPU: {text}"));
+        let value: Value = serde_json::from_str(text).map_err(|_| malformed())?;
+        let word = |name: &str| value[name].as_str().map(str::to_owned);
+        Ok(Self {
+            uuid: word("uuid").ok_or_else(malformed)?,
+            socket: word("socket").ok_or_else(malformed)?.into(),
+            pid: value["pid"]
+                .as_u64()
+                .and_then(|pid| u32::try_from(pid).ok())
+                .ok_or_else(malformed)?,
+        })
+    }
+
+    /// Kills its worker, as a crash would.
+    pub fn kill(&self) -> Result<()> {
+        let pid = Pid::from_raw(self.pid.cast_signed());
+        let pid = pid.ok_or_else(|| Error::Gone("a worker without a process".to_owned()))?;
+        kill_process(pid, Signal::KILL).map_err(|error| Error::doing("kill a worker")(error.into()))
+    }
+}
