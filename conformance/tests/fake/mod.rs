@@ -153,7 +153,7 @@ impl Session {
                     let leaked = usize::from(self.fds.len() > 3);
                     self.fds.drain(..).take(leaked).for_each(std::mem::forget);
                 }
-                Some(Fault::LeaksMemory) => std::mem::forget(vec![1_u8; 1000]),
+                Some(Fault::LeaksMemory) => std::mem::forget(vec![1_u8; 10_000]),
                 _ => self.fds.clear(),
             }
         }
