@@ -5,7 +5,7 @@ use uuid::Uuid;
 use vgpud::api::Event;
 
 use crate::failure::Ended;
-use crate::output::print;
+use crate::output::{one_line, print};
 use crate::target::{Api, whole_uuid};
 
 #[derive(clap::Args)]
@@ -69,7 +69,7 @@ fn describe(event: &Event) -> String {
         Some(kind),
         instance,
         event.parent.clone(),
-        Some(event.detail.clone()),
+        Some(one_line(&event.detail)),
     ];
     let words: Vec<_> = words.into_iter().flatten().collect();
     words.join(" ")

@@ -5,6 +5,8 @@ use std::process::ExitCode;
 
 use vgpud::client::ClientError;
 
+use crate::output::one_line;
+
 /// The command line makes no sense; the parser of arguments ends with the same.
 const USAGE: u8 = 2;
 
@@ -58,7 +60,8 @@ fn is_reader_gone(error: &anyhow::Error) -> bool {
 fn report_client(error: &ClientError) -> ExitCode {
     match error {
         ClientError::Refused(problem) => {
-            eprintln!("vgpu: {} ({})", problem.detail, problem.errno);
+            let detail = one_line(&problem.detail);
+            eprintln!("vgpu: {detail} ({})", problem.errno);
             if let Some(remedy) = &problem.remedy {
                 eprintln!("remedy: {}", in_commands(remedy));
             }

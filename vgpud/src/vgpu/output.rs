@@ -24,6 +24,13 @@ pub(crate) fn print_json(value: &impl Serialize) -> anyhow::Result<()> {
     Ok(print(&text)?)
 }
 
+/// Words of another program's, on one line. What a worker logs may come from a guest, and a terminal
+/// obeys control characters.
+pub(crate) fn one_line(words: &str) -> String {
+    let harmless = |c: char| if c.is_control() { '\u{fffd}' } else { c };
+    words.chars().map(harmless).collect()
+}
+
 /// Attributes as mdevctl lists them.
 pub(crate) fn list_attributes(text: &mut String, attributes: &[Attribute]) {
     if attributes.is_empty() {
@@ -109,6 +116,14 @@ mod tests {
         };
         list_attributes(&mut text, &[attribute]);
         assert_eq!(text, "  Attrs:\n    @{0}: {\"mode\":\"a\\\"b\"}\n");
+    }
+
+    #[test]
+    fn no_word_of_anothers_moves_the_cursor() {
+        assert_eq!(
+            one_line("a\x1b[2J\nb\u{9b}é"),
+            "a\u{fffd}[2J\u{fffd}b\u{fffd}é"
+        );
     }
 
     #[test]

@@ -8,7 +8,7 @@ use vgpud::api::{Definition, Instance, InstanceState, StartMode, WorkerStatus};
 use vgpud::client::{Client, ClientError};
 
 use crate::ask::describe_status;
-use crate::output::{list_attributes, print, print_json};
+use crate::output::{list_attributes, one_line, print, print_json};
 use crate::target::{Api, Named};
 
 #[derive(clap::Args)]
@@ -112,9 +112,9 @@ fn describe_instance(text: &mut String, instance: &Instance) {
         let _ = writeln!(text, "{what:11} {value}");
     }
     if let Some(exit) = &instance.last_exit {
-        let _ = writeln!(text, "{:11} {}", "last exit", exit.reason);
+        let _ = writeln!(text, "{:11} {}", "last exit", one_line(&exit.reason));
         if let Some(words) = &exit.last_words {
-            let _ = writeln!(text, "{:11} {words}", "last words");
+            let _ = writeln!(text, "{:11} {}", "last words", one_line(words));
         }
     }
 }
