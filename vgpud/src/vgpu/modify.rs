@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use anyhow::anyhow;
 use uuid::Uuid;
 use vgpud::api::{Attribute, Definition, DefinitionRequest};
 use vgpud::client::Client;
@@ -105,7 +106,7 @@ pub(crate) fn modify(arguments: &Arguments) -> anyhow::Result<()> {
         false => Some(one_definition(arguments, &client, uuid)?),
     };
     let changed = kept
-        .map(|kept| Ok::<_, Usage>((kept.parent.clone(), change(arguments, kept, &file)?)))
+        .map(|kept| Ok::<_, anyhow::Error>((kept.parent.clone(), change(arguments, kept, &file)?)))
         .transpose()?;
     if arguments.live {
         let attributes = match file {
@@ -146,13 +147,13 @@ fn change(
     arguments: &Arguments,
     kept: Definition,
     file: &Option<DefinitionRequest>,
-) -> Result<DefinitionRequest, Usage> {
+) -> anyhow::Result<DefinitionRequest> {
     if let Some(file) = file {
         return Ok(file.clone());
     }
     let mut attributes = kept.attributes;
     let count = attributes.len();
-    let outside = |index| Usage(format!("there is no attribute {index}: it has {count}"));
+    let outside = |index| anyhow!("there is no attribute {index}: it has {count}");
     match (arguments.added(), arguments.delattr, arguments.index) {
         (Some(added), _, None) => attributes.push(added),
         (Some(added), _, Some(index)) if index <= count => attributes.insert(index, added),
