@@ -139,17 +139,17 @@ fn a_vgpu_that_cannot_be_built_says_why() {
     let cases = [
         (
             "--type bochs-5m --socket-path SOCK",
-            1,
+            2,
             "no type 'bochs-5m'; 'vgpu types' lists",
         ),
         (
             "--type bochs-4m --socket-path SOCK -o hue=1",
-            1,
+            2,
             "no attribute 'hue'",
         ),
         (
             "--type bochs-4m --socket-path SOCK -o mode=1024x768",
-            1,
+            2,
             "'mode' cannot be '1024x768'",
         ),
         (
