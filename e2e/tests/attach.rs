@@ -5,7 +5,8 @@ use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use e2e::{Process, Programs};
+use e2e::daemon::Instance;
+use e2e::{Daemon, Process, Programs};
 use rustix::process::Signal;
 use serde_json::Value;
 
@@ -17,51 +18,31 @@ const LIMIT: Duration = Duration::from_secs(30);
 /// How often a wait asks again.
 const POLL: Duration = Duration::from_millis(50);
 
-/// A daemon with one vGPU. Dropping it ends both.
+/// A daemon with one vGPU.
 struct Rig {
     programs: Programs,
-    dir: tempfile::TempDir,
-    daemon: Process,
-    uuid: String,
+    daemon: Daemon,
+    vgpu: Instance,
 }
 
 impl Rig {
     fn start(type_name: &str) -> Result<Self> {
         let programs = Programs::from_env()?;
-        let dir = tempfile::tempdir()?;
-        let mut command = Command::new(programs.ours("vgpud"));
-        command.arg("--root").arg(dir.path());
-        let mut daemon = Process::spawn(command, &dir.path().join("vgpud.log"))?;
-        daemon.wait_path(&dir.path().join("run/vgpud/api.sock"), LIMIT)?;
-        let mut rig = Self {
+        let daemon = Daemon::run(&programs)?;
+        Ok(Self {
+            vgpu: daemon.start(type_name, &[])?,
             programs,
-            dir,
             daemon,
-            uuid: String::new(),
-        };
-        let uuid = rig.vgpu(&["start", "--parent", "soft0", "--type", type_name])?;
-        rig.uuid = uuid.trim().to_owned();
-        Ok(rig)
-    }
-
-    /// What `vgpu` prints.
-    fn vgpu(&self, arguments: &[&str]) -> Result<String> {
-        let mut command = Command::new(self.programs.ours("vgpu"));
-        let api = self.dir.path().join("run/vgpud/api.sock");
-        let output = command.args(arguments).env("VGPUD_API", api).output()?;
-        let words = String::from_utf8_lossy(&output.stderr).into_owned();
-        if !output.status.success() {
-            return Err(format!("{arguments:?}: {words}").into());
-        }
-        Ok(String::from_utf8(output.stdout)?)
+        })
     }
 
     fn attach(&self, format: &str) -> Result<String> {
-        self.vgpu(&["attach", &self.uuid, "--format", format, "--memory", "256M"])
+        let arguments = [&self.vgpu.uuid, "--format", format, "--memory", "256M"];
+        Ok(self.daemon.vgpu("attach", &arguments)?)
     }
 
     fn status(&self) -> Result<Value> {
-        let text = self.vgpu(&["status", &self.uuid, "--json"])?;
+        let text = self.daemon.vgpu("status", &[&self.vgpu.uuid, "--json"])?;
         Ok(serde_json::from_str(&text)?)
     }
 
@@ -87,15 +68,6 @@ fn maps_guest_memory(status: &Value) -> bool {
     maps.is_ok_and(|maps| maps.contains("/memfd:memory-backend-memfd"))
 }
 
-impl Drop for Rig {
-    fn drop(&mut self) {
-        // A test that failed has said why; a worker outlives its daemon.
-        let _ = self.vgpu(&["stop", "--force", &self.uuid]);
-        let _ = self.daemon.signal(Signal::TERM);
-        let _ = self.daemon.wait_exit(LIMIT);
-    }
-}
-
 /// QEMU by a shell, its machine not started: it sets up its devices all the same.
 fn paste_into_qemu(programs: &Programs, pasted: &str, log: &Path) -> Result<Process> {
     let qemu = programs.qemu.display();
@@ -113,7 +85,8 @@ fn qemu_finds_its_vgpu_by_what_is_printed_and_shares_its_memory() {
     let rig = Rig::start("edu-1").unwrap();
     let pasted = rig.attach("qemu").unwrap();
     let pasted = pasted.trim_end();
-    let log = rig.dir.path().join("qemu.log");
+    let dir = tempfile::tempdir().unwrap();
+    let log = dir.path().join("qemu.log");
     let mut qemu = paste_into_qemu(&rig.programs, pasted, &log).unwrap();
     let status = rig.wait_status(maps_guest_memory);
     let status = status.unwrap_or_else(|error| panic!("{error}: {}", qemu.log()));

@@ -6,6 +6,7 @@
 //!   against the crate `vfio_user`.
 //! - [`dma_maps`]: mapping and unmapping guest memory, with few and with many mappings.
 //! - [`idle`]: what a silent client costs.
+//! - [`instances`]: what 256 vGPUs cost at once, and how fast they come and go.
 //! - [`first_picture`]: a guest's boot against QEMU's own `bochs-display`.
 //!
 //! How guest memory is found and copied is measured inside one process, by `cargo bench -p mdev`,
@@ -23,6 +24,7 @@ mod cpus;
 mod dma_maps;
 mod first_picture;
 mod idle;
+mod instances;
 mod peers;
 mod proc;
 mod raw_client;
@@ -61,6 +63,7 @@ enum Part {
     RoundTrips,
     DmaMaps,
     Idle,
+    Instances,
     FirstPicture,
 }
 
@@ -92,6 +95,9 @@ fn measure(arguments: &Arguments) -> anyhow::Result<()> {
     }
     if wants(Part::Idle) {
         idle::measure(&programs, &cpus, &mut report)?;
+    }
+    if wants(Part::Instances) {
+        instances::measure(&programs, arguments.quick, &mut report)?;
     }
     if wants(Part::FirstPicture) {
         first_picture::measure(&programs, arguments.quick, &mut report)?;
