@@ -7,7 +7,7 @@ use e2e::daemon::Instance;
 use e2e::{Daemon, Error, Machine, Programs, Result, Vm};
 use serde_json::{Value, json};
 
-/// Machines, by what they are given. All of them with --all, else the first four.
+/// Machines, by what they are given.
 const TYPES: [&str; 8] = [
     "serial-1", "edu-1", "bochs-4m", "edu-2", "serial-2", "edu-1", "bochs-4m", "serial-1",
 ];
@@ -112,11 +112,7 @@ fn check_neighbours(daemon: &Daemon, seats: &mut [Seat]) -> Result<()> {
 fn no_machine_notices_what_happens_to_the_vgpus_of_others() {
     let programs = Programs::from_env().unwrap();
     let daemon = Daemon::run(&programs).unwrap();
-    let count = match std::env::var_os("VGPUD_TEST_ALL") {
-        Some(_) => TYPES.len(),
-        None => 4,
-    };
-    let mut seats: Vec<_> = TYPES[..count]
+    let mut seats: Vec<_> = TYPES
         .iter()
         .map(|name| boot(&programs, &daemon, name).unwrap())
         .collect();
@@ -137,7 +133,7 @@ fn no_machine_notices_what_happens_to_the_vgpus_of_others() {
     }
     // What was created meanwhile is gone; what was killed is told.
     let listed = daemon.list().unwrap();
-    assert_eq!(listed.len(), count, "{listed:#?}");
+    assert_eq!(listed.len(), TYPES.len(), "{listed:#?}");
     let killed = &seats[0].instance.uuid;
     for instance in listed {
         let is_killed = instance["uuid"] == **killed;
