@@ -35,6 +35,10 @@ pub struct Metrics {
     pub region_reads: Counter,
     /// Region writes, each of a REGION_WRITE_MULTI counted.
     pub region_writes: Counter,
+    /// Bytes that region reads gave.
+    pub region_read_bytes: Counter,
+    /// Bytes that region writes took.
+    pub region_write_bytes: Counter,
     /// Region accesses that the device could not serve.
     pub faults: Counter,
     /// DMA_MAPs that succeeded.

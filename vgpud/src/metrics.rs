@@ -23,7 +23,7 @@ const STATES: [(InstanceState, &str); 5] = [
 ];
 
 /// What a worker counts, and how it is told.
-const COUNTERS: [(&str, &str, &str); 11] = [
+const COUNTERS: [(&str, &str, &str); 13] = [
     ("sessions", "sessions_total", "Clients that were served."),
     (
         "refused_clients",
@@ -38,6 +38,16 @@ const COUNTERS: [(&str, &str, &str); 11] = [
     ),
     ("region_reads", "region_reads_total", "Region reads."),
     ("region_writes", "region_writes_total", "Region writes."),
+    (
+        "region_read_bytes",
+        "region_read_bytes_total",
+        "Bytes that region reads gave.",
+    ),
+    (
+        "region_write_bytes",
+        "region_write_bytes_total",
+        "Bytes that region writes took.",
+    ),
     (
         "faults",
         "faults_total",
@@ -155,10 +165,11 @@ fn tell_instances(text: &mut Text, samples: &[Sample]) {
     }
     let help = "Mappings of guest memory that are there now.";
     tell(text, samples, ("mappings", "gauge", help), |sample| {
-        let counters = &sample.status.as_ref()?.counters;
-        counters
-            .get("dma_maps")?
-            .checked_sub(*counters.get("dma_unmaps")?)
+        Some(sample.status.as_ref()?.mappings)
+    });
+    let help = "Pages of guest memory that the device holds now.";
+    tell(text, samples, ("pinned_pages", "gauge", help), |sample| {
+        Some(sample.status.as_ref()?.pinned_pages)
     });
     let help = "Memory of the worker.";
     tell(

@@ -70,6 +70,10 @@ fn metrics_count_each_instance_and_the_pools() {
     assert_eq!(value("vgpud_type_available_instances"), 7.0);
     assert_eq!(value("vgpud_instance_connected"), 1.0);
     assert_eq!(value("vgpud_instance_mappings"), 0.0);
+    assert_eq!(value("vgpud_instance_pinned_pages"), 0.0);
+    // The client read one word of configuration space, and wrote none.
+    assert_eq!(value("vgpud_instance_region_read_bytes_total"), 4.0);
+    assert_eq!(value("vgpud_instance_region_write_bytes_total"), 0.0);
     assert!(value("vgpud_instance_requests_total") >= 1.0);
     assert!(value("vgpud_instance_proportional_memory_bytes") > 0.0);
     assert!(value("vgpud_instance_cpu_seconds_total") >= 0.0);

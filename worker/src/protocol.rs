@@ -93,6 +93,12 @@ pub struct Status {
     pub counters: Counters,
     /// How it is confined.
     pub sandbox: Sandbox,
+    /// Mappings of guest memory that there are.
+    #[serde(default)]
+    pub mappings: u64,
+    /// Pages of guest memory that the device holds.
+    #[serde(default)]
+    pub pinned_pages: u64,
 }
 
 /// How a worker is confined.
@@ -142,6 +148,10 @@ pub struct Counters {
     pub refused_requests: u64,
     pub region_reads: u64,
     pub region_writes: u64,
+    #[serde(default)]
+    pub region_read_bytes: u64,
+    #[serde(default)]
+    pub region_write_bytes: u64,
     pub faults: u64,
     pub dma_maps: u64,
     pub dma_unmaps: u64,

@@ -85,6 +85,7 @@ impl Responder {
     }
 
     fn status(&self) -> Answer {
+        let (mappings, pinned_pages) = self.services.memory.counts();
         let attributes = self.mail.call(|device| {
             let attributes = device.attributes().into_iter();
             attributes
@@ -108,6 +109,8 @@ impl Responder {
                 attributes,
                 counters: self.counters(),
                 sandbox: self.sandbox,
+                mappings: mappings as u64,
+                pinned_pages: pinned_pages as u64,
             }),
         }
     }
@@ -121,6 +124,8 @@ impl Responder {
             refused_requests: metrics.refused_requests.value(),
             region_reads: metrics.region_reads.value(),
             region_writes: metrics.region_writes.value(),
+            region_read_bytes: metrics.region_read_bytes.value(),
+            region_write_bytes: metrics.region_write_bytes.value(),
             faults: metrics.faults.value(),
             dma_maps: metrics.dma_maps.value(),
             dma_unmaps: metrics.dma_unmaps.value(),

@@ -107,7 +107,9 @@ impl Handler<'_> {
         let Some(index) = self.locate(access) else {
             return self.refuse(reply, &OutOfRegion::from(access), Errno::INVAL);
         };
-        self.around.metrics.region_reads.add(1);
+        let metrics = &self.around.metrics;
+        metrics.region_reads.add(1);
+        metrics.region_read_bytes.add(access.count.into());
         reply.with(|out| {
             access.emit(out);
             let data_at = out.len();
@@ -175,7 +177,9 @@ impl Handler<'_> {
     }
 
     fn write(&mut self, index: RegionIndex, offset: u64, data: &[u8]) {
-        self.around.metrics.region_writes.add(1);
+        let metrics = &self.around.metrics;
+        metrics.region_writes.add(1);
+        metrics.region_write_bytes.add(data.len() as u64);
         match index {
             _ if data.is_empty() => {}
             RegionIndex::Config => self.write_config(offset, data),

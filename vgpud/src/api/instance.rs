@@ -130,6 +130,10 @@ pub struct WorkerStatus {
     pub attributes: Vec<Attribute>,
     /// What was counted since the worker started.
     pub counters: BTreeMap<String, u64>,
+    /// Mappings of guest memory that there are.
+    pub mappings: u64,
+    /// Pages of guest memory that the device holds.
+    pub pinned_pages: u64,
     /// How the worker is confined, in words.
     pub sandbox: String,
 }
@@ -158,6 +162,8 @@ impl From<worker::protocol::Status> for WorkerStatus {
             }),
             attributes: status.attributes.into_iter().map(Into::into).collect(),
             counters,
+            mappings: status.mappings,
+            pinned_pages: status.pinned_pages,
             sandbox: status.sandbox.to_string(),
         }
     }
