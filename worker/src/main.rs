@@ -117,6 +117,7 @@ fn find_type(name: &str) -> anyhow::Result<(&'static dyn Driver, TypeSpec)> {
         return Ok((driver, driver.types().remove(0)));
     }
     drivers::find_type(name)
+        .ok_or_else(|| BuildError::UnknownType(name.to_owned()))
         .with_context(|| format!("there is no type '{name}'; 'vgpu types' lists them"))
 }
 
