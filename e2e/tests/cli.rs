@@ -333,6 +333,8 @@ fn a_vgpu_tells_how_it_is_and_takes_new_attributes() {
         "attributes": [{ "name": "mode", "value": "1280x720" }],
         "counters": null,
         "sandbox": null,
+        "mappings": 0,
+        "pinned_pages": 0,
     });
     assert_eq!(status, expected);
     let counters = counters.as_object().unwrap();
