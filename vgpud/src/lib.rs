@@ -11,9 +11,10 @@
 //! - `worker_process`: a worker's process: started with its socket, watched, ended.
 //! - `events`, [`metrics`]: what happened, and what is counted.
 //!
-//! Beside it: [`daemon`] (the program as a whole), [`config`] and [`paths`] (where things are and how they are to be), [`catalogue`] and
-//! `drm` (parents and types), `accounts` (owners of sockets), [`host`] (what this host can do),
-//! [`picture`] (PNG files), `proc` (what a process uses), [`error`] (why a request is refused).
+//! Beside it: [`daemon`] (the program as a whole), [`config`] and [`paths`] (how and where things
+//! are to be), [`catalogue`] and `drm` (parents and types), `accounts` (owners of sockets), [`host`]
+//! (what this host can do), [`picture`] (PNG files), `proc` (what a process uses), [`error`] (why a
+//! request is refused).
 //!
 //! Not here: devices (`drivers`), sessions (`mdev`), the worker's own sandbox (`worker`).
 
