@@ -27,6 +27,7 @@ pub mod dma;
 pub mod fake;
 pub mod instance;
 pub mod irq;
+pub mod keep;
 pub mod mailbox;
 pub mod metrics;
 pub mod migration;

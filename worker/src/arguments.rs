@@ -37,6 +37,14 @@ pub struct Arguments {
     #[arg(long, value_name = "PATH")]
     pub control: Option<PathBuf>,
 
+    /// An open socket to whoever keeps this process's descriptors, should it die
+    #[arg(long, value_name = "FDNUM", requires = "fd")]
+    pub keeper: Option<i32>,
+
+    /// An open socket from which to take over what another worker has left
+    #[arg(long, value_name = "FDNUM", requires = "keeper")]
+    pub resume: Option<i32>,
+
     /// An attribute of the device; may be given several times
     #[arg(short = 'o', long = "attribute", value_name = "NAME=VALUE", value_parser = attribute)]
     pub attributes: Vec<(String, String)>,

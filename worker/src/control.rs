@@ -129,6 +129,26 @@ impl Control {
             .map(drop)
     }
 
+    /// Has it park its descriptors with whoever has the other end of `keeper`.
+    pub fn adopt(&self, keeper: BorrowedFd<'_>) -> Result<(), ControlError> {
+        self.ask_with(Request::Adopt, Some(keeper)).map(drop)
+    }
+
+    /// Has it wait between two requests of its client, for another worker to take over.
+    pub fn hand_over(&self) -> Result<(), ControlError> {
+        self.ask(Request::HandOver).map(drop)
+    }
+
+    /// Has it serve again.
+    pub fn go_on(&self) -> Result<(), ControlError> {
+        self.ask(Request::GoOn).map(drop)
+    }
+
+    /// Ends it, its client being another worker's now.
+    pub fn leave(&self) -> Result<(), ControlError> {
+        self.ask(Request::Leave).map(drop)
+    }
+
     /// Ends the worker.
     pub fn stop(&self) -> Result<(), ControlError> {
         self.ask(Request::Stop).map(drop)

@@ -2,6 +2,8 @@
 //!
 //! - [`protocol`]: what travels over a worker's control socket.
 //! - [`control`]: the asking end of that socket, for `vgpu` and the daemon.
+//! - [`parking`]: where a worker's descriptors outlive it, with the daemon.
+//! - [`resume`]: how a new worker takes them over, and goes on.
 //! - [`arguments`]: the worker's command line, which `vgpu run` shares.
 //! - `forbidden`: in tests, a device that tries what the sandbox forbids.
 //!
@@ -11,6 +13,8 @@ pub mod arguments;
 pub mod control;
 #[cfg(feature = "forbidden")]
 pub mod forbidden;
+pub mod parking;
 pub mod protocol;
+pub mod resume;
 pub mod seqpacket;
 pub mod state_file;

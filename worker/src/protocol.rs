@@ -42,6 +42,17 @@ pub enum Request {
     Save,
     /// Puts a state into the device, from the memory file beside it. Answered by [`Answer::Done`].
     Restore,
+    /// Parks every descriptor anew, over the socket beside it: a daemon that was started after
+    /// the worker asks for that. Answered by [`Answer::Done`]. See [`crate::parking`].
+    Adopt,
+    /// Stops serving between two requests of the client, until [`Self::GoOn`] or [`Self::Leave`]
+    /// comes: another worker is to take over. Answered by [`Answer::Done`].
+    HandOver,
+    /// Serves again, after [`Self::HandOver`]. Answered by [`Answer::Done`].
+    GoOn,
+    /// Ends the worker after [`Self::HandOver`], and leaves its client to the other one. Answered
+    /// by [`Answer::Done`], before it ends.
+    Leave,
     /// Ends the worker. Answered by [`Answer::Done`], before it ends.
     Stop,
 }
@@ -197,6 +208,10 @@ mod tests {
             ),
             (Request::Save, r#"{"version":1,"request":"save"}"#),
             (Request::Restore, r#"{"version":1,"request":"restore"}"#),
+            (Request::Adopt, r#"{"version":1,"request":"adopt"}"#),
+            (Request::HandOver, r#"{"version":1,"request":"hand-over"}"#),
+            (Request::GoOn, r#"{"version":1,"request":"go-on"}"#),
+            (Request::Leave, r#"{"version":1,"request":"leave"}"#),
             (Request::Stop, r#"{"version":1,"request":"stop"}"#),
         ] {
             let envelope = Envelope {

@@ -80,6 +80,10 @@ impl Responder {
             Request::Status => (self.status(), None),
             Request::Scanout => self.scanout(),
             Request::SetAttribute { name, value } => (self.set_attribute(name, value), None),
+            Request::Adopt | Request::HandOver | Request::GoOn | Request::Leave => {
+                let message = "this worker hands nothing over".to_owned();
+                (refuse("ENOTSUP", message), None)
+            }
             Request::Stop => (Answer::Done, None),
         }
     }
