@@ -28,6 +28,8 @@ mod word {
 pub struct Received {
     /// How many bytes.
     pub bytes: usize,
+    /// Whether they are as many as there was room for.
+    pub is_full: bool,
     /// Descriptors that came with them.
     pub fds: Vec<OwnedFd>,
     /// Whether more descriptors came than could be taken.
@@ -85,11 +87,26 @@ impl Inbox {
     }
 
     /// One in memory of its own.
-    pub fn private(capacity: usize) -> io::Result<Self> {
-        Self::new(
-            &mut Memory::private(Self::len_in_memory(capacity))?,
-            capacity,
-        )
+    pub fn private(capacity: usize) -> Self {
+        let mut memory = Memory::private(Self::len_in_memory(capacity));
+        Self::new(&mut memory, capacity).expect("zeros are an empty inbox")
+    }
+
+    /// One in memory of its own that goes on from this one, with another capacity.
+    #[must_use]
+    pub fn moved(&self, capacity: usize) -> Self {
+        let mut other = Self::private(capacity);
+        let unread = self.unread();
+        other.bytes[..unread.len()].copy_from_slice(unread);
+        (other.next, other.end) = (self.next, self.end);
+        for (index, value) in [
+            (word::BASE, self.next),
+            (word::START, self.start()),
+            (word::END, self.end),
+        ] {
+            other.words.set(index, value);
+        }
+        other
     }
 
     fn base(&self) -> u64 {
@@ -201,6 +218,7 @@ impl Inbox {
         self.note_end();
         Ok(Received {
             bytes,
+            is_full: bytes == room - at,
             fds,
             is_cut_off,
         })
@@ -320,7 +338,7 @@ mod tests {
     #[test]
     fn descriptors_come_with_their_bytes() {
         let (peer, socket) = UnixStream::pair().unwrap();
-        let mut outbox = crate::Outbox::private().unwrap();
+        let mut outbox = crate::Outbox::private();
         outbox.begin(None, 4);
         outbox
             .send(
@@ -330,7 +348,7 @@ mod tests {
                 rustix::net::SendFlags::empty(),
             )
             .unwrap();
-        let mut inbox = Inbox::private(CAPACITY).unwrap();
+        let mut inbox = Inbox::private(CAPACITY);
         let received = inbox.receive(&socket, 99, RecvFlags::DONTWAIT).unwrap();
         assert_eq!((received.bytes, received.fds.len()), (4, 2));
         assert!(!received.is_cut_off);

@@ -5,6 +5,7 @@
     reason = "memory that two processes map is reached through pointers"
 )]
 
+use std::alloc::{Layout, handle_alloc_error};
 use std::io;
 use std::ops::{Deref, DerefMut};
 use std::os::fd::OwnedFd;
@@ -91,22 +92,26 @@ impl Memory {
         })
     }
 
-    /// `len` bytes of zeros that no other process has.
-    pub fn private(len: usize) -> io::Result<Self> {
+    /// `len` bytes of zeros that no other process has. Without memory for them the process ends,
+    /// as it does for any other value.
+    pub fn private(len: usize) -> Self {
         let len = len.next_multiple_of(PAGE).max(PAGE);
         let access = ProtFlags::READ | ProtFlags::WRITE;
         let flags = MapFlags::PRIVATE | MapFlags::NORESERVE;
         // SAFETY: the kernel chooses a place that nobody uses.
-        let start = unsafe { mmap_anonymous(ptr::null_mut(), len, access, flags)? };
-        Ok(Self {
+        let start = unsafe { mmap_anonymous(ptr::null_mut(), len, access, flags) };
+        let Some(start) = start.ok().and_then(|start| NonNull::new(start.cast())) else {
+            handle_alloc_error(Layout::array::<u8>(len).unwrap_or(Layout::new::<u8>()));
+        };
+        Self {
             map: Arc::new(Mapping {
-                start: NonNull::new(start.cast()).ok_or(io::ErrorKind::OutOfMemory)?,
+                start,
                 len,
                 is_file: false,
             }),
             file: None,
             taken: 0,
-        })
+        }
     }
 
     /// The memory file, if it is one.
@@ -272,7 +277,7 @@ mod tests {
 
     #[test]
     fn no_more_is_taken_than_there_is() {
-        let mut memory = Memory::private(8192).unwrap();
+        let mut memory = Memory::private(8192);
         assert!(memory.words(1025).is_err());
         memory.words(1).unwrap();
         assert!(memory.bytes(4097).is_err());
@@ -283,10 +288,7 @@ mod tests {
 
     #[test]
     fn what_is_released_reads_as_zeros() {
-        for mut memory in [
-            Memory::new("test", 16384).unwrap(),
-            Memory::private(16384).unwrap(),
-        ] {
+        for mut memory in [Memory::new("test", 16384).unwrap(), Memory::private(16384)] {
             let mut bytes = memory.bytes(16384).unwrap();
             bytes.fill(1);
             bytes.release(4097);

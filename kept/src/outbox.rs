@@ -68,8 +68,9 @@ impl Outbox {
     }
 
     /// One in memory of its own.
-    pub fn private() -> io::Result<Self> {
-        Self::new(&mut Memory::private(Self::LEN_IN_MEMORY)?)
+    pub fn private() -> Self {
+        let mut memory = Memory::private(Self::LEN_IN_MEMORY);
+        Self::new(&mut memory).expect("zeros are an outbox")
     }
 
     /// Answers are to what comes in `inbox`: what is answered is dealt with.

@@ -1,9 +1,11 @@
 //! The server's end of one connection: agrees on a version, hands out requests, takes replies.
 
 use std::io;
+use std::ops::Range;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
+use kept::{Inbox, Outbox};
 use rustix::net::{
     AddressFamily, RecvFlags, SendFlags, Shutdown, SocketFlags, SocketType, socketpair,
 };
@@ -78,9 +80,52 @@ impl Server {
     /// Serves the client behind `socket`, offering `able`.
     pub fn new(socket: OwnedFd, able: Capabilities) -> Self {
         let socket = Arc::new(socket);
+        let max_frame = FRAME_OVERHEAD + Version::MAX_JSON;
+        let receiver = Receiver::new(Arc::clone(&socket), max_frame);
+        Self::with(receiver, Sender::new(socket), able)
+    }
+
+    /// As [`Self::new`], with what has come and what has left noted where it may outlive this
+    /// process. The capacity of the inbox is [`Self::inbox_capacity`].
+    pub fn kept(socket: OwnedFd, able: Capabilities, inbox: Inbox, mut outbox: Outbox) -> Self {
+        let socket = Arc::new(socket);
+        outbox.answers(&inbox);
+        let max_frame = FRAME_OVERHEAD + Version::MAX_JSON;
+        let receiver = Receiver::resume(Arc::clone(&socket), max_frame, inbox);
+        Self::with(receiver, Sender::resume(socket, outbox), able)
+    }
+
+    /// Goes on where another process stopped that had given [`Self::agreement`], if it had one yet.
+    pub fn resume(&mut self, agreement: &[u8], twin: Option<OwnedFd>) -> Result<(), ServerError> {
+        let Some((max, answer)) = agreement.split_first_chunk() else {
+            return Ok(());
+        };
+        self.client_max_data_xfer_size = u64::from_le_bytes(*max);
+        let answer = Version::parse(answer)?;
+        self.agree_on(answer);
+        self.twin = twin.map(Twin::new);
+        Ok(())
+    }
+
+    /// What was agreed on, for [`Self::resume`].
+    pub fn agreement(&self) -> Option<Vec<u8>> {
+        let agreed = self.agreed.as_ref()?;
+        let mut bytes = self.client_max_data_xfer_size.to_le_bytes().to_vec();
+        agreed.emit(&mut bytes);
+        Some(bytes)
+    }
+
+    /// The capacity of an inbox for clients that are offered `able`.
+    pub fn inbox_capacity(able: &Capabilities) -> usize {
+        let data = usize::try_from(able.max_data_xfer_size()).unwrap_or(usize::MAX);
+        let data = data.max(MIN_FRAME_DATA).max(Version::MAX_JSON);
+        Receiver::kept_capacity(data.saturating_add(FRAME_OVERHEAD))
+    }
+
+    fn with(receiver: Receiver, sender: Sender, able: Capabilities) -> Self {
         Self {
-            receiver: Receiver::new(Arc::clone(&socket), FRAME_OVERHEAD + Version::MAX_JSON),
-            sender: Sender::new(socket),
+            receiver,
+            sender,
             able,
             max_data_xfer_size: 0,
             agreed: None,
@@ -170,6 +215,7 @@ impl Server {
             sender: &self.sender,
             out: &mut self.out,
             header,
+            position: frame.position,
         };
         Ok(Some(Incoming { request, reply }))
     }
@@ -189,6 +235,7 @@ impl Server {
             sender: &self.sender,
             out: &mut self.out,
             header,
+            position: frame.position,
         };
         let is_version = header.command == Command::Version as u16
             && header.message_type() == MessageType::Command;
@@ -210,12 +257,7 @@ impl Server {
                 let fds: Vec<_> = theirs.iter().map(AsFd::as_fd).collect();
                 reply.with_fds(&fds, |out| answer.emit(out))?;
                 self.twin = twin;
-                let data = answer.capabilities.max_data_xfer_size();
-                self.max_data_xfer_size = usize::try_from(data).unwrap_or(usize::MAX);
-                let frame_data = self.max_data_xfer_size.max(MIN_FRAME_DATA);
-                self.receiver
-                    .set_max_frame(frame_data.saturating_add(FRAME_OVERHEAD));
-                self.agreed = Some(answer);
+                self.agree_on(answer);
                 Ok(self.agreed.as_ref())
             }
             Err(error) => {
@@ -223,6 +265,31 @@ impl Server {
                 Err(error.into())
             }
         }
+    }
+
+    fn agree_on(&mut self, answer: Version) {
+        let data = answer.capabilities.max_data_xfer_size();
+        self.max_data_xfer_size = usize::try_from(data).unwrap_or(usize::MAX);
+        let frame_data = self.max_data_xfer_size.max(MIN_FRAME_DATA);
+        self.receiver
+            .set_max_frame(frame_data.saturating_add(FRAME_OVERHEAD));
+        self.agreed = Some(answer);
+    }
+
+    /// What has come, and how far it is dealt with.
+    pub fn inbox(&self) -> &Inbox {
+        self.receiver.inbox()
+    }
+
+    /// A request that was dealt with and is still here: the first from `position` on, and where it
+    /// ends. Descriptors that came with it are gone.
+    pub fn past_request(
+        &self,
+        position: u64,
+    ) -> Option<(Result<Request<'_>, Malformed>, Range<u64>)> {
+        let frame = self.receiver.past_frame(position)?;
+        let request = Request::parse(&frame.header, frame.payload, frame.fds);
+        Some((request, frame.position))
     }
 }
 
@@ -259,16 +326,19 @@ impl Twin {
     fn pair() -> io::Result<(Self, OwnedFd)> {
         let flags = SocketFlags::CLOEXEC;
         let (ours, theirs) = socketpair(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+        Ok((Self::new(ours), theirs))
+    }
+
+    fn new(ours: OwnedFd) -> Self {
         let ours = Arc::new(ours);
         let max_data = usize::try_from(Capabilities::DEFAULT_MAX_DATA_XFER_SIZE);
         let max_frame = max_data
             .unwrap_or(usize::MAX)
             .saturating_add(FRAME_OVERHEAD);
-        let twin = Self {
+        Self {
             receiver: Receiver::new(Arc::clone(&ours), max_frame),
             sender: Sender::new(ours),
-        };
-        Ok((twin, theirs))
+        }
     }
 
     /// Reads once: a client that never stops must not hold up what else there is to do. An error
@@ -306,6 +376,8 @@ pub struct Reply<'a> {
     sender: &'a Sender,
     out: &'a mut Vec<u8>,
     header: Header,
+    /// Where the request lies in the stream.
+    position: Range<u64>,
 }
 
 impl Reply<'_> {
@@ -333,7 +405,9 @@ impl Reply<'_> {
         }
         let header = self.header.reply(self.out.len() - Header::LEN);
         self.out[..Header::LEN].copy_from_slice(&header.to_bytes());
-        self.sender.send(self.out, fds).map_err(ServerError::Send)
+        self.sender
+            .answer(&self.position, self.out, fds)
+            .map_err(ServerError::Send)
     }
 
     /// Failure.
@@ -343,8 +417,13 @@ impl Reply<'_> {
         }
         let header = self.header.error_reply(errno);
         self.sender
-            .send(&header.to_bytes(), &[])
+            .answer(&self.position, &header.to_bytes(), &[])
             .map_err(ServerError::Send)
+    }
+
+    /// Where the request lies in the stream of what the client sent, in bytes from its beginning.
+    pub fn position(&self) -> &Range<u64> {
+        &self.position
     }
 
     /// The command that is being answered, for the log.
@@ -382,11 +461,12 @@ pub fn refuse_client(socket: impl AsFd, errno: Errno) {
     hang_up(socket);
 }
 
-/// Makes the close that follows an end, not a reset: that is what a client sees if bytes of its
-/// are left unread, and QEMU 11.1 aborts on it, guest and all.
-fn hang_up(socket: impl AsFd) {
+/// Ends a connection, whoever else has duplicates of the socket, without a reset: that is what a
+/// client sees if bytes of its are left unread at the close, and QEMU 11.1 aborts on it, guest and
+/// all.
+pub fn hang_up(socket: impl AsFd) {
     // From here on the client's sends fail, so what is left to read has an end.
-    let _ = rustix::net::shutdown(&socket, Shutdown::Read);
+    let _ = rustix::net::shutdown(&socket, Shutdown::Both);
     let mut unread = [0; 4096];
     while rustix::net::recv(&socket, &mut unread, RecvFlags::DONTWAIT)
         .is_ok_and(|(_, bytes)| bytes > 0)

@@ -11,6 +11,7 @@ pub use receiver::Receiver;
 pub use sender::Sender;
 
 use std::io;
+use std::ops::Range;
 use std::os::fd::OwnedFd;
 
 use crate::wire::Header;
@@ -62,4 +63,6 @@ pub struct Frame<'a> {
     pub payload: &'a [u8],
     /// The file descriptors that came with it.
     pub fds: Vec<OwnedFd>,
+    /// Where it lies in the stream, in bytes from the beginning.
+    pub position: Range<u64>,
 }

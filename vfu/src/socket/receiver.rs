@@ -1,14 +1,11 @@
 //! The reading end: bytes in, whole messages out.
 
-use std::io::IoSliceMut;
-use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
+use kept::Inbox;
 use rustix::io::ioctl_fionread;
-use rustix::net::{
-    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, RecvMsg, ReturnFlags, recvmsg,
-};
+use rustix::net::RecvFlags;
 
 use super::{BrokenStream, Frame, Received, SCM_MAX_FD};
 use crate::Errno;
@@ -21,32 +18,41 @@ const READ_LEN: usize = 64 << 10;
 ///
 /// # Invariants
 ///
-/// `start <= end <= buffer.len()`; the bytes between are received and not yet handed out, and
-/// `start` is the first byte of a message. `fds` is in the order of the messages.
+/// The inbox begins with a message that was not handed out. `fds` is in the order of the messages.
 #[derive(Debug)]
 pub struct Receiver {
     socket: Arc<OwnedFd>,
-    buffer: Vec<u8>,
-    start: usize,
-    end: usize,
-    /// Where the message begins that each descriptor belongs to.
-    fds: Vec<(usize, OwnedFd)>,
+    inbox: Inbox,
+    /// The position of the message that each descriptor belongs to.
+    fds: Vec<(u64, OwnedFd)>,
     max_frame: usize,
     may_have_more: bool,
+    /// Whether a message came lately that is longer than a read.
+    was_large: bool,
 }
 
 impl Receiver {
     /// Reads from `socket`, and takes messages of up to `max_frame` bytes.
     pub fn new(socket: Arc<OwnedFd>, max_frame: usize) -> Self {
+        Self::resume(socket, max_frame, Inbox::private(2 * READ_LEN))
+    }
+
+    /// Goes on with what has come on `socket` before. Of an inbox in kept memory the capacity is
+    /// [`Self::kept_capacity`].
+    pub fn resume(socket: Arc<OwnedFd>, max_frame: usize, inbox: Inbox) -> Self {
         Self {
             socket,
-            buffer: vec![0; READ_LEN],
-            start: 0,
-            end: 0,
+            inbox,
             fds: Vec::new(),
             max_frame,
-            may_have_more: false,
+            may_have_more: true,
+            was_large: false,
         }
+    }
+
+    /// The capacity of an inbox that never has to be moved for messages of up to `max_frame` bytes.
+    pub const fn kept_capacity(max_frame: usize) -> usize {
+        2 * (max_frame + READ_LEN)
     }
 
     /// Changes the largest message that is taken.
@@ -54,10 +60,15 @@ impl Receiver {
         self.max_frame = max_frame;
     }
 
+    /// What has come.
+    pub fn inbox(&self) -> &Inbox {
+        &self.inbox
+    }
+
     /// Whether bytes are here that were not handed out: once [`Self::next_frame`] has no more,
     /// the front of a message whose rest is still to come.
     pub fn is_mid_message(&self) -> bool {
-        self.start != self.end
+        self.inbox.next() != self.inbox.end()
     }
 
     /// Whether the socket may hold more than the last read took: the kernel ends a read where the
@@ -66,75 +77,83 @@ impl Receiver {
         self.may_have_more
     }
 
-    /// The next message, if it is here whole.
+    /// The next message, if it is here whole. The one before is dealt with.
     pub fn next_frame(&mut self) -> Result<Option<Frame<'_>>, BrokenStream> {
-        let Some(header) = self.header_at(self.start) else {
+        self.inbox.deal();
+        let unread = self.inbox.unread();
+        let Ok(header) = Header::parse(unread) else {
             return Ok(None);
         };
         let len = self.frame_len(&header)?;
-        if self.end - self.start < len {
+        if unread.len() < len {
             return Ok(None);
         }
-        let start = self.start;
-        self.start += len;
+        let start = self.inbox.next();
         let fds = self.take_fds(start);
+        let frame = self.inbox.hand_out(len);
         Ok(Some(Frame {
             header,
-            payload: &self.buffer[start + Header::LEN..start + len],
+            payload: &frame[Header::LEN..],
             fds,
+            position: start..start + len as u64,
         }))
+    }
+
+    /// A message that was handed out once and is still here: the first from `position` on. `None`
+    /// from [`Inbox::start`] on.
+    pub fn past_frame(&self, position: u64) -> Option<Frame<'_>> {
+        let head = position.checked_add(Header::LEN as u64)?;
+        let header = Header::parse(self.inbox.bytes(position..head)?).ok()?;
+        let end = position.checked_add(self.frame_len(&header).ok()? as u64)?;
+        if end > self.inbox.start() {
+            return None;
+        }
+        Some(Frame {
+            header,
+            payload: self.inbox.bytes(head..end)?,
+            fds: Vec::new(),
+            position: position..end,
+        })
     }
 
     /// Reads once, without waiting if `flags` say so. Reads nothing while a whole message is
     /// here: [`Self::next_frame`] comes first, so that no more than one read is ever held.
     pub fn receive(&mut self, flags: RecvFlags) -> Result<Received, BrokenStream> {
         let len = self.next_len()?;
-        if self.end - self.start >= len {
+        let unread = self.inbox.unread().len();
+        if unread >= len {
             return Ok(Received::Some);
         }
-        self.make_room(len);
-        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(SCM_MAX_FD))];
-        let mut ancillary = RecvAncillaryBuffer::new(&mut space);
-        let message = match self.read(flags, &mut ancillary) {
-            Ok(message) => message,
-            Err(Errno::AGAIN) => {
-                self.may_have_more = false;
-                return Ok(Received::Nothing);
+        self.make_room(len)?;
+        let received = loop {
+            let most = READ_LEN.max(len - unread);
+            match self.inbox.receive(&*self.socket, most, flags) {
+                Ok(received) => break received,
+                Err(error) => match Errno::from_io_error(&error) {
+                    Some(Errno::INTR) => {}
+                    Some(Errno::AGAIN) => {
+                        self.may_have_more = false;
+                        return Ok(Received::Nothing);
+                    }
+                    Some(Errno::CONNRESET) => return self.closed(),
+                    _ => return Err(BrokenStream::Os(error)),
+                },
             }
-            Err(Errno::CONNRESET) => return self.closed(),
-            Err(error) => return Err(BrokenStream::Os(error.into())),
         };
-        let fds_before = self.fds.len();
-        self.end += message.bytes;
-        self.keep_fds(ancillary)?;
-        self.may_have_more = if self.fds.len() > fds_before {
+        self.may_have_more = if received.fds.is_empty() {
+            received.is_full
+        } else {
             // Less than a read that finds nothing; and a client that maps waits for the answer.
             ioctl_fionread(&self.socket).map_or(true, |unread| unread > 0)
-        } else {
-            self.end == self.buffer.len()
         };
-        if message.flags.contains(ReturnFlags::CTRUNC) {
+        self.keep_fds(received.fds)?;
+        if received.is_cut_off {
             return Err(BrokenStream::TooManyFds);
         }
-        if message.bytes == 0 {
+        if received.bytes == 0 {
             return self.closed();
         }
         Ok(Received::Some)
-    }
-
-    fn read(
-        &mut self,
-        flags: RecvFlags,
-        ancillary: &mut RecvAncillaryBuffer<'_>,
-    ) -> Result<RecvMsg, Errno> {
-        let flags = flags | RecvFlags::CMSG_CLOEXEC;
-        loop {
-            let mut room = [IoSliceMut::new(&mut self.buffer[self.end..])];
-            match recvmsg(&*self.socket, &mut room, ancillary, flags) {
-                Err(Errno::INTR) => {}
-                other => return other,
-            }
-        }
     }
 
     fn closed(&self) -> Result<Received, BrokenStream> {
@@ -143,10 +162,6 @@ impl Receiver {
         } else {
             Ok(Received::Closed)
         }
-    }
-
-    fn header_at(&self, at: usize) -> Option<Header> {
-        Header::parse(self.buffer.get(at..self.end)?).ok()
     }
 
     fn frame_len(&self, header: &Header) -> Result<usize, BrokenStream> {
@@ -162,71 +177,59 @@ impl Receiver {
 
     /// Bytes of the next message, as far as is known.
     fn next_len(&self) -> Result<usize, BrokenStream> {
-        match self.header_at(self.start) {
-            Some(header) => self.frame_len(&header),
-            None => Ok(Header::LEN),
+        match Header::parse(self.inbox.unread()) {
+            Ok(header) => self.frame_len(&header),
+            Err(_) => Ok(Header::LEN),
         }
     }
 
     /// Makes room for the rest of the next message, which has `len` bytes and is not here whole.
-    ///
-    /// A byte moves at most once: only if its message does not fit where it began.
-    fn make_room(&mut self, len: usize) {
-        if self.start == self.end {
-            let was_large = self.end > READ_LEN;
-            (self.start, self.end) = (0, 0);
-            // The buffer stays long for as long as large messages come.
-            if self.buffer.len() > READ_LEN && !was_large {
-                self.buffer = vec![0; READ_LEN];
-            }
+    fn make_room(&mut self, len: usize) -> Result<(), BrokenStream> {
+        self.inbox.deal();
+        if 2 * len > self.inbox.capacity() {
+            self.inbox = self.inbox.moved(Self::kept_capacity(len));
         }
-        if self.start + len > self.buffer.len() {
-            self.move_to_front();
-            if len > self.buffer.len() {
-                self.buffer.resize(len, 0);
-            }
+        self.inbox.make_room(len);
+        // Memory is given back once large messages come no more.
+        let is_large = len > READ_LEN;
+        if self.was_large && !is_large && !self.is_mid_message() {
+            self.inbox.shrink(READ_LEN);
         }
-    }
-
-    fn move_to_front(&mut self) {
-        self.buffer.copy_within(self.start..self.end, 0);
-        for (at, _) in &mut self.fds {
-            *at -= self.start;
-        }
-        self.end -= self.start;
-        self.start = 0;
+        self.was_large = is_large || (self.was_large && self.is_mid_message());
+        Ok(())
     }
 
     /// Where the message begins that holds the last byte.
-    fn last_message(&self) -> usize {
-        let mut at = self.start;
-        while let Some(header) = self.header_at(at)
+    fn last_message(&self) -> u64 {
+        let mut at = self.inbox.next();
+        let end = self.inbox.end();
+        while let Some(bytes) = self.inbox.bytes(at..end)
+            && let Ok(header) = Header::parse(bytes)
             && let Ok(len) = self.frame_len(&header)
-            && at + len < self.end
+            && at + (len as u64) < end
         {
-            at += len;
+            at += len as u64;
         }
         at
     }
 
     /// Descriptors belong to the last message that begins in a read: the kernel ends a read
     /// after the data that carried some, and a sender attaches them to a message's first byte.
-    fn keep_fds(&mut self, mut ancillary: RecvAncillaryBuffer<'_>) -> Result<(), BrokenStream> {
-        for message in ancillary.drain() {
-            if let RecvAncillaryMessage::ScmRights(rights) = message {
-                let at = self.last_message();
-                self.fds.extend(rights.map(|fd| (at, fd)));
-                // A sender could put some on every byte of one message.
-                let earlier = self.fds.partition_point(|(of, _)| *of < at);
-                if self.fds.len() - earlier > SCM_MAX_FD {
-                    return Err(BrokenStream::TooManyFds);
-                }
-            }
+    fn keep_fds(&mut self, fds: Vec<OwnedFd>) -> Result<(), BrokenStream> {
+        if fds.is_empty() {
+            return Ok(());
         }
-        Ok(())
+        let at = self.last_message();
+        self.fds.extend(fds.into_iter().map(|fd| (at, fd)));
+        // A sender could put some on every byte of one message.
+        let earlier = self.fds.partition_point(|(of, _)| *of < at);
+        match self.fds.len() - earlier {
+            0..=SCM_MAX_FD => Ok(()),
+            _ => Err(BrokenStream::TooManyFds),
+        }
     }
 
-    fn take_fds(&mut self, start: usize) -> Vec<OwnedFd> {
+    fn take_fds(&mut self, start: u64) -> Vec<OwnedFd> {
         let own = self.fds.partition_point(|(at, _)| *at <= start);
         self.fds.drain(..own).map(|(_, fd)| fd).collect()
     }
@@ -235,59 +238,5 @@ impl Receiver {
 impl AsFd for Receiver {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::io::Write;
-    use std::os::unix::net::UnixStream;
-    use std::thread;
-
-    use super::*;
-    use crate::wire::Command;
-
-    #[test]
-    fn the_buffer_is_long_only_while_large_messages_come() {
-        let (peer, socket) = UnixStream::pair().unwrap();
-        let mut receiver = Receiver::new(Arc::new(socket.into()), 1 << 20);
-        let large = (1 << 20) - Header::LEN;
-        for (len, expected) in [
-            (100, READ_LEN),
-            (large, 1 << 20),
-            (large, 1 << 20),
-            (100, 1 << 20),
-            (100, READ_LEN),
-        ] {
-            let header = Header::command(0, Command::RegionWrite, len);
-            let message = [&header.to_bytes()[..], &vec![0; len]].concat();
-            let mut writer = peer.try_clone().unwrap();
-            let writer = thread::spawn(move || writer.write_all(&message).unwrap());
-            while receiver.next_frame().unwrap().is_none() {
-                receiver.receive(RecvFlags::empty()).unwrap();
-            }
-            writer.join().unwrap();
-            assert_eq!(receiver.buffer.len(), expected, "{len}");
-        }
-    }
-
-    #[test]
-    fn a_byte_is_moved_once_at_most() {
-        let (mut peer, socket) = UnixStream::pair().unwrap();
-        let mut receiver = Receiver::new(Arc::new(socket.into()), READ_LEN);
-        // Messages of a third and a bit: every third does not fit where it begins.
-        let len = READ_LEN / 3 + 100;
-        let header = Header::command(0, Command::RegionWrite, len - Header::LEN);
-        let mut message = header.to_bytes().to_vec();
-        message.resize(len, 0);
-        let mut moves = 0;
-        for piece in message.repeat(9).chunks(100) {
-            peer.write_all(piece).unwrap();
-            let before = receiver.start;
-            receiver.receive(RecvFlags::DONTWAIT).unwrap();
-            moves += usize::from(receiver.start < before);
-            while receiver.next_frame().unwrap().is_some() {}
-        }
-        assert!((1..9).contains(&moves), "{moves} moves for 9 messages");
     }
 }

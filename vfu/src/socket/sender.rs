@@ -1,15 +1,14 @@
 //! The writing end: whole messages, one after the other.
 
-use std::io::{self, IoSlice};
-use std::mem::MaybeUninit;
+use std::io;
+use std::ops::Range;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use kept::Outbox;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::net::{
-    SendAncillaryBuffer, SendAncillaryMessage, SendFlags, Shutdown, send, sendmsg, shutdown,
-};
+use rustix::net::{SendFlags, Shutdown, shutdown};
 
 use super::SCM_MAX_FD;
 use crate::Errno;
@@ -23,21 +22,30 @@ const SEND_TIMEOUT: Duration = Duration::from_secs(4);
 pub struct Sender {
     socket: Arc<OwnedFd>,
     /// Held while one message is written, so that messages do not mix.
-    turn: Arc<Mutex<()>>,
+    outbox: Arc<Mutex<Outbox>>,
     timeout: Duration,
 }
 
 impl Sender {
     /// Writes to `socket`.
     pub fn new(socket: Arc<OwnedFd>) -> Self {
-        Self::with_timeout(socket, SEND_TIMEOUT)
+        Self::resume(socket, Outbox::private())
     }
 
-    fn with_timeout(socket: Arc<OwnedFd>, timeout: Duration) -> Self {
+    /// Writes to `socket`, and notes in `outbox` how much of each message has left.
+    pub fn resume(socket: Arc<OwnedFd>, outbox: Outbox) -> Self {
         Self {
             socket,
-            turn: Arc::default(),
+            outbox: Arc::new(Mutex::new(outbox)),
+            timeout: SEND_TIMEOUT,
+        }
+    }
+
+    #[cfg(test)]
+    fn with_timeout(socket: Arc<OwnedFd>, timeout: Duration) -> Self {
+        Self {
             timeout,
+            ..Self::new(socket)
         }
     }
 
@@ -48,50 +56,70 @@ impl Sender {
     /// error part of the message may have left, so the socket is shut down, for every clone and
     /// for the reading end as well.
     pub fn send(&self, message: &[u8], fds: &[BorrowedFd<'_>]) -> io::Result<()> {
+        self.send_as(None, message, fds)
+    }
+
+    /// Sends the answer to the message that lies at `answered` in the stream of what came: once it
+    /// has left, that is dealt with.
+    pub fn answer(
+        &self,
+        answered: &Range<u64>,
+        message: &[u8],
+        fds: &[BorrowedFd<'_>],
+    ) -> io::Result<()> {
+        self.send_as(Some(answered), message, fds)
+    }
+
+    fn send_as(
+        &self,
+        answered: Option<&Range<u64>>,
+        message: &[u8],
+        fds: &[BorrowedFd<'_>],
+    ) -> io::Result<()> {
         if fds.len() > SCM_MAX_FD {
             return Err(io::ErrorKind::InvalidInput.into());
         }
-        let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
-        self.send_all(message, fds).inspect_err(|_| {
+        let mut outbox = self.outbox.lock().unwrap_or_else(PoisonError::into_inner);
+        outbox.begin(answered.map(|range| range.start), message.len());
+        self.send_all(&mut outbox, message, fds).inspect_err(|_| {
             // It fails if the connection is gone, and then there is nothing to shut down.
             let _ = shutdown(&*self.socket, Shutdown::Both);
-        })
-    }
-
-    /// Does not wait in `sendmsg`, which waits anew for each piece of a large message: a peer
-    /// that reads a little now and then would hold it up for minutes.
-    fn send_all(&self, mut message: &[u8], mut fds: &[BorrowedFd<'_>]) -> io::Result<()> {
-        // Most messages go at once, and need no clock.
-        let mut deadline = None;
-        while !message.is_empty() {
-            match self.send_once(message, fds) {
-                Ok(sent) => {
-                    message = message.get(sent..).unwrap_or_default();
-                    fds = &[];
-                }
-                Err(Errno::INTR) => {}
-                Err(Errno::AGAIN) => {
-                    let deadline = deadline.get_or_insert_with(|| Instant::now() + self.timeout);
-                    self.wait_for_room(*deadline)?;
-                }
-                Err(error) => return Err(error.into()),
-            }
+        })?;
+        if let Some(answered) = answered {
+            outbox.end(answered);
         }
         Ok(())
     }
 
-    fn send_once(&self, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> Result<usize, Errno> {
+    /// Does not wait in `sendmsg`, which waits anew for each piece of a large message: a peer
+    /// that reads a little now and then would hold it up for minutes.
+    fn send_all(
+        &self,
+        outbox: &mut Outbox,
+        mut message: &[u8],
+        mut fds: &[BorrowedFd<'_>],
+    ) -> io::Result<()> {
         let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
-        if fds.is_empty() {
-            // Less for the kernel to read than a message header with nothing in it.
-            return send(&*self.socket, bytes, flags);
+        // Most messages go at once, and need no clock.
+        let mut deadline = None;
+        while !message.is_empty() {
+            match outbox.send(&*self.socket, message, fds, flags) {
+                Ok(sent) => {
+                    message = message.get(sent..).unwrap_or_default();
+                    fds = &[];
+                }
+                Err(error) => match Errno::from_io_error(&error) {
+                    Some(Errno::INTR) => {}
+                    Some(Errno::AGAIN) => {
+                        let deadline =
+                            deadline.get_or_insert_with(|| Instant::now() + self.timeout);
+                        self.wait_for_room(*deadline)?;
+                    }
+                    _ => return Err(error),
+                },
+            }
         }
-        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(SCM_MAX_FD))];
-        let mut ancillary = SendAncillaryBuffer::new(&mut space);
-        if !ancillary.push(SendAncillaryMessage::ScmRights(fds)) {
-            return Err(Errno::INVAL);
-        }
-        sendmsg(&*self.socket, &[IoSlice::new(bytes)], &mut ancillary, flags)
+        Ok(())
     }
 
     fn wait_for_room(&self, deadline: Instant) -> io::Result<()> {

@@ -13,10 +13,11 @@ use libc::{
     SYS_exit_group, SYS_fallocate, SYS_fcntl, SYS_fstat, SYS_fstatfs, SYS_ftruncate, SYS_futex,
     SYS_getpid, SYS_getrandom, SYS_gettid, SYS_ioctl, SYS_lseek, SYS_madvise, SYS_memfd_create,
     SYS_mmap, SYS_mprotect, SYS_mremap, SYS_munmap, SYS_newfstatat, SYS_ppoll, SYS_prctl,
-    SYS_pread64, SYS_pwrite64, SYS_read, SYS_readlinkat, SYS_recvfrom, SYS_recvmsg,
+    SYS_pread64, SYS_pwrite64, SYS_read, SYS_readlinkat, SYS_recvfrom, SYS_recvmmsg, SYS_recvmsg,
     SYS_restart_syscall, SYS_rseq, SYS_rt_sigaction, SYS_rt_sigprocmask, SYS_rt_sigreturn,
-    SYS_sched_getaffinity, SYS_sched_yield, SYS_sendmsg, SYS_sendto, SYS_set_robust_list,
-    SYS_shutdown, SYS_sigaltstack, SYS_socketpair, SYS_tgkill, SYS_unlinkat, SYS_write, SYS_writev,
+    SYS_sched_getaffinity, SYS_sched_yield, SYS_sendmmsg, SYS_sendmsg, SYS_sendto,
+    SYS_set_robust_list, SYS_shutdown, SYS_sigaltstack, SYS_socketpair, SYS_tgkill, SYS_unlinkat,
+    SYS_write, SYS_writev,
 };
 use seccompiler::SeccompCmpArgLen::{Dword, Qword};
 use seccompiler::SeccompCmpOp::{Eq, MaskedEq};
@@ -31,8 +32,10 @@ use worker::arguments::SandboxMode;
 const ANY_ARGUMENTS: &[i64] = &[
     // Messages of clients and askers, with descriptors; the log, mail, interrupts, saved states.
     SYS_accept4,
+    SYS_recvmmsg,
     SYS_recvmsg,
     SYS_recvfrom,
+    SYS_sendmmsg,
     SYS_sendmsg,
     SYS_sendto,
     SYS_shutdown,
