@@ -35,7 +35,7 @@ impl Instance {
         let device = driver.build(&spec, &Attributes::default(), services);
         let device = device.unwrap();
         let (mailbox, mail) = Mailbox::new().unwrap();
-        let serve = move || instance::run(device, &mailbox, &around, Clients::Any);
+        let serve = move || instance::run(device, &mailbox, &around, Clients::Any, None);
         Self {
             mail,
             thread: Some(thread::spawn(serve)),

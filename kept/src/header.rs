@@ -17,6 +17,9 @@ pub(crate) const WORDS: usize = size_of::<libc::mmsghdr>() / size_of::<u64>();
 /// The word that holds `msg_len`.
 const MSG_LEN: usize = WORDS - 1;
 
+/// The word that holds `msg_controllen`.
+const CONTROL_LEN: usize = 5;
+
 /// Most descriptors with one message; `SCM_MAX_FD` of the kernel.
 const MAX_FDS: usize = 253;
 
@@ -24,6 +27,7 @@ const MAX_FDS: usize = 253;
 const CONTROL: usize = (16 + MAX_FDS * 4 + 4) / size_of::<u64>();
 
 const _: () = assert!(size_of::<libc::mmsghdr>() == 64);
+const _: () = assert!(std::mem::offset_of!(libc::msghdr, msg_controllen) == CONTROL_LEN * 8);
 const _: () = assert!(std::mem::offset_of!(libc::mmsghdr, msg_len) == MSG_LEN * size_of::<u64>());
 
 /// A header in kept memory.
@@ -48,7 +52,12 @@ impl Header {
         self.words.get(MSG_LEN) & u64::from(u32::MAX)
     }
 
-    /// Forgets it.
+    /// Whether the last call brought descriptors, if it moved anything.
+    pub(crate) fn had_fds(&self) -> bool {
+        self.words.get(CONTROL_LEN) != 0
+    }
+
+    /// Forgets how much it moved.
     pub(crate) fn clear(&self) {
         self.words.set(MSG_LEN, 0);
     }

@@ -21,6 +21,8 @@ mod word {
     /// If `FOLDING` is 1, this is in place of it.
     pub(super) const NEXT_END: usize = 3;
     pub(super) const FOLDING: usize = 4;
+    /// The end of the last read that brought descriptors.
+    pub(super) const FDS_END: usize = 5;
 }
 
 /// What one attempt to receive brought.
@@ -75,6 +77,8 @@ impl Inbox {
         };
         if inbox.words.get(word::FOLDING) != 0 {
             inbox.end = inbox.words.get(word::NEXT_END);
+        } else if inbox.header.moved() != 0 && inbox.header.had_fds() {
+            inbox.words.set(word::FDS_END, inbox.end);
         }
         inbox.note_end();
         let base = inbox.base();
@@ -148,6 +152,12 @@ impl Inbox {
         self.end
     }
 
+    /// The position after the last byte of the last read that brought descriptors: they belong to
+    /// the message that holds that byte. Whoever takes over does not have them.
+    pub fn fds_end(&self) -> u64 {
+        self.words.get(word::FDS_END)
+    }
+
     /// What has come and was not handed out.
     pub fn unread(&self) -> &[u8] {
         &self.bytes[self.next_place()..self.end_place()]
@@ -215,6 +225,9 @@ impl Inbox {
             self.header
                 .receive(socket, &mut self.bytes[at..room], flags)?;
         self.end += bytes as u64;
+        if !fds.is_empty() {
+            self.words.set(word::FDS_END, self.end);
+        }
         self.note_end();
         Ok(Received {
             bytes,
@@ -352,5 +365,27 @@ mod tests {
         let received = inbox.receive(&socket, 99, RecvFlags::DONTWAIT).unwrap();
         assert_eq!((received.bytes, received.fds.len()), (4, 2));
         assert!(!received.is_cut_off);
+        assert_eq!(inbox.fds_end(), 4);
+    }
+
+    #[test]
+    fn descriptors_that_were_lost_are_known_to_have_been_there() {
+        let (peer, socket) = UnixStream::pair().unwrap();
+        let mut memory = memory();
+        let mut inbox = Inbox::new(&mut memory, CAPACITY).unwrap();
+        let mut outbox = crate::Outbox::private();
+        for (fds, end) in [(&[peer.as_fd()][..], 4), (&[], 4), (&[peer.as_fd()], 12)] {
+            outbox.begin(None, 4);
+            let flags = rustix::net::SendFlags::empty();
+            outbox.send(&peer, b"with", fds, flags).unwrap();
+            let at = inbox.end_place();
+            inbox
+                .header
+                .receive(&socket, &mut inbox.bytes[at..], 0)
+                .unwrap();
+            // Killed there.
+            inbox = reopen(&memory).unwrap();
+            assert_eq!(inbox.fds_end(), end);
+        }
     }
 }

@@ -2,6 +2,7 @@
 
 use crate::dma::{GuestMemory, IovaRange};
 use crate::irq::Interrupts;
+use crate::keep::Keep;
 use crate::migration::Migration;
 use crate::pci::ConfigSpace;
 use crate::region::{RegionIndex, Regions};
@@ -131,6 +132,8 @@ pub struct Services {
     pub interrupts: Interrupts,
     /// Where the device says what it shows.
     pub scanout: ScanoutPublisher,
+    /// Memory of the device's own, which outlives its process where something else does.
+    pub keep: Keep,
 }
 
 /// Why a device could not be built.

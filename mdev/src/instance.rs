@@ -6,8 +6,11 @@ use rustix::event::{PollFd, PollFlags, poll};
 use vfu::Errno;
 
 use crate::device::MediatedDevice;
+use crate::keep::journal::Stream;
 use crate::mailbox::{Mail, Mailbox};
-use crate::session::{Ended, Session, Surroundings};
+use crate::session::recorder::Recorder;
+use crate::session::resume::{Left, Outlook, ResumeError};
+use crate::session::{Ended, Session, SessionError, Surroundings, able};
 
 /// How many clients an instance serves before it ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,6 +19,15 @@ pub enum Clients {
     Any,
     /// The first one only: what a program does that was given a connected socket.
     One,
+}
+
+/// What another process has left, and who is told how the device will go on: the answer says
+/// whether it may.
+pub struct Resumption {
+    /// What was left.
+    pub left: Left,
+    /// Asked on the device's thread, once everything is prepared, and nothing done.
+    pub may_go_on: Box<dyn FnOnce(Result<Outlook, ResumeError>) -> bool + Send>,
 }
 
 /// Serves clients on `device` until the mailbox says to stop, or `clients` is reached.
@@ -28,33 +40,113 @@ pub fn run(
     mailbox: &Mailbox,
     around: &Surroundings,
     clients: Clients,
+    resumption: Option<Resumption>,
 ) -> Result<(), Errno> {
     let mut next_client = None;
+    let mut record = None;
+    if let Some(resumption) = resumption {
+        match go_on(resumption, device.as_mut(), mailbox, around) {
+            Resumed::Idle(idle) => record = Some(*idle),
+            Resumed::Served(Served::Next(next)) => next_client = next,
+            Resumed::Served(Served::Stopped) | Resumed::Not => return Ok(()),
+        }
+    }
     loop {
+        let mut current = record.take().or_else(|| begin(device.as_mut(), around));
         let socket = match next_client.take() {
             Some(socket) => socket,
-            None => match wait_for_client(device.as_mut(), mailbox)? {
-                Some(socket) => socket,
-                None => return Ok(()),
-            },
+            None => {
+                let recorder = current.as_mut().map(|(recorder, _)| recorder);
+                match wait_for_client(device.as_mut(), mailbox, recorder)? {
+                    Some(socket) => socket,
+                    None => return Ok(()),
+                }
+            }
         };
         around.log.info(format_args!("client connected"));
-        let session = Session::new(socket, device.as_mut(), mailbox, around.clone());
-        match session.and_then(Session::run) {
-            Ok(Ended::ClientGone) => around.log.info(format_args!("client disconnected")),
-            Ok(Ended::Replaced(socket)) => {
-                around.log.info(format_args!(
-                    "client disconnected, and another one is there"
-                ));
-                next_client = Some(socket);
-            }
-            Ok(Ended::Stopped) => return Ok(()),
-            Err(error) => around
-                .log
-                .warn(format_args!("session ended: {}", with_causes(&error))),
+        let session = Session::recorded(socket, device.as_mut(), mailbox, around.clone(), current);
+        match serve(session, around) {
+            Served::Next(next) => next_client = next,
+            Served::Stopped => return Ok(()),
         }
         if clients == Clients::One {
             return Ok(());
+        }
+    }
+}
+
+/// How a session ended.
+enum Served {
+    /// The next client can come, or is here.
+    Next(Option<OwnedFd>),
+    Stopped,
+}
+
+/// What came of what was left.
+enum Resumed {
+    /// There is no client yet.
+    Idle(Box<(Recorder, Stream)>),
+    Served(Served),
+    /// It was not to be.
+    Not,
+}
+
+fn serve(session: Result<Session<'_>, SessionError>, around: &Surroundings) -> Served {
+    match session.and_then(Session::run) {
+        Ok(Ended::ClientGone) => around.log.info(format_args!("client disconnected")),
+        Ok(Ended::Replaced(socket)) => {
+            around.log.info(format_args!(
+                "client disconnected, and another one is there"
+            ));
+            return Served::Next(Some(socket));
+        }
+        Ok(Ended::Stopped) => return Served::Stopped,
+        Err(error) => around
+            .log
+            .warn(format_args!("session ended: {}", with_causes(&error))),
+    }
+    Served::Next(None)
+}
+
+/// A record of a device that waits for its first client.
+fn begin(device: &mut dyn MediatedDevice, around: &Surroundings) -> Option<(Recorder, Stream)> {
+    let (mut recorder, stream) = Recorder::begin(around, &able())?;
+    recorder.note(device, 0);
+    Some((recorder, stream))
+}
+
+fn go_on(
+    resumption: Resumption,
+    device: &mut dyn MediatedDevice,
+    mailbox: &Mailbox,
+    around: &Surroundings,
+) -> Resumed {
+    let Resumption { left, may_go_on } = resumption;
+    if !left.is_connected() {
+        let (recorder, stream, outlook) = left.restore_device(device, &around.keep);
+        if !may_go_on(Ok(outlook)) {
+            return Resumed::Not;
+        }
+        if let Some(migration) = device.migration() {
+            migration.resume();
+        }
+        return Resumed::Idle(Box::new((recorder, stream)));
+    }
+    match Session::resume(left, device, mailbox, around.clone()) {
+        Err(error) => {
+            may_go_on(Err(error));
+            Resumed::Not
+        }
+        Ok((session, outlook)) => {
+            if !may_go_on(Ok(outlook)) {
+                // Its end would be the client's.
+                std::mem::forget(session);
+                return Resumed::Not;
+            }
+            around
+                .log
+                .info(format_args!("goes on with the client of another process"));
+            Resumed::Served(serve(Ok(session), around))
         }
     }
 }
@@ -63,17 +155,14 @@ pub fn run(
 fn wait_for_client(
     device: &mut dyn MediatedDevice,
     mailbox: &Mailbox,
+    mut recorder: Option<&mut Recorder>,
 ) -> Result<Option<OwnedFd>, Errno> {
     loop {
-        match mailbox.next_mail() {
+        let mail = mailbox.next_mail();
+        match mail {
             Some(Mail::Client(socket)) => return Ok(Some(socket)),
-            Some(Mail::Call(call)) => {
-                call(device);
-                // It may have put a state into the device, which goes on from there.
-                if let Some(migration) = device.migration() {
-                    migration.resume();
-                }
-            }
+            Some(Mail::Call(call)) => call(device),
+            Some(Mail::Pause(until)) => until(),
             Some(Mail::Stop) => return Ok(None),
             None => {
                 mailbox.rest();
@@ -84,7 +173,16 @@ fn wait_for_client(
                     Ok(_) | Err(Errno::INTR) => {}
                     Err(error) => return Err(error),
                 }
+                continue;
             }
+        }
+        // It may have put a state into the device, which goes on from there.
+        if let Some(migration) = device.migration() {
+            migration.resume();
+        }
+        if let Some(recorder) = &mut recorder {
+            recorder.config_changed();
+            recorder.note(device, 0);
         }
     }
 }

@@ -9,6 +9,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use vfu::Errno;
 use vfu::wire::irq::{IrqAction, SetIrqs};
 
+use crate::keep::Keep;
+use crate::keep::logs::IrqLog;
 pub use eventfd::Eventfd;
 pub use index::{IrqCounts, IrqIndex};
 use lines::Lines;
@@ -102,6 +104,16 @@ impl Interrupts {
     /// Forgets the client: its eventfds are closed.
     pub(crate) fn disconnect(&self) {
         self.lock().disconnect();
+    }
+
+    /// Has the client's eventfds outlive this process from now on.
+    pub(crate) fn kept_by(&self, keep: &Keep, log: &IrqLog) {
+        self.lock().kept_by(keep.clone(), log.clone());
+    }
+
+    /// Takes those that another process has left.
+    pub(crate) fn restore(&self) {
+        self.lock().restore();
     }
 
     /// Does what SET_IRQS asks. On error nothing has changed.

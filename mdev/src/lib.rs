@@ -11,6 +11,7 @@
 //! - [`irq`]: the eventfds that interrupt the guest.
 //! - [`dma`]: which guest memory the device may reach, by IOVA.
 //! - [`scanout`]: the picture that a device shows, for screenshots and consoles.
+//! - [`keep`]: what outlives the process, so that another can go on under the same client.
 //! - [`migration`]: the state of a device, taken out of one and put into another, as the stream of
 //!   [`state`].
 //!

@@ -22,6 +22,8 @@ pub enum Mail {
     Client(OwnedFd),
     /// Run this on the device.
     Call(Call),
+    /// Stand still between two requests, until this returns: another process may go on meanwhile.
+    Pause(Box<dyn FnOnce() + Send>),
     /// End the session and the thread.
     Stop,
 }

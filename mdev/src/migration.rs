@@ -61,4 +61,18 @@ pub trait Migration {
 
     /// Memories and configuration space are now the saved ones.
     fn restored(&mut self) {}
+
+    /// Appends what [`Self::recall`] takes in a process that has this device's memories. Called
+    /// after every few requests, while the device runs: what its threads have under way is told as
+    /// to be begun anew. `false` if the device cannot: then it is reset when its process has died.
+    fn checkpoint(&mut self, out: &mut Vec<u8>) -> bool {
+        let _ = out;
+        false
+    }
+
+    /// Takes what a device of this type told by [`Self::checkpoint`] in a process that is gone.
+    /// The device is stopped and has that one's memories; on error nothing has changed.
+    fn recall(&mut self, version: u32, told: Fields<'_>) -> Result<(), StateError> {
+        self.restore(version, told)
+    }
 }

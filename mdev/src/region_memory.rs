@@ -7,6 +7,8 @@ use std::sync::Arc;
 use rustix::fs::{FallocateFlags, MemfdFlags, SealFlags, SeekFrom};
 use rustix::io::{pread, pwrite, retry_on_intr};
 
+use crate::keep::Held;
+
 /// Bytes that are copied at a time from one memory to another.
 const COPY_LEN: usize = 64 << 10;
 
@@ -20,6 +22,8 @@ const COPY_LEN: usize = 64 << 10;
 pub struct RegionMemory {
     file: Arc<OwnedFd>,
     len: u64,
+    /// While it outlives this process.
+    _held: Option<Held>,
 }
 
 impl RegionMemory {
@@ -34,7 +38,28 @@ impl RegionMemory {
         Ok(Self {
             file: Arc::new(file),
             len,
+            _held: None,
         })
+    }
+
+    /// Memory that another process has made, with what it holds.
+    pub(crate) fn open(file: OwnedFd, len: u64) -> io::Result<Self> {
+        let is_whole = u64::try_from(rustix::fs::fstat(&file)?.st_size) == Ok(len);
+        let seals = rustix::fs::fcntl_get_seals(&file)?;
+        if !is_whole || !seals.contains(SealFlags::SHRINK | SealFlags::GROW) {
+            return Err(io::ErrorKind::InvalidData.into());
+        }
+        Ok(Self {
+            file: Arc::new(file),
+            len,
+            _held: None,
+        })
+    }
+
+    /// The same, for as long as `held` keeps it.
+    pub(crate) fn held_by(mut self, held: Held) -> Self {
+        self._held = Some(held);
+        self
     }
 
     /// The memory file.

@@ -3,11 +3,13 @@
 mod doorbells;
 mod features;
 mod handler;
+pub(crate) mod recorder;
 mod regions;
+pub mod resume;
 mod surroundings;
 mod wait;
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -17,18 +19,22 @@ use vfu::server::{Incoming, Server, ServerError};
 use vfu::socket::Received;
 use vfu::wire::Request;
 use vfu::wire::feature::DeviceFeature;
+use vfu::wire::migration::MigState;
 use vfu::wire::version::{Capabilities, TwinSocket};
 
 use crate::device::{MediatedDevice, Reset};
 use crate::dma::messages::MessageLimits;
 use crate::dma::sigbus::Truncation;
 use crate::dma::{DmaTable, IovaRange};
+use crate::keep::journal::Stream;
 use crate::mailbox::{Mail, Mailbox};
 use crate::migration::migrator::Migrator;
 use crate::polling::PollWindow;
 
 use doorbells::Doorbells;
 use handler::Handler;
+use recorder::Recorder;
+use resume::Resumed;
 pub use surroundings::Surroundings;
 use wait::{Waiter, Woken};
 
@@ -73,6 +79,26 @@ pub struct Session<'a> {
     migrator: Migrator,
     doorbells: Doorbells,
     waiter: Waiter,
+    /// Notes how things stand, if another process is to go on should this one die.
+    recorder: Option<Recorder>,
+    /// What is to be minded of what another process has left.
+    resumed: Option<Resumed>,
+}
+
+/// What clients are offered.
+pub(crate) fn able() -> Capabilities {
+    Capabilities {
+        max_msg_fds: Some(16),
+        max_data_xfer_size: Some(Capabilities::DEFAULT_MAX_DATA_XFER_SIZE),
+        max_dma_maps: Some(65_535),
+        pgsizes: Some(DmaTable::PAGE_SIZE),
+        // QEMU gathers writes only where no region can be mapped; others may elsewhere.
+        write_multiple: Some(true),
+        twin_socket: Some(TwinSocket {
+            supported: true,
+            fd_index: None,
+        }),
+    }
 }
 
 impl<'a> Session<'a> {
@@ -83,21 +109,33 @@ impl<'a> Session<'a> {
         mailbox: &'a Mailbox,
         around: Surroundings,
     ) -> Result<Self, SessionError> {
-        let able = Capabilities {
-            max_msg_fds: Some(16),
-            max_data_xfer_size: Some(Capabilities::DEFAULT_MAX_DATA_XFER_SIZE),
-            max_dma_maps: Some(65_535),
-            pgsizes: Some(DmaTable::PAGE_SIZE),
-            // QEMU gathers writes only where no region can be mapped; others may elsewhere.
-            write_multiple: Some(true),
-            twin_socket: Some(TwinSocket {
-                supported: true,
-                fd_index: None,
-            }),
-        };
+        Self::recorded(socket, device, mailbox, around, None)
+    }
+
+    /// As [`Self::new`], and notes how things stand.
+    pub(crate) fn recorded(
+        socket: OwnedFd,
+        device: &'a mut dyn MediatedDevice,
+        mailbox: &'a Mailbox,
+        around: Surroundings,
+        record: Option<(Recorder, Stream)>,
+    ) -> Result<Self, SessionError> {
         let truncation = around.memory.connect(around.limits);
         truncation.wake_by(rustix::io::fcntl_dupfd_cloexec(mailbox, 0)?);
-        let server = Server::new(socket, able);
+        let (server, recorder) = match record {
+            None => (Server::new(socket, able()), None),
+            Some((mut recorder, (inbox, outbox))) => {
+                around
+                    .memory
+                    .kept_by(&around.keep, &recorder.journal.mappings);
+                around
+                    .interrupts
+                    .kept_by(&around.keep, &recorder.journal.irqs);
+                recorder.connect(socket.as_fd());
+                let server = Server::kept(socket, able(), inbox, outbox);
+                (server, Some(recorder))
+            }
+        };
         let waiter = Waiter::new(&server, mailbox, around.patience)?;
         let mut session = Self {
             server,
@@ -108,8 +146,11 @@ impl<'a> Session<'a> {
             migrator: Migrator::default(),
             doorbells: Doorbells::default(),
             waiter,
+            recorder,
+            resumed: None,
         };
         session.handler().prepare();
+        session.note();
         Ok(session)
     }
 
@@ -118,6 +159,10 @@ impl<'a> Session<'a> {
         self.around.metrics.sessions.add(1);
         self.around.metrics.connected.store(true, Ordering::Relaxed);
         let mut window = PollWindow::new(self.around.polling);
+        if self.resumed.is_some() {
+            self.catch_up()?;
+            self.serve_received()?;
+        }
         loop {
             let waiter = &mut self.waiter;
             match waiter.wait(&mut self.server, self.mailbox, &mut window)? {
@@ -139,7 +184,10 @@ impl<'a> Session<'a> {
                         self.waiter.twin_is_unread();
                     }
                 }
-                Woken::Doorbell(number) => self.handler().ring(number),
+                Woken::Doorbell(number) => {
+                    self.handler().ring(number);
+                    self.note();
+                }
             }
             if self.truncation.is_noticed() {
                 return Err(SessionError::Truncated);
@@ -153,6 +201,11 @@ impl<'a> Session<'a> {
             Mail::Client(socket) => self.meet_next_client(socket),
             Mail::Call(call) => {
                 self.handler().call(call);
+                self.note();
+                None
+            }
+            Mail::Pause(until) => {
+                self.pause(until);
                 None
             }
             Mail::Stop => {
@@ -207,7 +260,14 @@ impl<'a> Session<'a> {
         if is_new {
             self.agree()?;
         }
-        while let Some(Incoming { request, reply }) = self.server.next_request()? {
+        loop {
+            if self.resumed.is_some() && self.serve_old()? {
+                served = true;
+                continue;
+            }
+            let Some(Incoming { request, reply }) = self.server.next_request()? else {
+                break;
+            };
             served = true;
             self.around.metrics.requests.add(1);
             let mut handler = Handler {
@@ -215,6 +275,7 @@ impl<'a> Session<'a> {
                 around: &self.around,
                 migrator: &mut self.migrator,
                 doorbells: &mut self.doorbells,
+                recorder: self.recorder.as_mut(),
             };
             if matches!(
                 request,
@@ -225,20 +286,39 @@ impl<'a> Session<'a> {
                     handler.ring(number);
                 }
             }
+            let is_access = request.as_ref().is_ok_and(is_access);
             match request {
                 Ok(request) => handler.handle(request, reply)?,
                 Err(malformed) => handler.refuse_malformed(reply, malformed)?,
             }
+            if !is_access {
+                self.note();
+            }
+        }
+        if served {
+            self.note();
         }
         Ok(served && self.server.agreed().is_some())
     }
 
-    /// Takes VERSION, if it is here. Whether the client can be asked for memory is seen by what
-    /// it offers: QEMU names its mappings, and answers DMA_READ; Cloud Hypervisor does neither,
-    /// and would take the request for a reply.
+    /// Takes VERSION, if it is here.
     fn agree(&mut self) -> Result<(), SessionError> {
-        let Some(version) = self.server.agree()? else {
+        if self.server.agree()?.is_none() {
             return Ok(());
+        }
+        if let (Some(recorder), Some(agreement)) = (&mut self.recorder, self.server.agreement()) {
+            recorder.agree(&agreement, self.server.twin());
+        }
+        self.connect_messages(0);
+        Ok(())
+    }
+
+    /// Whether the client can be asked for memory is seen by what it offers: QEMU names its
+    /// mappings, and answers DMA_READ; Cloud Hypervisor does neither, and would take the request
+    /// for a reply. `first_id` is none that another process has in use.
+    fn connect_messages(&mut self, first_id: u16) {
+        let Some(version) = self.server.agreed() else {
+            return;
         };
         let takes_messages = version.capabilities.max_dma_maps.is_some();
         let memory = &self.around.memory;
@@ -246,12 +326,32 @@ impl<'a> Session<'a> {
             let limits = MessageLimits {
                 max_data: self.server.client_max_data_xfer_size(),
                 patience: self.around.limits.message,
+                first_id,
             };
             let sender = self.server.sender().clone();
             memory.messages().connect(sender, limits);
         }
         memory.trust().connect(takes_messages);
-        Ok(())
+    }
+
+    /// Notes how things stand, for another process to go on from here.
+    fn note(&mut self) {
+        if let Some(recorder) = &mut self.recorder {
+            let is_migrating = self.migrator.state() != MigState::Running;
+            recorder.journal.set_migrating(is_migrating);
+            recorder.note(self.device, self.server.inbox().next());
+        }
+    }
+
+    /// Stands still until `until` returns.
+    fn pause(&mut self, until: Box<dyn FnOnce() + Send>) {
+        self.around.interrupts.set_intx_disabled(true);
+        if let Some(migration) = self.device.migration() {
+            migration.stop();
+        }
+        self.note();
+        until();
+        self.handler().go_on();
     }
 
     fn handler(&mut self) -> Handler<'_> {
@@ -260,6 +360,7 @@ impl<'a> Session<'a> {
             around: &self.around,
             migrator: &mut self.migrator,
             doorbells: &mut self.doorbells,
+            recorder: self.recorder.as_mut(),
         }
     }
 
@@ -277,9 +378,20 @@ impl<'a> Session<'a> {
     }
 }
 
+/// Whether a request is an access to a region.
+fn is_access(request: &Request<'_>) -> bool {
+    matches!(
+        request,
+        Request::RegionRead(_) | Request::RegionWrite(..) | Request::RegionWriteMulti(_)
+    )
+}
+
 impl Drop for Session<'_> {
     /// VFIO's close: nothing of the client is left.
     fn drop(&mut self) {
+        if let Some(recorder) = &self.recorder {
+            recorder.journal.set_connected(false);
+        }
         self.around
             .metrics
             .connected

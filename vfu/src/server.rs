@@ -57,6 +57,8 @@ pub struct Server {
     /// Where the server's own commands go, if not the way of the client's.
     twin: Option<Twin>,
     out: Vec<u8>,
+    /// Whether another process goes on with the client.
+    is_left_open: bool,
 }
 
 /// The server's end of the socket for its own commands.
@@ -107,6 +109,11 @@ impl Server {
         Ok(())
     }
 
+    /// Whether dropping this leaves the connection as it is: another process goes on with it.
+    pub fn leave_open(&mut self, is_left_open: bool) {
+        self.is_left_open = is_left_open;
+    }
+
     /// What was agreed on, for [`Self::resume`].
     pub fn agreement(&self) -> Option<Vec<u8>> {
         let agreed = self.agreed.as_ref()?;
@@ -132,6 +139,7 @@ impl Server {
             client_max_data_xfer_size: Capabilities::DEFAULT_MAX_DATA_XFER_SIZE,
             twin: None,
             out: Vec::new(),
+            is_left_open: false,
         }
     }
 
@@ -198,10 +206,19 @@ impl Server {
     /// The next request that is here whole, or `None` until more has been received. VERSION is
     /// answered in here. An error means that the connection must be closed.
     pub fn next_request(&mut self) -> Result<Option<Incoming<'_>>, ServerError> {
+        self.next_request_if(|_| true)
+    }
+
+    /// The next request, if `is_wanted` says so of where it lies in the stream. Else it is still
+    /// the next.
+    pub fn next_request_if(
+        &mut self,
+        is_wanted: impl FnOnce(&Range<u64>) -> bool,
+    ) -> Result<Option<Incoming<'_>>, ServerError> {
         if self.agreed.is_none() && self.agree()?.is_none() {
             return Ok(None);
         }
-        let frame = match self.receiver.next_frame() {
+        let frame = match self.receiver.next_frame_if(is_wanted) {
             Ok(Some(frame)) => frame,
             Ok(None) => return Ok(None),
             Err(broken) => return Err(refuse_frame(&self.sender, broken)),
@@ -279,6 +296,13 @@ impl Server {
     /// What has come, and how far it is dealt with.
     pub fn inbox(&self) -> &Inbox {
         self.receiver.inbox()
+    }
+
+    /// Passes over the next request: another process has answered it.
+    pub fn pass_over(&mut self) -> Result<(), ServerError> {
+        self.receiver.next_frame()?;
+        self.receiver.inbox().deal();
+        Ok(())
     }
 
     /// A request that was dealt with and is still here: the first from `position` on, and where it
@@ -440,7 +464,9 @@ impl AsFd for Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        hang_up(&self.receiver);
+        if !self.is_left_open {
+            hang_up(&self.receiver);
+        }
     }
 }
 

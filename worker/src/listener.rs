@@ -134,7 +134,7 @@ impl ClientSource {
             return Ok(Self::Path(listener, claimed));
         }
         let number = arguments.fd.context("neither a path nor a descriptor")?;
-        let fd = inherited::take(number)?;
+        let fd = inherited::take("--fd", number)?;
         let kind =
             sockopt::socket_type(&fd).with_context(|| format!("--fd {number} is not a socket"))?;
         ensure!(
@@ -145,6 +145,14 @@ impl ClientSource {
             Ok(Self::Listener(fd.into()))
         } else {
             Ok(Self::Connected(fd))
+        }
+    }
+
+    /// The socket on which clients connect, if it is somebody else's.
+    pub(crate) fn inherited_listener(&self) -> Option<BorrowedFd<'_>> {
+        match self {
+            Self::Listener(listener) => Some(listener.as_fd()),
+            Self::Path(..) | Self::Connected(_) => None,
         }
     }
 

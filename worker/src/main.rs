@@ -10,6 +10,7 @@ mod listener;
 mod panics;
 mod requests;
 mod sandbox;
+mod taking_over;
 
 use std::io::IsTerminal;
 use std::process::ExitCode;
@@ -19,7 +20,8 @@ use std::thread;
 use anyhow::{Context, anyhow};
 use clap::Parser;
 use mdev::device::BuildError;
-use mdev::instance::{self, Clients};
+use mdev::instance::{self, Clients, Resumption};
+use mdev::keep::Keep;
 use mdev::mailbox::{Mail, MailSender, Mailbox};
 use mdev::metrics::Metrics;
 use mdev::session::Surroundings;
@@ -30,11 +32,16 @@ use tracing_subscriber::EnvFilter;
 
 use listener::{ClaimedPath, ClientSource};
 use requests::Responder;
+use taking_over::Predecessor;
 use worker::arguments::{Arguments, BAD_ARGUMENTS};
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    inherited::close_others(arguments.fd);
+    inherited::close_others(
+        [arguments.fd, arguments.keeper, arguments.resume]
+            .into_iter()
+            .flatten(),
+    );
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
     tracing_subscriber::fmt()
         .with_env_filter(filter)
@@ -76,8 +83,10 @@ fn serve(arguments: &Arguments) -> anyhow::Result<()> {
     let paths = source.path().into_iter();
     let paths = paths.chain(control.as_ref().map(|(_, path)| path));
     let folders = paths.map(ClaimedPath::folder).collect();
+    let (keep, predecessor) = taking_over::keep(arguments)?;
+    let _listener = taking_over::hold_listener(&keep, &source);
     let confined = sandbox::confine(&arguments.confinement, folders)?;
-    let (device, services) = build(driver, &spec, arguments)?;
+    let (device, services) = build(driver, &spec, arguments, keep)?;
     let sandbox = confined.filter()?;
     let metrics = Arc::new(Metrics::default());
     let responder = Responder {
@@ -86,6 +95,7 @@ fn serve(arguments: &Arguments) -> anyhow::Result<()> {
         services: services.clone(),
         metrics: Arc::clone(&metrics),
         sandbox,
+        pause: Arc::default(),
     };
     let around = Surroundings {
         metrics,
@@ -95,8 +105,9 @@ fn serve(arguments: &Arguments) -> anyhow::Result<()> {
     };
     let signals_handle = signals.handle();
     let (clients, client_path) = source.start(&mail)?;
+    let resumption = predecessor.map(Predecessor::resumption).transpose()?;
     let device_thread = spawn("device", move || {
-        let end = run_device(device, &mailbox, &around, clients);
+        let end = run_device(device, &mailbox, &around, clients, resumption);
         signals_handle.close();
         end
     })?;
@@ -125,8 +136,10 @@ fn build(
     driver: &dyn Driver,
     spec: &TypeSpec,
     arguments: &Arguments,
+    keep: Keep,
 ) -> anyhow::Result<(Box<dyn MediatedDevice>, Services)> {
-    let services = Services::default();
+    let mut services = Services::default();
+    services.keep = keep;
     let attributes = Attributes(arguments.attributes.clone());
     let device = driver
         .build(spec, &attributes, services.clone())
@@ -140,8 +153,10 @@ fn run_device(
     mailbox: &Mailbox,
     around: &Surroundings,
     clients: Clients,
+    resumption: Option<Resumption>,
 ) -> anyhow::Result<()> {
-    instance::run(device, mailbox, around, clients).context("the device cannot be served")
+    instance::run(device, mailbox, around, clients, resumption)
+        .context("the device cannot be served")
 }
 
 fn announce(arguments: &Arguments, client: Option<&ClaimedPath>, control: Option<&ClaimedPath>) {

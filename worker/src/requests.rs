@@ -10,8 +10,11 @@ use mdev::mailbox::{Mail, MailSender};
 use mdev::metrics::Metrics;
 use mdev::migration::snapshot::{self, SnapshotError};
 use rustix::net::{SocketFlags, accept_with};
+use worker::parking::Depositor;
 use worker::protocol::{Answer, Attribute, Counters, Envelope, Request, Sandbox, Status, VERSION};
 use worker::{seqpacket, state_file};
+
+use crate::taking_over::Pause;
 
 /// Most who may ask at a time. Each has a thread.
 const MAX_ASKERS: usize = 16;
@@ -24,6 +27,7 @@ pub(crate) struct Responder {
     pub(crate) services: Services,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) sandbox: Sandbox,
+    pub(crate) pause: Arc<Pause>,
 }
 
 /// Answers whoever connects to `socket`, from now on.
@@ -55,6 +59,7 @@ impl Responder {
         while let Ok(Some((document, fd))) = seqpacket::receive(asker) {
             let request = parse(&document);
             let is_stop = matches!(request, Ok(Request::Stop));
+            let is_leave = matches!(request, Ok(Request::Leave));
             let (answer, memory) = match request {
                 Ok(request) => self.answer(request, fd),
                 Err((errno, message)) => (refuse(errno, message), None),
@@ -66,6 +71,11 @@ impl Responder {
             if is_stop {
                 // Only now: the end of the process would overtake the answer.
                 let _ = self.mail.send(Mail::Stop);
+            }
+            if is_leave && matches!(answer, Answer::Done) {
+                tracing::info!("another worker goes on");
+                // At once: the end of anything here would be the client's.
+                std::process::exit(0);
             }
             if sent.is_err() {
                 return;
@@ -80,11 +90,36 @@ impl Responder {
             Request::Status => (self.status(), None),
             Request::Scanout => self.scanout(),
             Request::SetAttribute { name, value } => (self.set_attribute(name, value), None),
-            Request::Adopt | Request::HandOver | Request::GoOn | Request::Leave => {
-                let message = "this worker hands nothing over".to_owned();
-                (refuse("ENOTSUP", message), None)
+            Request::Adopt => (self.adopt(fd), None),
+            Request::HandOver => (self.hand_over(), None),
+            Request::GoOn if self.pause.end() => (Answer::Done, None),
+            Request::Leave if self.pause.leave() => (Answer::Done, None),
+            Request::GoOn | Request::Leave => {
+                let message = "this worker is not handing over".to_owned();
+                (refuse("EINVAL", message), None)
             }
             Request::Stop => (Answer::Done, None),
+        }
+    }
+
+    fn adopt(&self, fd: Option<OwnedFd>) -> Answer {
+        let Some(fd) = fd else {
+            return refuse("EINVAL", "no socket came with the request".to_owned());
+        };
+        match self.services.keep.adopt(Box::new(Depositor::new(fd))) {
+            Ok(()) => Answer::Done,
+            Err(error) => refuse("ENOTSUP", format!("nothing can be parked: {error}")),
+        }
+    }
+
+    fn hand_over(&self) -> Answer {
+        if !self.services.keep.is_active() {
+            let message = "nothing of this worker is kept for another".to_owned();
+            return refuse("ENOTSUP", message);
+        }
+        match self.pause.begin(&self.mail) {
+            Ok(()) => Answer::Done,
+            Err(error) => refuse("EBUSY", error.to_string()),
         }
     }
 

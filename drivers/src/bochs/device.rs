@@ -4,11 +4,12 @@ use std::io;
 use std::sync::Arc;
 
 use mdev::device::{AttributeError, Fault, Reset};
+use mdev::keep::Keep;
 use mdev::pci::{Bar, Class, ConfigSpace, Identity};
 use mdev::region::{Access, RegionIndex, Regions};
 use mdev::region_memory::RegionMemory;
 use mdev::scanout::{Geometry, ScanoutPublisher};
-use mdev::{MediatedDevice, Migration};
+use mdev::{MediatedDevice, Migration, Services};
 
 use super::edid;
 use super::mmio::{self, Mmio};
@@ -46,6 +47,7 @@ pub(super) struct Bochs {
     /// `None` only if the kernel had none to give when a client left.
     pub(super) vram: Option<RegionMemory>,
     pub(super) scanout: ScanoutPublisher,
+    keep: Keep,
     /// What the client of now has made us publish.
     pub(super) shown: Option<Geometry>,
     /// For migration.
@@ -56,12 +58,8 @@ pub(super) struct Bochs {
 const VRAM_NAME: &str = "vgpud-bochs-vram";
 
 impl Bochs {
-    pub(super) fn new(
-        model: Model,
-        preferred: Mode,
-        scanout: ScanoutPublisher,
-    ) -> io::Result<Self> {
-        let vram = RegionMemory::new(VRAM_NAME, model.vram.into())?;
+    pub(super) fn new(model: Model, preferred: Mode, services: Services) -> io::Result<Self> {
+        let vram = services.keep.memory(VRAM_NAME, model.vram.into())?;
         let config = ConfigSpace::new(IDENTITY)
             .with_bar(
                 RegionIndex::Bar0,
@@ -84,7 +82,8 @@ impl Bochs {
             config,
             mmio: Mmio::new(model.vram, edid::block(preferred, model.largest)),
             vram: None,
-            scanout,
+            scanout: services.scanout,
+            keep: services.keep,
             shown: None,
             is_stopped: false,
         };
@@ -106,7 +105,9 @@ impl Bochs {
     /// Takes fresh memory for the next client. If there is none to be had, that client gets
     /// faults, and never the memory of the last one.
     fn renew_vram(&mut self) {
-        let vram = RegionMemory::new(VRAM_NAME, self.model.vram.into())
+        let vram = self
+            .keep
+            .memory(VRAM_NAME, self.model.vram.into())
             .inspect_err(|error| tracing::error!(%error, "cannot allocate fresh video memory"))
             .ok();
         self.set_vram(vram);

@@ -30,7 +30,7 @@ impl Driver for BochsDriver {
             .find(|model| model.name == spec.name)
             .ok_or_else(|| BuildError::UnknownType(spec.name.clone()))?;
         let preferred = preferred_mode(&model, attributes)?;
-        let device = Bochs::new(model, preferred, services.scanout).map_err(|source| {
+        let device = Bochs::new(model, preferred, services).map_err(|source| {
             let what = "allocate video memory";
             BuildError::Os { what, source }
         })?;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use mdev::device::{AttributeError, Fault, Reset};
 use mdev::dma::IovaRange;
+use mdev::keep::Keep;
 use mdev::pci::ConfigSpace;
 use mdev::region::{RegionIndex, Regions};
 use mdev::region_memory::RegionMemory;
@@ -16,7 +17,7 @@ use super::interrupt::Interrupt;
 use super::model::{MEMORY, MEMORY_LEN, Model};
 use super::registers::{IDENTIFICATION, Register, command, status};
 use super::settings::{DMA, DMA_MASK, Settings, Way};
-use super::transfer::{Direction, Request};
+use super::transfer::{BUFFER_LEN, Direction, Request};
 
 const NO_REGISTER: Fault = Fault("no register takes this access");
 const MEMORY_FAILED: Fault = Fault("the memory could not be reached");
@@ -33,6 +34,9 @@ pub(super) struct EduDevice {
     pub(super) engine: Engine,
     /// Of [`Model::Full`]; without it only if the kernel had none to give when a client left.
     pub(super) memory: Option<RegionMemory>,
+    /// Where the engine's thread stores the buffer, if that is to outlive this process.
+    pub(super) buffer: Option<Arc<RegionMemory>>,
+    keep: Keep,
 }
 
 /// The registers that only the guest changes.
@@ -46,14 +50,15 @@ pub(super) struct Registers {
     pub(super) command: u64,
 }
 
-/// Name of the memory file, as `/proc/PID/maps` shows it.
+/// Names of the memory files, as `/proc/PID/maps` shows them.
 const MEMORY_NAME: &str = "vgpud-edu-memory";
+const BUFFER_NAME: &str = "vgpud-edu-buffer";
 
 /// The memory of a fresh device.
-fn fresh_memory(model: Model) -> io::Result<Option<RegionMemory>> {
+fn fresh_memory(model: Model, keep: &Keep) -> io::Result<Option<RegionMemory>> {
     match model {
         Model::Plain => Ok(None),
-        Model::Full => RegionMemory::new(MEMORY_NAME, MEMORY_LEN.into()).map(Some),
+        Model::Full => keep.memory(MEMORY_NAME, MEMORY_LEN.into()).map(Some),
     }
 }
 
@@ -62,16 +67,22 @@ impl EduDevice {
     pub(super) fn new(model: Model, settings: Settings, services: Services) -> io::Result<Self> {
         let config = model.config();
         let interrupt = Arc::new(Interrupt::new(services.interrupts));
-        let memory = fresh_memory(model)?;
+        let keep = services.keep;
+        let memory = fresh_memory(model, &keep)?;
+        let outlasting = keep.is_active();
+        let buffer = outlasting.then(|| keep.memory(BUFFER_NAME, BUFFER_LEN as u64));
+        let buffer = buffer.transpose()?.map(Arc::new);
         Ok(Self {
             model,
             regions: Model::regions(&config, memory.as_ref()),
             config,
             settings,
             registers: Registers::default(),
-            engine: Engine::start(services.memory, Arc::clone(&interrupt))?,
+            engine: Engine::start(services.memory, Arc::clone(&interrupt), buffer.clone())?,
             interrupt,
             memory,
+            buffer,
+            keep,
         })
     }
 
@@ -88,7 +99,7 @@ impl EduDevice {
         if cause != Reset::Close && memory.clear().is_ok() {
             return;
         }
-        self.memory = fresh_memory(self.model)
+        self.memory = fresh_memory(self.model, &self.keep)
             .inspect_err(|error| tracing::error!(%error, "cannot allocate fresh memory"))
             .unwrap_or_default();
         self.regions = Model::regions(&self.config, self.memory.as_ref());

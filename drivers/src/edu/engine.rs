@@ -12,6 +12,7 @@ use std::{io, iter};
 
 use mdev::dma::messages::MessageError;
 use mdev::dma::{AccessError, GuestMemory, IovaRange};
+use mdev::region_memory::RegionMemory;
 
 use super::interrupt::Interrupt;
 use super::registers::cause;
@@ -84,7 +85,14 @@ impl Shared {
 
 impl Engine {
     /// Starts the thread.
-    pub(super) fn start(memory: GuestMemory, interrupt: Arc<Interrupt>) -> io::Result<Self> {
+    ///
+    /// What the buffer holds is stored in `store` too, if there is one, before it is told that a
+    /// job has ended.
+    pub(super) fn start(
+        memory: GuestMemory,
+        interrupt: Arc<Interrupt>,
+        store: Option<Arc<RegionMemory>>,
+    ) -> io::Result<Self> {
         let shared = Arc::new(Shared {
             state: Mutex::default(),
             interrupt,
@@ -94,6 +102,7 @@ impl Engine {
             shared: Arc::clone(&shared),
             memory: memory.clone(),
             buffer: [0; BUFFER_LEN],
+            store,
         };
         let thread = thread::Builder::new()
             .name("edu-engine".to_owned())
@@ -160,6 +169,10 @@ impl Engine {
     pub(super) fn resume(&self) -> bool {
         let mut state = self.shared.state();
         let was_stopped = std::mem::take(&mut state.is_stopped);
+        if was_stopped && state.is_computing {
+            // Another process was at it.
+            self.give(Job::Factorial(state.factorial));
+        }
         was_stopped && state.is_transferring
     }
 
@@ -214,6 +227,7 @@ struct Worker {
     shared: Arc<Shared>,
     memory: GuestMemory,
     buffer: Buffer,
+    store: Option<Arc<RegionMemory>>,
 }
 
 impl Worker {
@@ -224,7 +238,10 @@ impl Worker {
                 Job::Factorial(number) => self.compute(number),
                 Job::Transfer(job) => self.transfer(job),
                 Job::Tell(told) => _ = told.send(Box::new(self.buffer)),
-                Job::Hold(buffer) => self.buffer = *buffer,
+                Job::Hold(buffer) => {
+                    self.buffer = *buffer;
+                    self.store();
+                }
                 Job::Fence(done) => _ = done.send(()),
             }
         }
@@ -242,6 +259,14 @@ impl Worker {
         }
     }
 
+    fn store(&self) {
+        if let Some(store) = &self.store
+            && let Err(error) = store.write(0, &self.buffer)
+        {
+            tracing::warn!("the buffer is not stored: {error}");
+        }
+    }
+
     fn transfer(&mut self, job: TransferJob) {
         let done = job
             .transfer
@@ -249,6 +274,7 @@ impl Worker {
         if let Err(error) = &done {
             tracing::debug!("a transfer was not done: {error}");
         }
+        self.store();
         let mut state = self.shared.state();
         if state.is_stopped && done.as_ref().is_err_and(is_cancelled) {
             return;

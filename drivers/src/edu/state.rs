@@ -7,7 +7,7 @@ use mdev::state::{Fields, StateError};
 use super::device::{EduDevice, Registers};
 use super::engine::State;
 use super::registers::command;
-use super::transfer::BUFFER_LEN;
+use super::transfer::{BUFFER_LEN, Buffer};
 
 impl Migration for EduDevice {
     fn kind(&self) -> &str {
@@ -39,6 +39,49 @@ impl Migration for EduDevice {
     }
 
     fn save(&mut self, out: &mut Vec<u8>) {
+        self.save_registers(&self.engine.state(), out);
+        out.extend(self.engine.buffer());
+    }
+
+    fn restore(&mut self, _: u32, mut saved: Fields<'_>) -> Result<(), StateError> {
+        let loaded = self.load_registers(&mut saved)?;
+        let buffer = saved.array::<BUFFER_LEN>()?;
+        saved.end()?;
+        self.take(loaded, buffer);
+        Ok(())
+    }
+
+    /// The buffer is where the engine's thread has stored it: a transfer that was under way is done
+    /// again.
+    fn checkpoint(&mut self, out: &mut Vec<u8>) -> bool {
+        let state = self.engine.state();
+        self.save_registers(&state, out);
+        out.push(u8::from(state.is_computing));
+        self.buffer.is_some()
+    }
+
+    fn recall(&mut self, _: u32, mut told: Fields<'_>) -> Result<(), StateError> {
+        let mut loaded = self.load_registers(&mut told)?;
+        loaded.state.is_computing = told.bool()?;
+        told.end()?;
+        let mut buffer = [0; BUFFER_LEN];
+        let store = self.buffer.as_ref().ok_or(StateError::NotAState)?;
+        store.read(0, &mut buffer).map_err(StateError::Memory)?;
+        self.take(loaded, buffer);
+        Ok(())
+    }
+}
+
+/// All but the buffer.
+struct Loaded {
+    registers: Registers,
+    state: State,
+    causes: u32,
+    is_asserted: bool,
+}
+
+impl EduDevice {
+    fn save_registers(&self, state: &State, out: &mut Vec<u8>) {
         out.extend(self.settings.mask.last().to_le_bytes());
         let registers = &self.registers;
         out.extend(registers.liveness.to_le_bytes());
@@ -50,7 +93,6 @@ impl Migration for EduDevice {
         ] {
             out.extend(register.to_le_bytes());
         }
-        let state = self.engine.state();
         out.extend(state.factorial.to_le_bytes());
         out.push(u8::from(state.interrupt_after_factorial));
         out.push(u8::from(state.is_transferring));
@@ -58,10 +100,9 @@ impl Migration for EduDevice {
         out.extend(state.dma_failures.to_le_bytes());
         out.extend(self.interrupt.causes().to_le_bytes());
         out.push(u8::from(self.interrupt.is_asserted()));
-        out.extend(self.engine.buffer());
     }
 
-    fn restore(&mut self, _: u32, mut saved: Fields<'_>) -> Result<(), StateError> {
+    fn load_registers(&self, saved: &mut Fields<'_>) -> Result<Loaded, StateError> {
         if saved.u64()? != self.settings.mask.last() {
             return Err(StateError::registers("the device had another dma-mask"));
         }
@@ -81,8 +122,6 @@ impl Migration for EduDevice {
             ..State::default()
         };
         let (causes, is_asserted) = (saved.u32()?, saved.bool()?);
-        let buffer = saved.array::<BUFFER_LEN>()?;
-        saved.end()?;
         let is_commanded = registers.command & command::START != 0;
         let is_possible = (is_commanded || !state.is_transferring)
             && (0..4096).contains(&state.dma_error)
@@ -90,9 +129,17 @@ impl Migration for EduDevice {
         if !is_possible {
             return Err(StateError::registers("the engine cannot be in that state"));
         }
-        self.registers = registers;
-        self.engine.load(state, buffer);
-        self.interrupt.restore(causes, is_asserted);
-        Ok(())
+        Ok(Loaded {
+            registers,
+            state,
+            causes,
+            is_asserted,
+        })
+    }
+
+    fn take(&mut self, loaded: Loaded, buffer: Buffer) {
+        self.registers = loaded.registers;
+        self.engine.load(loaded.state, buffer);
+        self.interrupt.restore(loaded.causes, loaded.is_asserted);
     }
 }

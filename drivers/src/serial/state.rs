@@ -46,4 +46,10 @@ impl Migration for SerialDevice {
     fn restored(&mut self) {
         self.update_interrupt();
     }
+
+    /// It is small, and no thread changes it.
+    fn checkpoint(&mut self, out: &mut Vec<u8>) -> bool {
+        self.save(out);
+        true
+    }
 }

@@ -15,6 +15,7 @@ use vm_memory::VolatileSlice;
 
 use super::dirty::DirtySlice;
 use super::sigbus::{Registration, Truncation};
+use crate::keep::Held;
 
 /// A shared mapping of part of a client's file.
 #[derive(Debug)]
@@ -26,6 +27,8 @@ pub struct Extent {
     /// Where in the file it begins.
     offset: u64,
     writable: bool,
+    /// While its file outlives this process.
+    held: Option<Held>,
 }
 
 /// Mapped pages.
@@ -66,7 +69,18 @@ impl Extent {
             pages,
             offset,
             writable,
+            held: None,
         })
+    }
+
+    /// Its file is held by this.
+    pub(super) fn held_by(&mut self, held: Option<Held>) {
+        self.held = held;
+    }
+
+    /// The number under which its file is held.
+    pub(super) fn held_id(&self) -> Option<u32> {
+        self.held.as_ref().map(Held::id)
     }
 
     /// Where `offset..offset + len` of the file lies in this extent, if all of it does.

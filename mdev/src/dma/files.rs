@@ -2,7 +2,7 @@
 //! sends many slices of one file, and a process may have 65,530 mappings.
 
 use std::collections::HashMap;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Arc, Weak};
 
 use rustix::fs::{FileType, OFlags, SealFlags, Stat, fcntl_get_seals, fcntl_getfl, fstat, fstatfs};
@@ -11,6 +11,7 @@ use vfu::wire::dma::DmaFlags;
 
 use super::extent::Extent;
 use super::sigbus::Truncation;
+use crate::keep::{Held, Keep};
 
 /// Which files are taken as memory.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -80,6 +81,9 @@ pub struct Files {
     extents: HashMap<FileId, Vec<Weak<Extent>>>,
     policy: FilePolicy,
     truncation: Arc<Truncation>,
+    keep: Keep,
+    /// Of the next file, if another process has left it.
+    left: Option<Held>,
 }
 
 /// A file, whatever descriptor it came with, and whether it was open for writing.
@@ -108,6 +112,16 @@ impl Files {
             policy,
             ..Self::default()
         }
+    }
+
+    /// Has files outlive this process from now on.
+    pub(super) fn kept_by(&mut self, keep: Keep) {
+        self.keep = keep;
+    }
+
+    /// The next file that is new here was left by another process, and is held already.
+    pub(super) fn expect_left(&mut self, left: Option<Held>) {
+        self.left = left;
     }
 
     /// Tells when the client has truncated one of its files.
@@ -150,7 +164,9 @@ impl Files {
             !extents.is_empty()
         });
         let extents = self.extents.entry(id).or_default();
-        let extent = wanted.map(fd, extents.is_empty(), &self.truncation)?;
+        let mut extent = wanted.map(fd, extents.is_empty(), &self.truncation)?;
+        let left = self.left.take();
+        extent.held_by(left.or_else(|| self.keep.hold(fd.as_fd())));
         let extent = Arc::new(extent);
         extents.push(Arc::downgrade(&extent));
         let position = extent.position(offset, len).ok_or(Errno::OVERFLOW)?;

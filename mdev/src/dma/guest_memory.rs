@@ -1,6 +1,7 @@
 //! Guest memory as a device holds it: reads, writes, views, pins. May be cloned into the device's
 //! own threads, and used there while the session serves its client.
 
+use std::collections::HashMap;
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock, PoisonError};
@@ -19,6 +20,8 @@ use super::table::{DmaError, DmaLimits, DmaTable};
 use super::trust::{Trust, Verdict};
 use super::view::{Access, Piece, View};
 use crate::device::MediatedDevice;
+use crate::keep::Keep;
+use crate::keep::logs::{KeptMapping, MappingLog};
 
 /// Most bytes that are copied before the session may change a mapping again.
 const COPY_LEN: usize = 1 << 20;
@@ -309,6 +312,32 @@ impl GuestMemory {
         self.change(|table| {
             *table = DmaTable::new(limits);
             Arc::clone(table.truncation())
+        })
+    }
+
+    /// Has the mappings outlive this process from now on.
+    pub(crate) fn kept_by(&self, keep: &Keep, log: &MappingLog) {
+        self.change(|table| table.kept_by(keep.clone(), log.clone()));
+    }
+
+    /// Maps what another process has left. What it has no file for any more can be reached by
+    /// messages.
+    pub(crate) fn restore(&self, keep: &Keep, left: &[KeptMapping]) -> Result<(), DmaError> {
+        self.change(|table| {
+            let mut files: HashMap<u32, OwnedFd> = HashMap::new();
+            for mapping in left {
+                let file = mapping.file.and_then(|id| match files.get(&id) {
+                    Some(fd) => Some((fd.try_clone().ok()?, None)),
+                    None => {
+                        let (fd, held) = keep.claim(id)?;
+                        files.insert(id, fd.try_clone().ok()?);
+                        Some((fd, Some(held)))
+                    }
+                });
+                table.restore(mapping, file)?;
+            }
+            table.restored();
+            Ok(())
         })
     }
 

@@ -38,6 +38,8 @@ pub(crate) struct MessageLimits {
     pub(crate) max_data: u64,
     /// How long it may take to answer.
     pub(crate) patience: Duration,
+    /// The id of the first request.
+    pub(crate) first_id: u16,
 }
 
 /// The right to send for an access that a mapping allows. Made out while the table is held.
@@ -131,6 +133,7 @@ impl Messages {
         let mut state = self.lock();
         state.forget_client();
         state.clients += 1;
+        state.next_id = limits.first_id;
         state.client = Some(Client {
             sender,
             limits,

@@ -15,6 +15,8 @@ use super::files::{FileError, FilePolicy, Files};
 use super::iova::{Iova, IovaRange};
 use super::page_table::PageTable;
 use super::sigbus::Truncation;
+use crate::keep::logs::{KeptMapping, MappingLog};
+use crate::keep::{Held, Keep};
 pub use mapping::Mapping;
 
 /// Why a mapping, or its end, was refused. The rules are those of the kernel's type1 IOMMU.
@@ -113,6 +115,8 @@ pub struct DmaTable {
     files: Files,
     limits: DmaLimits,
     tracking: Option<Tracking>,
+    /// Where mappings are noted, for another process to go on.
+    log: Option<MappingLog>,
 }
 
 /// While writes are tracked: bytes of bits that may be spent.
@@ -135,6 +139,42 @@ impl DmaTable {
             limits,
             ..Self::default()
         }
+    }
+
+    /// Has the mappings outlive this process from now on.
+    pub(crate) fn kept_by(&mut self, keep: Keep, log: MappingLog) {
+        self.files.kept_by(keep);
+        self.log = Some(log);
+    }
+
+    /// Adds a mapping that another process has left, at its place there. In a table that has none
+    /// but such.
+    pub(crate) fn restore(
+        &mut self,
+        left: &KeptMapping,
+        file: Option<(OwnedFd, Option<Held>)>,
+    ) -> Result<(), DmaError> {
+        let (fd, held) = file.unzip();
+        self.files.expect_left(held.flatten());
+        while self.mappings.len() < left.place {
+            self.mappings.push(None);
+        }
+        self.free.retain(|free| *free as usize != left.place);
+        self.free
+            .push(u32::try_from(left.place).unwrap_or(u32::MAX));
+        if self.mappings.len() == left.place {
+            self.mappings.push(None);
+        }
+        let restored = self.map(&left.map, fd);
+        self.files.expect_left(None);
+        restored
+    }
+
+    /// Makes the places between mappings that were left free for others.
+    pub(crate) fn restored(&mut self) {
+        let places = (0..).zip(&self.mappings);
+        let free = places.filter(|(_, mapping)| mapping.is_none());
+        self.free = free.map(|(place, _)| place).collect();
     }
 
     /// Tells when the client has truncated one of its files.
@@ -177,6 +217,14 @@ impl DmaTable {
         self.pages
             .insert(&page_numbers(range), value)
             .map_err(|_| DmaError::TooScattered(range))?;
+        if let Some(log) = &self.log {
+            let file = memory.as_ref().and_then(|memory| memory.extent.held_id());
+            log.set(&KeptMapping {
+                place: value as usize,
+                map: *map,
+                file,
+            });
+        }
         let mut mapping = Mapping::new(range, map.flags, memory);
         if let Some(tracking) = &mut self.tracking {
             mapping.track();
@@ -207,6 +255,9 @@ impl DmaTable {
                 if let Some(tracking) = &mut self.tracking {
                     tracking.left = tracking.max;
                 }
+                if let Some(log) = &self.log {
+                    log.clear_all();
+                }
                 self.pages = PageTable::default();
                 self.free.clear();
                 Ok(self.mappings.drain(..).flatten().collect())
@@ -216,6 +267,9 @@ impl DmaTable {
                 let value = self.pages.find(page_number(range.start()));
                 self.pages.remove(&page_numbers(range));
                 let removed = value.and_then(|value| {
+                    if let Some(log) = &self.log {
+                        log.clear(value as usize);
+                    }
                     self.free.push(value);
                     self.mappings.get_mut(value as usize)?.take()
                 });

@@ -48,4 +48,9 @@ impl Migration for FakeDevice {
     fn restored(&mut self) {
         self.set_level(self.registers[register::LEVEL as usize] != 0);
     }
+
+    fn checkpoint(&mut self, out: &mut Vec<u8>) -> bool {
+        self.save(out);
+        true
+    }
 }

@@ -1,10 +1,12 @@
 //! The vectors, the eventfds behind them, and the state of the interrupt pin.
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 
 use vfu::wire::irq::{IrqAction, IrqData, SetIrqs};
 
 use super::{Eventfd, IrqCounts, IrqError, IrqIndex};
+use crate::keep::Keep;
+use crate::keep::logs::IrqLog;
 
 /// The vectors of one device.
 #[derive(Debug, Default)]
@@ -14,6 +16,8 @@ pub(super) struct Lines {
     /// The client's eventfds, as long as the highest vector that was ever set.
     vectors: [Vec<Option<Eventfd>>; IrqIndex::COUNT as usize],
     raised: u64,
+    /// Where eventfds are kept and noted, for another process to go on.
+    kept: Option<(Keep, IrqLog)>,
 }
 
 /// The interrupt pin. The client's eventfd carries edges, so a level is signalled once and the
@@ -72,6 +76,36 @@ impl Lines {
             self.switch_off(index);
         }
         self.intx.disabled = false;
+        self.kept = None;
+    }
+
+    /// Has eventfds outlive this process from now on.
+    pub(super) fn kept_by(&mut self, keep: Keep, log: IrqLog) {
+        self.kept = Some((keep, log));
+    }
+
+    /// Takes the eventfds that another process has left. A pin that was masked since it was told of
+    /// is told of once more: the client may have unmasked it.
+    pub(super) fn restore(&mut self) {
+        let Some((keep, log)) = self.kept.clone() else {
+            return;
+        };
+        for index in IrqIndex::ALL {
+            for (vector, id) in log.get(index) {
+                let eventfd = keep.claim(id).and_then(|(fd, held)| {
+                    let mut eventfd = Eventfd::from_client(fd)?;
+                    eventfd.held_by(held);
+                    Some(eventfd)
+                });
+                let vectors = &mut self.vectors[index as usize];
+                if vectors.len() <= vector {
+                    vectors.resize_with(vector + 1, || None);
+                }
+                vectors[vector] = eventfd;
+            }
+        }
+        self.intx.masked = log.is_masked();
+        self.update_intx();
     }
 
     pub(super) fn set_irqs(&mut self, set: SetIrqs<'_>) -> Result<(), IrqError> {
@@ -95,6 +129,9 @@ impl Lines {
                 }
                 if chosen(set.start, set.count, &data).next().is_some() {
                     self.intx.masked = action == IrqAction::Mask;
+                    if let Some((_, log)) = &self.kept {
+                        log.set_masked(self.intx.masked);
+                    }
                     self.update_intx();
                 }
             }
@@ -123,15 +160,22 @@ impl Lines {
         start: u32,
         fds: Vec<Option<OwnedFd>>,
     ) -> Result<(), IrqError> {
-        let eventfds = (start..)
+        let mut eventfds = (start..)
             .zip(fds)
             .map(|(vector, fd)| {
                 fd.map(|fd| Eventfd::from_client(fd).ok_or(IrqError::NotAnEventfd(vector)))
                     .transpose()
             })
             .collect::<Result<Vec<_>, _>>()?;
+        self.keep(&mut eventfds);
         let vectors = &mut self.vectors[index as usize];
         let start = start as usize;
+        if let Some((_, log)) = &self.kept {
+            for (vector, eventfd) in (start..).zip(&eventfds) {
+                let id = eventfd.as_ref().and_then(Eventfd::held_id);
+                log.set(index, vector, id.unwrap_or(0));
+            }
+        }
         if vectors.len() < start + eventfds.len() {
             vectors.resize_with(start + eventfds.len(), || None);
         }
@@ -142,7 +186,30 @@ impl Lines {
         Ok(())
     }
 
+    /// Has eventfds outlive this process, all in one packet.
+    fn keep(&self, eventfds: &mut [Option<Eventfd>]) {
+        let Some((keep, _)) = &self.kept else {
+            return;
+        };
+        let fds: Vec<_> = eventfds.iter().flatten().map(AsFd::as_fd).collect();
+        let held = match fds.is_empty() {
+            true => Vec::new(),
+            false => keep.hold_all(&fds),
+        };
+        for (eventfd, held) in eventfds.iter_mut().flatten().zip(held) {
+            eventfd.held_by(held);
+        }
+    }
+
     fn switch_off(&mut self, index: IrqIndex) {
+        if let Some((_, log)) = &self.kept {
+            for vector in 0..self.vectors[index as usize].len() {
+                log.set(index, vector, 0);
+            }
+            if index == IrqIndex::Intx {
+                log.set_masked(false);
+            }
+        }
         self.vectors[index as usize].clear();
         if index == IrqIndex::Intx {
             self.intx.masked = false;

@@ -72,6 +72,14 @@ pub(crate) fn flags(device: &mut dyn MediatedDevice) -> Option<MigrationFlags> {
 }
 
 impl Migrator {
+    /// Another process was in the middle of it: what it knew is lost.
+    pub(crate) fn fail(&mut self) {
+        *self = Self {
+            state: MigState::Error,
+            ..Self::default()
+        };
+    }
+
     /// The state now.
     pub(crate) fn state(&self) -> MigState {
         self.state

@@ -37,6 +37,26 @@ pub(super) struct Doorbells {
 }
 
 impl Doorbells {
+    /// Those that another process has made, in that order. One that was rung may ring once more.
+    pub(super) fn restore(regions: &Regions, left: Vec<(u32, OwnedFd)>) -> Self {
+        let mut restored = Self::default();
+        for (region, eventfd) in left {
+            let Some(region) = RegionIndex::from_u32(region) else {
+                break;
+            };
+            let number = restored.of(region).count();
+            let Some(doorbell) = regions.region(region).doorbells.get(number) else {
+                break;
+            };
+            restored.bells.push(Bell {
+                region,
+                doorbell: *doorbell,
+                eventfd,
+            });
+        }
+        restored
+    }
+
     /// The bell with this number.
     pub(super) fn get(&self, number: usize) -> Option<&Bell> {
         self.bells.get(number)

@@ -129,6 +129,7 @@ impl Handler<'_> {
 
     /// Takes the device to another state. After an error it is in the last one that it reached.
     fn take_to(&mut self, to: MigState) -> Result<(), MigrationError> {
+        self.config_changed();
         for next in self.migrator.way(self.device, to)? {
             // Before the step: a state that was put in has a command register of its own, and
             // what a device goes on with must find what that allows.

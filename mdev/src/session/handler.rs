@@ -10,6 +10,7 @@ use vfu::wire::irq::{IrqFlags, IrqInfo, SetIrqs};
 use vfu::wire::{Malformed, Request};
 
 use super::doorbells::Doorbells;
+use super::recorder::Recorder;
 use super::{SessionError, Surroundings};
 use crate::device::{MediatedDevice, Reset};
 use crate::dma::{DmaError, IovaRange};
@@ -25,6 +26,7 @@ pub(super) struct Handler<'a> {
     pub(super) around: &'a Surroundings,
     pub(super) migrator: &'a mut Migrator,
     pub(super) doorbells: &'a mut Doorbells,
+    pub(super) recorder: Option<&'a mut Recorder>,
 }
 
 impl Handler<'_> {
@@ -51,6 +53,7 @@ impl Handler<'_> {
             Request::RegionWriteMulti(multi) => self.region_write_multi(multi, reply),
             Request::DeviceReset => {
                 self.reset(Reset::Device);
+                self.carried_out(&reply);
                 reply.empty()
             }
             Request::DeviceFeature(feature) => self.device_feature(feature, reply),
@@ -96,6 +99,7 @@ impl Handler<'_> {
         match self.around.memory.map(map, fd) {
             Ok(()) => {
                 self.around.metrics.dma_maps.add(1);
+                self.carried_out(&reply);
                 reply.empty()
             }
             Err(error) => self.refuse_dma(reply, &error),
@@ -108,6 +112,7 @@ impl Handler<'_> {
         match self.around.memory.unmap(unmap, self.device) {
             Ok(()) => {
                 self.around.metrics.dma_unmaps.add(1);
+                self.carried_out(&reply);
                 reply.with(|out| unmap.emit(out))?;
             }
             Err(DmaError::StillPinned(range)) => return Err(SessionError::StillPinned(range)),
@@ -140,8 +145,24 @@ impl Handler<'_> {
 
     fn set_irqs(&mut self, set: SetIrqs<'_>, reply: Reply<'_>) -> Result<(), ServerError> {
         match self.around.interrupts.set_irqs(set) {
-            Ok(()) => reply.empty(),
+            Ok(()) => {
+                self.carried_out(&reply);
+                reply.empty()
+            }
             Err(error) => self.refuse(reply, &error, error.errno()),
+        }
+    }
+
+    /// Whoever goes on from here need not do this request again.
+    fn carried_out(&self, reply: &Reply<'_>) {
+        if let Some(recorder) = &self.recorder {
+            recorder.journal.carried_out(reply.position().start);
+        }
+    }
+
+    pub(super) fn config_changed(&mut self) {
+        if let Some(recorder) = &mut self.recorder {
+            recorder.config_changed();
         }
     }
 
@@ -157,6 +178,7 @@ impl Handler<'_> {
         // The client answers no message while it waits for us, and a device for its threads.
         let cancelling = self.around.memory.messages().cancel(IovaRange::EVERYTHING);
         self.device.reset(cause);
+        self.config_changed();
         drop(cancelling);
         *self.migrator = Migrator::default();
         self.follow_command_register();
@@ -168,6 +190,12 @@ impl Handler<'_> {
         // A pin that is asserted meanwhile is told of once it is known whether it may be.
         self.around.interrupts.set_intx_disabled(true);
         call(self.device);
+        self.go_on();
+    }
+
+    /// Has the device go on after it stood still, with what state it has now.
+    pub(super) fn go_on(&mut self) {
+        self.config_changed();
         self.follow_command_register();
         if !self.migrator.is_stopped()
             && let Some(migration) = self.device.migration()

@@ -4,6 +4,7 @@ use std::os::fd::AsFd;
 
 use vfu::Errno;
 use vfu::server::{Reply, ServerError};
+use vfu::wire::Request;
 use vfu::wire::access::{RegionAccess, WriteMulti};
 use vfu::wire::io_fds::RegionIoFdsRequest;
 use vfu::wire::region::{RegionFlags, RegionInfo, RegionInfoRequest};
@@ -81,8 +82,12 @@ impl Handler<'_> {
         let Some(index) = RegionIndex::from_u32(request.index) else {
             return self.refuse(reply, &NoRegion(request.index), Errno::INVAL);
         };
+        let known = self.doorbells.len();
         if let Err(errno) = self.doorbells.make(self.device.regions(), index) {
             return self.refuse(reply, &errno, errno);
+        }
+        if let Some(recorder) = &mut self.recorder {
+            recorder.hold_doorbells(self.doorbells, known);
         }
         let described = self.doorbells.describe(index);
         let bells = self.doorbells.of(index).map(AsFd::as_fd);
@@ -151,6 +156,39 @@ impl Handler<'_> {
         reply.with(|out| out.extend((multi.len() as u64).to_ne_bytes()))
     }
 
+    /// Does a request once more that was answered by another process, and is not in the state that
+    /// it noted last. Mappings and interrupts are: they are noted as they change.
+    pub(super) fn replay(&mut self, request: &Request<'_>) {
+        match request {
+            Request::RegionRead(access) => {
+                if let Some(index) = self.locate(*access) {
+                    let mut data = vec![0; access.count as usize];
+                    self.read(index, access.offset, &mut data);
+                }
+            }
+            Request::RegionWrite(access, data) => {
+                if let Some(index) = self.locate(*access) {
+                    self.write(index, access.offset, data);
+                }
+            }
+            Request::RegionWriteMulti(multi) => {
+                let writes: Vec<_> = multi.writes().collect();
+                if writes
+                    .iter()
+                    .all(|(access, _)| self.locate(*access).is_some())
+                {
+                    for (access, data) in writes {
+                        if let Some(index) = self.locate(access) {
+                            self.write(index, access.offset, data);
+                        }
+                    }
+                }
+            }
+            Request::DeviceReset => self.reset(Reset::Device),
+            _ => {}
+        }
+    }
+
     /// The region that holds all of an access.
     fn locate(&self, access: RegionAccess) -> Option<RegionIndex> {
         let index = RegionIndex::from_u32(access.region)?;
@@ -198,6 +236,7 @@ impl Handler<'_> {
     }
 
     fn write_config(&mut self, offset: u64, data: &[u8]) {
+        self.config_changed();
         let events = self.device.config().write(offset, data);
         if events.contains(ConfigEvents::FUNCTION_RESET) {
             self.reset(Reset::Function);

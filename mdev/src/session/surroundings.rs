@@ -7,6 +7,7 @@ use crate::client_log::ClientLog;
 use crate::device::Services;
 use crate::dma::{DmaLimits, GuestMemory};
 use crate::irq::Interrupts;
+use crate::keep::Keep;
 use crate::metrics::Metrics;
 use crate::polling::Polling;
 
@@ -26,6 +27,8 @@ pub struct Surroundings {
     /// How long a client may owe us its VERSION or the rest of a message: nobody else can connect
     /// meanwhile.
     pub patience: Duration,
+    /// What outlives the process.
+    pub keep: Keep,
     /// Where to say what clients do.
     pub log: Arc<ClientLog>,
 }
@@ -40,6 +43,7 @@ impl Surroundings {
             metrics: Arc::default(),
             polling: Polling::default(),
             patience: Duration::from_secs(5),
+            keep: services.keep.clone(),
             log: Arc::default(),
         }
     }

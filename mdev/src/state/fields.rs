@@ -11,7 +11,7 @@ pub struct Fields<'a> {
 
 impl<'a> Fields<'a> {
     /// The fields of a section.
-    pub(super) fn new(tag: Tag, bytes: &'a [u8]) -> Self {
+    pub(crate) fn new(tag: Tag, bytes: &'a [u8]) -> Self {
         Self { tag, rest: bytes }
     }
 

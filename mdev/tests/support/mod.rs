@@ -98,7 +98,7 @@ impl Instance {
         let metrics = Arc::clone(&around.metrics);
         let memory = around.memory.clone();
         let (mailbox, mail) = Mailbox::new().unwrap();
-        let thread = thread::spawn(move || instance::run(device, &mailbox, &around, clients));
+        let thread = thread::spawn(move || instance::run(device, &mailbox, &around, clients, None));
         Self {
             mail,
             log,

@@ -1,5 +1,6 @@
 //! The reading end: bytes in, whole messages out.
 
+use std::ops::Range;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
@@ -79,6 +80,14 @@ impl Receiver {
 
     /// The next message, if it is here whole. The one before is dealt with.
     pub fn next_frame(&mut self) -> Result<Option<Frame<'_>>, BrokenStream> {
+        self.next_frame_if(|_| true)
+    }
+
+    /// The next message, if it is here whole and `is_wanted` says so of where it lies.
+    pub fn next_frame_if(
+        &mut self,
+        is_wanted: impl FnOnce(&Range<u64>) -> bool,
+    ) -> Result<Option<Frame<'_>>, BrokenStream> {
         self.inbox.deal();
         let unread = self.inbox.unread();
         let Ok(header) = Header::parse(unread) else {
@@ -89,13 +98,17 @@ impl Receiver {
             return Ok(None);
         }
         let start = self.inbox.next();
+        let position = start..start + len as u64;
+        if !is_wanted(&position) {
+            return Ok(None);
+        }
         let fds = self.take_fds(start);
         let frame = self.inbox.hand_out(len);
         Ok(Some(Frame {
             header,
             payload: &frame[Header::LEN..],
             fds,
-            position: start..start + len as u64,
+            position,
         }))
     }
 

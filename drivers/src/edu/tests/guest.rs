@@ -51,7 +51,7 @@ impl Instance {
         let around = Surroundings::new(&services);
         let device = build_type(type_name, attributes, services);
         let (mailbox, mail) = Mailbox::new().unwrap();
-        let serve = move || instance::run(device, &mailbox, &around, Clients::Any);
+        let serve = move || instance::run(device, &mailbox, &around, Clients::Any, None);
         Self {
             mail,
             thread: Some(thread::spawn(serve)),

@@ -13,6 +13,7 @@ fn silent_client(messages: &Messages) -> UnixStream {
     let (ours, theirs) = UnixStream::pair().unwrap();
     theirs.set_nonblocking(true).unwrap();
     let limits = MessageLimits {
+        first_id: 0,
         max_data: 4096,
         patience: Duration::from_millis(20),
     };

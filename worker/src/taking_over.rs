@@ -1,0 +1,197 @@
+//! What outlives this worker, and how it goes on from another's.
+
+use std::process;
+use std::sync::mpsc::{self, SyncSender};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use mdev::instance::Resumption;
+use mdev::keep::{Held, Keep, LISTENER};
+use mdev::mailbox::{Gone, Mail, MailSender};
+use mdev::session::resume::{Left, Outlook, ResumeError};
+use worker::arguments::Arguments;
+use worker::parking::Depositor;
+use worker::resume::{Answer, Taking};
+
+use crate::inherited;
+use crate::listener::ClientSource;
+
+/// How long the device may take to stand still: it has 4 s to let go of memory.
+const PAUSE_PATIENCE: Duration = Duration::from_secs(4);
+
+/// How long it stands still if nobody says what is to become of it: who asked may be gone. No
+/// client waits longer for an answer.
+const LONGEST_PAUSE: Duration = Duration::from_secs(4);
+
+/// What another worker has left, taken from `--resume`.
+pub(crate) struct Predecessor {
+    taking: Taking,
+    /// Its session, or why nobody can go on with it.
+    left: Result<Left, ResumeError>,
+}
+
+/// Keeps descriptors where the arguments say, and takes what another worker has left there.
+pub(crate) fn keep(arguments: &Arguments) -> anyhow::Result<(Keep, Option<Predecessor>)> {
+    let Some(keeper) = arguments.keeper else {
+        return Ok((Keep::default(), None));
+    };
+    let park = Box::new(Depositor::new(inherited::take("--keeper", keeper)?));
+    let Some(resume) = arguments.resume else {
+        return Ok((Keep::new(park), None));
+    };
+    let taking = Taking::new(inherited::take("--resume", resume)?);
+    let parked = taking.take().context("what was left is not there")?;
+    let keep = Keep::resume(park, parked);
+    let left = Left::find(&keep, &arguments.dma_limits());
+    Ok((keep, Some(Predecessor { taking, left })))
+}
+
+/// Holds the socket on which clients connect, for as long as what is given back lives.
+pub(crate) fn hold_listener(keep: &Keep, source: &ClientSource) -> Option<Held> {
+    if let Some((_, held)) = keep.claim(LISTENER) {
+        return Some(held);
+    }
+    keep.hold_as(LISTENER, source.inherited_listener()?)
+}
+
+impl Predecessor {
+    /// What the device's thread goes on from; an error, which the asker was told, if that cannot
+    /// be.
+    pub(crate) fn resumption(self) -> anyhow::Result<Resumption> {
+        let Self { taking, left } = self;
+        match left {
+            Ok(left) => Ok(Resumption {
+                left,
+                may_go_on: Box::new(move |outlook| ask(&taking, outlook)),
+            }),
+            Err(error) => {
+                ask(&taking, Err(error));
+                bail!("nobody can go on from what was left");
+            }
+        }
+    }
+}
+
+/// Tells how the device would go on, and waits for the word. Without it the process ends.
+fn ask(taking: &Taking, outlook: Result<Outlook, ResumeError>) -> bool {
+    let answer = match outlook {
+        Ok(outlook) => Answer::Ready(worker::resume::Outlook {
+            connected: outlook.connected,
+            exact: outlook.exact,
+            skipped: outlook.given_up,
+        }),
+        Err(error) => {
+            tracing::error!("cannot go on: {error}");
+            Answer::Refused {
+                words: error.to_string(),
+            }
+        }
+    };
+    let may_go_on = taking.answer(&answer).unwrap_or(false);
+    if !may_go_on {
+        tracing::info!("another worker goes on");
+        // At once: nothing here may end what is another worker's.
+        process::exit(worker::resume::RESUME_REFUSED.into());
+    }
+    may_go_on
+}
+
+/// A device that stands still, so that another worker can go on.
+#[derive(Default)]
+pub(crate) struct Pause(Mutex<Stand>);
+
+#[derive(Default)]
+enum Stand {
+    /// It does not stand still.
+    #[default]
+    Not,
+    /// Until this is told.
+    Until(SyncSender<()>),
+    /// For good: another worker goes on.
+    Left,
+}
+
+impl Pause {
+    fn stand(&self) -> MutexGuard<'_, Stand> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Has the device stand still between two requests. Returns when it does. It goes on by itself
+    /// after a while, if nobody says what is to become of it.
+    pub(crate) fn begin(self: &Arc<Self>, mail: &MailSender) -> Result<(), PauseError> {
+        let (stands, standing) = mpsc::sync_channel(1);
+        let (go_on, word) = mpsc::sync_channel(1);
+        {
+            let mut stand = self.stand();
+            if !matches!(*stand, Stand::Not) {
+                return Err(PauseError::Already);
+            }
+            *stand = Stand::Until(go_on);
+        }
+        let pause = Arc::clone(self);
+        mail.send(Mail::Pause(Box::new(move || {
+            if stands.send(()).is_ok() {
+                pause.wait(&word);
+            }
+        })))
+        .inspect_err(|_| *self.stand() = Stand::Not)?;
+        standing.recv_timeout(PAUSE_PATIENCE).map_err(|_| {
+            self.end();
+            PauseError::Busy
+        })
+    }
+
+    /// The device's thread stands still here.
+    fn wait(&self, word: &mpsc::Receiver<()>) {
+        if word.recv_timeout(LONGEST_PAUSE).is_ok() {
+            return;
+        }
+        let mut stand = self.stand();
+        if matches!(*stand, Stand::Left) {
+            drop(stand);
+            loop {
+                // The process is about to end.
+                std::thread::park();
+            }
+        }
+        *stand = Stand::Not;
+        tracing::warn!("nobody took over: this worker goes on");
+    }
+
+    /// Lets it go on. `false` if it did not stand still.
+    pub(crate) fn end(&self) -> bool {
+        let mut stand = self.stand();
+        match std::mem::take(&mut *stand) {
+            Stand::Until(go_on) => go_on.send(()).is_ok(),
+            Stand::Not => false,
+            Stand::Left => {
+                *stand = Stand::Left;
+                false
+            }
+        }
+    }
+
+    /// It stands still for good. `false` if it does not stand still.
+    pub(crate) fn leave(&self) -> bool {
+        let mut stand = self.stand();
+        let stands = matches!(*stand, Stand::Until(_));
+        if stands {
+            // The sender must outlive this: its end would wake the device.
+            let until = std::mem::replace(&mut *stand, Stand::Left);
+            std::mem::forget(until);
+        }
+        stands
+    }
+}
+
+/// Why the device does not stand still.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum PauseError {
+    #[error("it is handing over already")]
+    Already,
+    #[error("the device did not come to a stop in time")]
+    Busy,
+    #[error(transparent)]
+    Gone(#[from] Gone),
+}
