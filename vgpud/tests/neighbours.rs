@@ -1,4 +1,4 @@
-//! Many instances at once.
+//! Many instances at once, and what one does to the others: nothing.
 
 mod support;
 
@@ -6,7 +6,11 @@ use std::thread;
 
 use support::{Daemon, Process, read, request, uuid};
 use vfu::client::Client as Vmm;
-use vgpud::api::InstanceState;
+use vfu::wire::dma::{DmaFlags, DmaMap};
+use vgpud::api::{EventKind, InstanceState};
+
+/// The configuration region of a PCI device, as VFIO numbers them.
+const CONFIG: u32 = 7;
 
 /// Two clients create and remove at once, a worker is killed, and whoever is connected elsewhere
 /// notices nothing.
@@ -56,4 +60,55 @@ fn creating_removing_and_killing_disturbs_no_other() {
     assert_eq!(daemon.available("edu-1"), before - 8);
     assert_eq!(daemon.available("serial-1"), before - 8);
     assert_eq!(daemon.records().len(), 8);
+}
+
+#[test]
+fn a_worker_over_its_memory_limit_ends_alone_and_says_so() {
+    let daemon = Daemon::start_with("[workers]\nmemory-limit = \"16M\"");
+    let victim = daemon.create(uuid(1), "edu-1");
+    let other = daemon.create(uuid(2), "edu-1");
+    let mut others = Vmm::connect(other.socket.as_ref()).unwrap();
+    let mut vmm = Vmm::connect(victim.socket.as_ref()).unwrap();
+    // Without a file each costs the worker memory of its own.
+    let mut is_taken = |page: u64| {
+        let map = DmaMap {
+            flags: DmaFlags::all(),
+            offset: 0,
+            iova: page << 13,
+            size: 1 << 12,
+        };
+        vmm.dma_map(&map, None).is_ok()
+    };
+    let taken = (0..1 << 20).take_while(|page| is_taken(*page)).count();
+    assert!(taken > 100, "{taken}");
+    let exit = daemon.wait_state(uuid(1), InstanceState::Failed).last_exit;
+    let exit = exit.unwrap();
+    assert_eq!(exit.signal, Some(6), "{exit:?}");
+    let words = exit.last_words.unwrap();
+    assert!(words.contains("memory allocation of "), "{words}");
+    assert!(words.contains("workers.memory-limit"), "{words}");
+    let mut told = None;
+    let see = |event: vgpud::api::Event| {
+        let is_it = event.kind == EventKind::Crashed;
+        told = is_it.then_some(event.detail);
+        !is_it
+    };
+    daemon.client.events(Some(0), see).unwrap();
+    assert!(told.unwrap().contains(&words));
+    read(&mut others, CONFIG, 0);
+    assert_eq!(daemon.client.instance(uuid(2)).unwrap(), other);
+    // One that has too little to start with says so as well.
+    let daemon = Daemon::start_with("[workers]\nmemory-limit = \"1M\"");
+    let error = daemon
+        .client
+        .create(uuid(1), &request("edu-1"))
+        .unwrap_err();
+    let problem = error.problem().unwrap();
+    assert_eq!(problem.errno, "EIO");
+    assert!(
+        problem.detail.contains("workers.memory-limit"),
+        "{}",
+        problem.detail
+    );
+    assert_eq!(daemon.run_files(), [""; 0]);
 }

@@ -10,6 +10,14 @@ use uuid::Uuid;
 use crate::config::{Bytes, WorkersConfig};
 use crate::error::Error;
 
+/// What is said where there is too little memory: by Rust's library when an allocation fails; for
+/// ENOMEM; and for EAGAIN, of a thread whose stack finds no room.
+const TOO_LITTLE: [&str; 3] = [
+    "memory allocation of ",
+    "Cannot allocate memory",
+    "Resource temporarily unavailable",
+];
+
 /// How one worker is confined from outside.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Confinement {
@@ -45,6 +53,16 @@ impl Confinement {
         arguments
     }
 
+    /// Adds to a worker's last words that its memory is limited, if that is why it ended.
+    pub(crate) fn explain(&self, words: String) -> String {
+        match self.memory_limit {
+            Some(bytes) if TOO_LITTLE.iter().any(|said| words.contains(said)) => {
+                format!("{words}; workers.memory-limit lets it have {bytes} bytes of its own")
+            }
+            _ => words,
+        }
+    }
+
     /// Makes its control group.
     pub(crate) fn prepare(&self) -> Result<(), Error> {
         let Some(cgroup) = &self.cgroup else {
@@ -71,6 +89,11 @@ impl Confinement {
             _ => {}
         }
     }
+}
+
+/// The same, of a worker that was started by what the configuration says.
+pub(crate) fn explain(config: &WorkersConfig, words: String) -> String {
+    Confinement::new(config, Uuid::nil(), None).explain(words)
 }
 
 #[cfg(test)]
@@ -102,5 +125,24 @@ mod tests {
         }
         assert_eq!(fs::read_dir(group.path()).unwrap().count(), 0);
         assert!(Confinement::default().arguments().is_empty());
+    }
+
+    #[test]
+    fn an_end_for_lack_of_memory_is_told_with_its_limit() {
+        let limited: WorkersConfig = toml::from_str("memory-limit = \"12M\"").unwrap();
+        for (words, is_explained) in [
+            ("memory allocation of 65536 bytes failed", true),
+            (
+                "cannot start the thread 'accept': Resource temporarily unavailable (os error 11)",
+                true,
+            ),
+            ("cannot: Cannot allocate memory (os error 12)", true),
+            ("'device' panicked", false),
+        ] {
+            let told = explain(&limited, words.to_owned());
+            assert_eq!(told.contains("memory-limit"), is_explained, "{told}");
+            assert!(told.starts_with(words));
+            assert_eq!(explain(&WorkersConfig::default(), words.to_owned()), words);
+        }
     }
 }

@@ -17,6 +17,9 @@ const TAIL: u64 = 4096;
 /// What worker programs put before their last words.
 const PROGRAM: &str = "vgpu-worker: ";
 
+/// What Rust's library adds when an allocation fails; what it said before is what counts.
+const ADVICE: &str = "note: run with `RUST_BACKTRACE=";
+
 /// Takes note of a process that has ended, or is about to: why it did.
 pub(crate) fn reap(pidfd: BorrowedFd<'_>, log: &Path) -> Exit {
     let status = retry_on_intr(|| waitid(WaitId::PidFd(pidfd), WaitIdOptions::EXITED));
@@ -87,7 +90,8 @@ pub(crate) fn last_line(log: &Path) -> Option<String> {
     let mut tail = Vec::new();
     file.take(TAIL).read_to_end(&mut tail).ok()?;
     let tail = String::from_utf8_lossy(&tail);
-    let line = tail.lines().rev().find(|line| !line.trim().is_empty())?;
+    let says_something = |line: &&str| !line.trim().is_empty() && !line.starts_with(ADVICE);
+    let line = tail.lines().rev().find(says_something)?;
     Some(line.strip_prefix(PROGRAM).unwrap_or(line).to_owned())
 }
 
@@ -132,6 +136,10 @@ mod tests {
             (b"\n\n", None),
             (b"one", Some("one")),
             (b"one\ntwo\n", Some("two")),
+            (
+                b"one\nnote: run with `RUST_BACKTRACE=1` to see more\n",
+                Some("one"),
+            ),
             (b"\xff\n", Some("\u{fffd}")),
         ] {
             fs::write(&log, content).unwrap();

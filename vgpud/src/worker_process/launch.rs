@@ -140,6 +140,7 @@ impl Launcher {
         let _ = pidfd_send_signal(pidfd, Signal::KILL);
         let exit = reap(pidfd.as_fd(), &self.paths.log(plan.uuid));
         let words = exit.last_words.unwrap_or_else(|| exit.reason.clone());
+        let words = plan.confinement.explain(words);
         match why {
             NotReady::Ended if exit.code == Some(worker::arguments::BAD_ARGUMENTS.into()) => {
                 Error::Invalid(words)
