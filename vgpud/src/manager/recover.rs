@@ -2,8 +2,10 @@
 
 use std::sync::Arc;
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{Signal, geteuid, pidfd_send_signal};
 use uuid::Uuid;
-use worker::control::Control;
+use worker::control::{Control, ControlError};
 
 use crate::api::{CreateRequest, EventKind, Exit, InstanceState, SocketAccess, StartMode};
 use crate::blocking::{blocking, detached};
@@ -11,9 +13,15 @@ use crate::clock;
 use crate::error::Error;
 use crate::files;
 use crate::records::Record;
-use crate::worker_process::{Worker, exit, identity};
+use crate::worker_process::{Worker, confinement, exit, identity};
 
 use super::Manager;
+
+/// How long a worker of which nothing is known may take to end.
+const UNKNOWN_PATIENCE: Timespec = Timespec {
+    tv_sec: 6,
+    tv_nsec: 0,
+};
 
 impl Manager {
     /// Takes in what an earlier daemon left: workers that live go on, places that are taken stay
@@ -33,7 +41,7 @@ impl Manager {
         let mut living = Vec::new();
         for mut record in records {
             let uuid = record.uuid;
-            let worker = self.find_worker(&record).map(Arc::new);
+            let worker = self.find_worker(&mut record).map(Arc::new);
             let mut state = InstanceState::Stopped;
             if let Some(worker) = &worker {
                 state = InstanceState::Running;
@@ -60,7 +68,7 @@ impl Manager {
     }
 
     /// The worker of an instance, if it lives.
-    fn find_worker(&self, record: &Record) -> Option<Worker> {
+    fn find_worker(&self, record: &mut Record) -> Option<Worker> {
         let paths = &self.0.paths;
         let boot_id = &self.0.launcher.boot_id;
         let control = paths.control(record.uuid);
@@ -72,7 +80,11 @@ impl Manager {
             // A daemon that was killed while it started one had no time to note it.
             let status = Control::connect(&control).ok()?.status().ok()?;
             let identity = identity::of(status.pid, boot_id).ok()?;
-            identity::open(&identity, boot_id).map(|pidfd| (pidfd, identity))
+            let pidfd = identity::open(&identity, boot_id)?;
+            // Nor whose it became: nobody else may become the same.
+            let user = Some(status.sandbox.user);
+            record.user = user.filter(|user| *user != geteuid().as_raw());
+            Some((pidfd, identity))
         })?;
         Some(Worker::new(
             pidfd,
@@ -99,7 +111,8 @@ impl Manager {
             reason: "ended while no daemon was there".to_owned(),
             code: None,
             signal: None,
-            last_words: exit::last_line(&self.0.paths.log(record.uuid)),
+            last_words: exit::last_line(&self.0.paths.log(record.uuid))
+                .map(|words| confinement::explain(&self.0.config.workers, words)),
             at: clock::now(),
         });
         if let Err(error) = self.0.records.write(record) {
@@ -129,7 +142,7 @@ impl Manager {
         let control = self.0.paths.control(uuid);
         if let Ok(control) = Control::connect(&control) {
             tracing::warn!("the worker of {uuid}, of which nothing is known, is stopped");
-            if let Err(error) = control.stop() {
+            if let Err(error) = end_unknown(&control) {
                 tracing::warn!("it does not stop: {error}");
             }
         }
@@ -182,4 +195,15 @@ impl Manager {
             .events
             .tell(EventKind::AutostartFailed, uuid, parent, words);
     }
+}
+
+/// Ends a worker, by force if it takes long: what it has is given to others from then on.
+fn end_unknown(control: &Control) -> Result<(), ControlError> {
+    let pidfd = identity::open_pid(control.status()?.pid)?;
+    control.stop()?;
+    let mut fds = [PollFd::new(&pidfd, PollFlags::IN)];
+    if poll(&mut fds, Some(&UNKNOWN_PATIENCE)).map_err(std::io::Error::from)? == 0 {
+        pidfd_send_signal(&pidfd, Signal::KILL).map_err(std::io::Error::from)?;
+    }
+    Ok(())
 }
