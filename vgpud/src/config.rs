@@ -14,7 +14,7 @@ use serde::Deserialize;
 
 use crate::api::SocketAccess;
 
-pub use workers::{UserRange, WorkersConfig};
+pub use workers::{UserRange, Users, WorkersConfig};
 
 /// The configuration.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]

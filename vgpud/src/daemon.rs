@@ -17,6 +17,7 @@ use crate::manager::Manager;
 use crate::paths::Paths;
 use crate::server;
 use crate::server::listen::{self, Token, UnixSocket};
+use crate::worker_process::users;
 
 /// Most threads for work that blocks. Each waits for a worker or a disk, and goes when there is no
 /// more to do.
@@ -47,7 +48,8 @@ pub fn start_log() {
 pub fn run(options: &Options) -> anyhow::Result<()> {
     let usual = Paths::new(&options.root);
     let config_path = options.config.clone().unwrap_or_else(|| usual.config());
-    let config = Config::read(&config_path, options.config.is_some())?;
+    let mut config = Config::read(&config_path, options.config.is_some())?;
+    config.workers.users = users::decide(config.workers.users);
     let places = &config.paths;
     let paths = usual.moved(
         places.run.as_deref(),

@@ -1,6 +1,7 @@
 //! A worker's process: started with its socket, watched, ended.
 //!
 //! - [`socket`]: where a VMM connects, bound here,
+//! - [`users`]: whether it can be a user of its own,
 //! - [`confinement`]: what is kept from it,
 //! - [`launch`]: how the process is started and waited for,
 //! - [`exit`]: how it is seen to end, and why it did,
@@ -13,6 +14,7 @@ pub(crate) mod identity;
 pub(crate) mod launch;
 pub(crate) mod pidfd;
 pub(crate) mod socket;
+pub(crate) mod users;
 
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;

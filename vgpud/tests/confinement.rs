@@ -274,3 +274,16 @@ fn the_next_daemon_asks_stops_and_cleans_up_after_workers_of_other_users() {
         [""; 0]
     );
 }
+
+#[test]
+fn root_gives_users_unless_told_not_to() {
+    if !is_root("users that nobody configured") {
+        return;
+    }
+    let daemon = Daemon::start();
+    let usual = vgpud::config::UserRange::USUAL.numbers();
+    assert_eq!(user_of(&daemon.create(uuid(1), "edu-1")), usual.start);
+    assert_eq!(user_of(&daemon.create(uuid(2), "edu-1")), usual.start + 1);
+    let daemon = Daemon::start_with("[workers]\nusers = false");
+    assert_eq!(user_of(&daemon.create(uuid(1), "edu-1")), 0);
+}

@@ -11,17 +11,50 @@ use super::Bytes;
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct WorkersConfig {
-    /// Users, one for each: a daemon that is root's may give them.
-    pub users: Option<UserRange>,
+    /// Whose they become.
+    #[serde(default)]
+    pub users: Users,
     /// A control group, in which each gets one of its own.
     pub cgroup: Option<PathBuf>,
     /// Most memory of a worker's own, without that of guests and devices.
     pub memory_limit: Option<Bytes>,
 }
 
+/// Whose the workers become.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "Given")]
+pub enum Users {
+    /// Nothing is said: each is a user of [`UserRange::USUAL`], if the daemon may give them.
+    #[default]
+    Usual,
+    /// They stay whose the daemon is: `false`.
+    Daemons,
+    /// Each is a user of its own.
+    Each(UserRange),
+}
+
+#[derive(Deserialize)]
+#[serde(untagged, expecting = "users are { first = …, count = … }, or false")]
+enum Given {
+    Word(bool),
+    Numbers(Numbers),
+}
+
+impl TryFrom<Given> for Users {
+    type Error = &'static str;
+
+    fn try_from(given: Given) -> Result<Self, &'static str> {
+        match given {
+            Given::Word(false) => Ok(Self::Daemons),
+            // Which users? It is said by saying nothing, or by a range.
+            Given::Word(true) => Err("users are { first = …, count = … }, or false"),
+            Given::Numbers(numbers) => numbers.try_into().map(Self::Each),
+        }
+    }
+}
+
 /// Numbers of users whom nobody else is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields, try_from = "Numbers")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct UserRange {
     first: u32,
     last: u32,
@@ -50,6 +83,13 @@ impl TryFrom<Numbers> for UserRange {
 }
 
 impl UserRange {
+    /// Above those whom directories and containers number, and below those of systemd's foreign
+    /// images: `docs/decisions/0006-users.md`.
+    pub const USUAL: Self = Self {
+        first: 2_100_000_000,
+        last: 2_100_065_535,
+    };
+
     /// The users' numbers.
     pub fn numbers(self) -> Range<u32> {
         self.first..self.last + 1
@@ -74,10 +114,29 @@ mod tests {
             ("first = 4294967295, count = 1", None),
             ("first = 4294967294, count = 2", None),
             ("first = 1", None),
+            ("first = 1, count = 1, last = 1", None),
         ] {
             let config: Result<WorkersConfig, _> = toml::from_str(&format!("users = {{ {text} }}"));
-            let found = config.ok().and_then(|config| config.users);
-            assert_eq!(found.map(UserRange::numbers), numbers, "{text}");
+            let found = config.ok().map(|config| match config.users {
+                Users::Each(range) => range.numbers(),
+                other => panic!("{text}: {other:?}"),
+            });
+            assert_eq!(found, numbers, "{text}");
         }
+    }
+
+    #[test]
+    fn users_are_the_usual_ones_unless_they_are_refused() {
+        for (text, users) in [
+            ("", Some(Users::Usual)),
+            ("users = false", Some(Users::Daemons)),
+            ("users = true", None),
+            ("users = 600000", None),
+            ("users = \"nobody\"", None),
+        ] {
+            let config: Result<WorkersConfig, _> = toml::from_str(text);
+            assert_eq!(config.ok().map(|config| config.users), users, "{text}");
+        }
+        assert_eq!(UserRange::USUAL.numbers().len(), 65_536);
     }
 }

@@ -10,6 +10,7 @@ use worker::control::Control;
 use crate::accounts::Access;
 use crate::api::{CreateRequest, EventKind, Instance, InstanceState, SocketAccess};
 use crate::blocking::{blocking, detached};
+use crate::config::Users;
 use crate::error::Error;
 use crate::worker_process::confinement::Confinement;
 use crate::worker_process::launch::Plan;
@@ -134,8 +135,8 @@ impl Manager {
     fn confinement(&self, uuid: Uuid) -> Result<Confinement, Error> {
         let config = &self.0.config.workers;
         let user = match config.users {
-            None => None,
-            Some(users) => {
+            Users::Usual | Users::Daemons => None,
+            Users::Each(users) => {
                 let user = self.table().user_of(uuid, users.numbers());
                 Some(user.ok_or(Error::NoUser)?)
             }
