@@ -6,7 +6,8 @@
 //!   against the crate `vfio_user`.
 //! - [`dma_maps`]: mapping and unmapping guest memory, with few and with many mappings.
 //! - [`idle`]: what a silent client costs.
-//! - [`instances`]: what 256 vGPUs cost at once, and how fast they come and go.
+//! - [`instances`]: what 256 vGPUs cost at once, and how fast they come and go; and with them
+//!   [`ready`]: how soon one is there.
 //! - [`first_picture`]: a guest's boot against QEMU's own `bochs-display`.
 //!
 //! How guest memory is found and copied is measured inside one process, by `cargo bench -p mdev`,
@@ -28,6 +29,7 @@ mod instances;
 mod peers;
 mod proc;
 mod raw_client;
+mod ready;
 mod report;
 mod round_trips;
 mod servers;
@@ -97,6 +99,7 @@ fn measure(arguments: &Arguments) -> anyhow::Result<()> {
         idle::measure(&programs, &cpus, &mut report)?;
     }
     if wants(Part::Instances) {
+        ready::measure(&programs, arguments.quick, &mut report)?;
         instances::measure(&programs, arguments.quick, &mut report)?;
     }
     if wants(Part::FirstPicture) {

@@ -147,6 +147,8 @@ impl Report {
 fn time(ns: f64) -> String {
     if ns < 1e6 {
         format!("{:.2} µs", ns / 1e3)
+    } else if ns < 1e8 {
+        format!("{:.2} ms", ns / 1e6)
     } else {
         format!("{:.3} s", ns / 1e9)
     }

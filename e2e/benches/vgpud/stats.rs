@@ -6,6 +6,14 @@ pub(crate) fn median(values: &[f64]) -> f64 {
     sorted.get(sorted.len() / 2).copied().unwrap_or(f64::NAN)
 }
 
+/// The value that 99 in 100 do not exceed.
+pub(crate) fn percentile_99(values: &[f64]) -> f64 {
+    let sorted = sorted(values);
+    let rank = (sorted.len() * 99).div_ceil(100);
+    let value = sorted.get(rank.saturating_sub(1));
+    value.copied().unwrap_or(f64::NAN)
+}
+
 /// Two of the values, between which the true median lies with the probability `coverage`.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Interval {
