@@ -6,8 +6,9 @@ mod support;
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
+use support::group::{Group, NEW_OR_OLD, OLD_OR_NEW};
 use support::{Daemon, Process, read, request, uuid, wait_for};
 use vfu::client::Client as Vmm;
 use vgpud::api::{Instance, InstanceState};
@@ -30,55 +31,6 @@ fn is_root(what: &str) -> bool {
         eprintln!("NOT RUN: {what}: only root can give users away");
     }
     is_root
-}
-
-/// Where control groups of version 2 are mounted, alone or beside those of version 1, and one of
-/// version 1. Where both are, each is tried by one test.
-const NEW_OR_OLD: [&str; 3] = ["", "unified", "pids"];
-const OLD_OR_NEW: [&str; 3] = ["pids", "unified", ""];
-
-/// A control group for workers. Dropping it removes it, and what a failed test left in it.
-struct Group(PathBuf);
-
-impl Group {
-    /// In the first of these hierarchies that lets us.
-    fn make(name: &str, tried: [&str; 3]) -> Option<Self> {
-        let made = tried.iter().find_map(|hierarchy| {
-            let parent = Path::new("/sys/fs/cgroup").join(hierarchy);
-            // Else it is a file system of another kind that hierarchies are mounted in.
-            if !parent.join("cgroup.procs").exists() {
-                return None;
-            }
-            let path = parent.join(format!("vgpud-{name}-{}", std::process::id()));
-            fs::create_dir(&path).ok().map(|()| Self(path))
-        });
-        if made.is_none() {
-            eprintln!("NOT RUN: control groups: none of {tried:?} in /sys/fs/cgroup can be used");
-        }
-        made
-    }
-
-    fn members(&self) -> Vec<String> {
-        let entries = fs::read_dir(&self.0).unwrap().map(Result::unwrap);
-        let folders = entries.filter(|entry| entry.file_type().unwrap().is_dir());
-        folders
-            .map(|entry| entry.file_name().into_string().unwrap())
-            .collect()
-    }
-
-    fn processes_of(&self, instance: &Instance) -> String {
-        let path = self.0.join(instance.uuid.to_string()).join("cgroup.procs");
-        fs::read_to_string(path).unwrap()
-    }
-}
-
-impl Drop for Group {
-    fn drop(&mut self) {
-        for member in self.members() {
-            let _ = fs::remove_dir(self.0.join(member));
-        }
-        let _ = fs::remove_dir(&self.0);
-    }
 }
 
 /// All that can be configured, with so many users.
@@ -142,7 +94,7 @@ fn each_worker_is_a_user_in_a_group_of_its_own_and_serves() {
     if !is_root("users of their own") {
         return;
     }
-    let group = Group::make("serve", NEW_OR_OLD);
+    let group = Group::make("serve", &NEW_OR_OLD);
     let daemon = Daemon::start_with(&whole_config(group.as_ref(), 9));
     let mut users = Vec::new();
     for (number, type_name) in (1..).zip(TYPES) {
@@ -237,7 +189,7 @@ fn the_next_daemon_asks_stops_and_cleans_up_after_workers_of_other_users() {
     if !is_root("workers of an earlier daemon") {
         return;
     }
-    let group = Group::make("next", OLD_OR_NEW);
+    let group = Group::make("next", &OLD_OR_NEW);
     let mut daemon = Daemon::start_with(&whole_config(group.as_ref(), 4));
     let known = daemon.create(uuid(1), "edu-1");
     let forgotten = daemon.create(uuid(2), "edu-1");

@@ -1,13 +1,16 @@
 //! Many instances at once, and what one does to the others: nothing.
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests are tests too")]
+
 mod support;
 
 use std::thread;
 
+use support::group::Group;
 use support::{Daemon, Process, read, request, uuid};
 use vfu::client::Client as Vmm;
 use vfu::wire::dma::{DmaFlags, DmaMap};
-use vgpud::api::{EventKind, InstanceState};
+use vgpud::api::{EventKind, Instance, InstanceState};
 
 /// The configuration region of a PCI device, as VFIO numbers them.
 const CONFIG: u32 = 7;
@@ -62,14 +65,9 @@ fn creating_removing_and_killing_disturbs_no_other() {
     assert_eq!(daemon.records().len(), 8);
 }
 
-#[test]
-fn a_worker_over_its_memory_limit_ends_alone_and_says_so() {
-    let daemon = Daemon::start_with("[workers]\nmemory-limit = \"16M\"");
-    let victim = daemon.create(uuid(1), "edu-1");
-    let other = daemon.create(uuid(2), "edu-1");
-    let mut others = Vmm::connect(other.socket.as_ref()).unwrap();
-    let mut vmm = Vmm::connect(victim.socket.as_ref()).unwrap();
-    // Without a file each costs the worker memory of its own.
+/// A VMM has a worker keep what costs it memory of its own, mappings without a file, until it ends.
+fn fill(instance: &Instance) {
+    let mut vmm = Vmm::connect(instance.socket.as_ref()).unwrap();
     let mut is_taken = |page: u64| {
         let map = DmaMap {
             flags: DmaFlags::all(),
@@ -81,6 +79,15 @@ fn a_worker_over_its_memory_limit_ends_alone_and_says_so() {
     };
     let taken = (0..1 << 20).take_while(|page| is_taken(*page)).count();
     assert!(taken > 100, "{taken}");
+}
+
+#[test]
+fn a_worker_over_its_memory_limit_ends_alone_and_says_so() {
+    let daemon = Daemon::start_with("[workers]\nmemory-limit = \"16M\"");
+    let victim = daemon.create(uuid(1), "edu-1");
+    let other = daemon.create(uuid(2), "edu-1");
+    let mut others = Vmm::connect(other.socket.as_ref()).unwrap();
+    fill(&victim);
     let exit = daemon.wait_state(uuid(1), InstanceState::Failed).last_exit;
     let exit = exit.unwrap();
     assert_eq!(exit.signal, Some(6), "{exit:?}");
@@ -111,4 +118,28 @@ fn a_worker_over_its_memory_limit_ends_alone_and_says_so() {
         problem.detail
     );
     assert_eq!(daemon.run_files(), [""; 0]);
+}
+
+#[test]
+fn a_worker_that_the_kernel_ends_for_memory_ends_alone_and_this_is_told() {
+    if !rustix::process::geteuid().is_root() {
+        eprintln!("NOT RUN: only root has control groups to give");
+        return;
+    }
+    let group = Group::make("memory", &["", "memory"]);
+    let Some(group) = group.filter(|group| group.limit_memory(8 << 20)) else {
+        return;
+    };
+    let config = format!("[workers]\ncgroup = \"{}\"", group.0.display());
+    let daemon = Daemon::start_with(&config);
+    let victim = daemon.create(uuid(1), "edu-1");
+    let other = daemon.create(uuid(2), "edu-1");
+    let mut others = Vmm::connect(other.socket.as_ref()).unwrap();
+    fill(&victim);
+    let exit = daemon.wait_state(uuid(1), InstanceState::Failed).last_exit;
+    let exit = exit.unwrap();
+    assert_eq!(exit.signal, Some(9), "{exit:?}");
+    assert!(exit.reason.contains("out of memory"), "{exit:?}");
+    read(&mut others, CONFIG, 0);
+    assert_eq!(daemon.client.instance(uuid(2)).unwrap(), other);
 }

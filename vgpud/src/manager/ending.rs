@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use crate::api::{EventKind, Exit, InstanceState};
 use crate::blocking::blocking;
-use crate::worker_process::confinement::{Confinement, explain};
+use crate::worker_process::confinement::Confinement;
 use crate::worker_process::{Worker, exit, pidfd, socket};
 
 use super::Manager;
@@ -23,9 +23,12 @@ impl Manager {
                 tracing::error!("the worker of {uuid} cannot be watched: {error}");
             }
             let ended = Arc::clone(&worker);
-            let mut exit = blocking(move || exit::reap(ended.pidfd.as_fd(), &ended.log)).await;
-            let config = &manager.0.config.workers;
-            exit.last_words = exit.last_words.map(|words| explain(config, words));
+            let confinement = Confinement::new(&manager.0.config.workers, uuid, None);
+            let exit = blocking(move || {
+                let exit = exit::reap(ended.pidfd.as_fd(), &ended.log);
+                confinement.explain_exit(exit)
+            })
+            .await;
             manager.note_exit(uuid, &worker, exit.clone()).await;
             worker.announce_exit(exit);
         });

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 
 use uuid::Uuid;
 
+use crate::api::Exit;
 use crate::config::{Bytes, WorkersConfig};
 use crate::error::Error;
 
@@ -17,6 +18,9 @@ const TOO_LITTLE: [&str; 3] = [
     "Cannot allocate memory",
     "Resource temporarily unavailable",
 ];
+
+/// Where a control group counts whom the kernel ended for memory: of version 2, and of version 1.
+const COUNTS: [&str; 2] = ["memory.events", "memory.oom_control"];
 
 /// How one worker is confined from outside.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -61,6 +65,33 @@ impl Confinement {
             }
             _ => words,
         }
+    }
+
+    /// Adds to what is known of a worker's end what its limits have to do with it.
+    pub(crate) fn explain_exit(&self, exit: Exit) -> Exit {
+        let mut reason = exit.reason;
+        if self.ran_out_of_memory() {
+            reason.push_str(", its control group out of memory");
+        }
+        Exit {
+            reason,
+            last_words: exit.last_words.map(|words| self.explain(words)),
+            ..exit
+        }
+    }
+
+    /// Whether the kernel ended it because its control group, or one above, was out of memory. It
+    /// is asked before the group is removed.
+    fn ran_out_of_memory(&self) -> bool {
+        let Some(cgroup) = &self.cgroup else {
+            return false;
+        };
+        let counts = COUNTS.iter().filter_map(|name| {
+            let text = fs::read_to_string(cgroup.join(name)).ok()?;
+            let mut lines = text.lines();
+            lines.find_map(|line| line.strip_prefix("oom_kill ")?.parse::<u64>().ok())
+        });
+        counts.sum::<u64>() > 0
     }
 
     /// Makes its control group.

@@ -9,6 +9,8 @@
     reason = "each test program uses a part of it, and none outlives a surprise"
 )]
 
+pub mod group;
+
 use std::fs;
 use std::io::{Read, Write};
 use std::os::fd::OwnedFd;
