@@ -17,6 +17,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::net::sockopt::{Timeout, set_socket_timeout};
 use rustix::net::{RecvFlags, SendFlags};
 use serde::{Deserialize, Serialize};
 
@@ -25,6 +26,9 @@ use crate::seqpacket;
 
 /// What a worker ends with that cannot go on from what it was handed.
 pub const RESUME_REFUSED: u8 = 3;
+
+/// How long a new worker may leave the daemon with descriptors for which there is no room.
+const SEND_PATIENCE: Duration = Duration::from_secs(3);
 
 /// What the new worker answers.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -69,10 +73,12 @@ impl Handing {
     /// Both ends; the second is for the new worker's `--resume`.
     pub fn new() -> io::Result<(Self, OwnedFd)> {
         let (socket, theirs) = pair()?;
+        set_socket_timeout(&socket, Timeout::Send, Some(SEND_PATIENCE))?;
         Ok((Self { socket }, theirs))
     }
 
-    /// Hands everything over. Waits for the worker to take it in, where the socket's room ends.
+    /// Hands everything over. Waits for the worker to take it in, where the socket's room ends, but
+    /// not for ever.
     pub fn hand_over(&self, parked: &Parked) -> io::Result<()> {
         let fds = parked.iter().map(|(id, fd)| (*id, fd.as_fd()));
         send_all(&self.socket, fds, SendFlags::empty())?;
