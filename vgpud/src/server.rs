@@ -1,7 +1,8 @@
 //! The answering end of the API: HTTP, JSON, errors in one form.
 //!
 //! - [`listen`]: the UNIX socket, and TCP if that is asked for, where each request needs a token,
-//! - `refusal`, `extract`: every error as problem+json, also those of HTTP itself,
+//! - `refusal`, `extract`, `strict`: a body is what the document says of it, and every error is
+//!   problem+json, also those of HTTP itself,
 //! - `parents`, `instances`, `state`, `definitions`, `events`, `host`: one handler for each
 //!   operation; it does no more than to call the manager.
 
@@ -14,6 +15,7 @@ pub mod listen;
 mod parents;
 mod refusal;
 mod state;
+mod strict;
 
 use axum::Json;
 use axum::Router;

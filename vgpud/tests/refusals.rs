@@ -33,10 +33,11 @@ fn check(daemon: &Daemon, answer: &Answer, status: u16, errno: &str, case: &str)
 }
 
 /// Bodies of a creation that are refused, whatever the UUID.
-const BODIES: [(&str, u16, &str); 11] = [
+const BODIES: [(&str, u16, &str); 12] = [
     ("", 400, "EINVAL"),
     ("{", 400, "EINVAL"),
     ("[]", 422, "EINVAL"),
+    (r#"["soft0","edu-1",[],{},true]"#, 422, "EINVAL"),
     ("{}", 422, "EINVAL"),
     (r#"{"parent":"soft0"}"#, 422, "EINVAL"),
     (r#"{"parent":0,"type":"edu-1"}"#, 422, "EINVAL"),
@@ -48,15 +49,17 @@ const BODIES: [(&str, u16, &str); 11] = [
 ];
 
 /// What is wrong beside a good parent and type: EINVAL each.
-const FIELDS: [&str; 11] = [
+const FIELDS: [&str; 13] = [
     r#""colour":1"#,
     r#""start":"no""#,
     r#""attributes":{"dma":"pin"}"#,
+    r#""attributes":[["dma","pin"]]"#,
     r#""attributes":[{"name":"dma"}]"#,
     r#""attributes":[{"name":"","value":""}]"#,
     r#""attributes":[{"name":"x","value":"1"}]"#,
     r#""attributes":[{"name":"dma","value":"x"}]"#,
     r#""attributes":[{"name":"dma","value":"pin\u0000"}]"#,
+    r#""socket":[]"#,
     r#""socket":{"mode":"rw"}"#,
     r#""socket":{"owner":"no such user"}"#,
     r#""socket":{"colour":1}"#,

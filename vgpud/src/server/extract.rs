@@ -9,16 +9,17 @@ use serde::de::DeserializeOwned;
 use utoipa::IntoParams;
 
 use super::refusal::Refusal;
+use super::strict::Strict;
 
-/// The body, as JSON.
+/// The body, as JSON, and to the letter.
 pub(crate) struct Body<T>(pub(crate) T);
 
 impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
     type Rejection = Refusal;
 
     async fn from_request(request: Request, state: &S) -> Result<Self, Refusal> {
-        match axum::Json::<T>::from_request(request, state).await {
-            Ok(axum::Json(value)) => Ok(Self(value)),
+        match axum::Json::<Strict<T>>::from_request(request, state).await {
+            Ok(axum::Json(Strict(value))) => Ok(Self(value)),
             Err(rejection) => Err(refuse_body(&rejection)),
         }
     }
