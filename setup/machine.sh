@@ -65,9 +65,9 @@ need_cxx_compiler() {
     command -v c++ >/dev/null || die "g++ was installed, yet there is no c++"
 }
 
-# install_packages WHAT ELSEWHERE PACKAGE...: the compilers are the only packages
-# that are installed, thus the only reason to need root. ELSEWHERE is what they
-# are called where there is no apt.
+# install_packages WHAT ELSEWHERE PACKAGE...: the compilers and Python are the
+# only packages that are installed, thus the only reason to need root. ELSEWHERE
+# is what they are called where there is no apt.
 install_packages() {
     local what=$1 elsewhere=$2 as_root=env
     shift 2

@@ -8,7 +8,8 @@ use std::fs;
 use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt;
 
-use support::{Answer, Daemon, exchange, request, uuid, wait_for};
+use support::http::{Answer, TOKEN, exchange};
+use support::{Daemon, request, uuid};
 
 const JSON: &str = "application/json";
 
@@ -250,20 +251,8 @@ fn a_worker_is_told_how_it_is_confined_and_its_refusal_leaves_nothing() {
 
 #[test]
 fn over_tcp_each_request_bears_the_token() {
-    let token = "0123456789abcdef0123456789abcdef";
-    let folder = tempfile::tempdir().unwrap();
-    let file = folder.path().join("token");
-    fs::write(&file, format!("{token}\n")).unwrap();
-    fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
-    let daemon = Daemon::start_with(&format!(
-        "[api]\ntcp = {{ listen = \"127.0.0.1:0\", token-file = \"{}\" }}",
-        file.display()
-    ));
-    let address = wait_for("an address", || {
-        let log = daemon.log();
-        let (_, rest) = log.split_once("the API is on tcp ")?;
-        rest.split_once('\n').map(|(address, _)| address.to_owned())
-    });
+    let daemon = Daemon::start_on_tcp();
+    let address = daemon.tcp_address();
     let ask = |headers: &str| {
         let mut stream = TcpStream::connect(&address).unwrap();
         exchange(&mut stream, "GET", "/v1/parents", headers, b"")
@@ -279,10 +268,8 @@ fn over_tcp_each_request_bears_the_token() {
         assert_eq!(answer.status, 401, "{headers}");
         assert_eq!(answer.json()["errno"], "EACCES");
     }
-    assert_eq!(
-        ask(&format!("authorization: Bearer {token}\r\n")).status,
-        200
-    );
+    let answer = ask(&format!("authorization: Bearer {TOKEN}\r\n"));
+    assert_eq!(answer.status, 200);
 }
 
 #[test]

@@ -10,11 +10,10 @@
 )]
 
 pub mod group;
+pub mod http;
 
 use std::fs;
-use std::io::{Read, Write};
 use std::os::fd::OwnedFd;
-use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::thread;
@@ -22,7 +21,6 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
-use serde_json::Value;
 use tempfile::TempDir;
 use uuid::Uuid;
 use vgpud::api::{CreateRequest, Instance, InstanceState};
@@ -165,18 +163,6 @@ impl Daemon {
         let found = types.iter().find(|offered| offered.name == type_name);
         found.unwrap().available_instances
     }
-
-    /// Sends a request as it stands.
-    pub fn raw(&self, method: &str, path: &str, kind: &str, body: &[u8]) -> Answer {
-        let mut stream = UnixStream::connect(self.path("run/vgpud/api.sock")).unwrap();
-        exchange(
-            &mut stream,
-            method,
-            path,
-            &format!("content-type: {kind}\r\n"),
-            body,
-        )
-    }
 }
 
 impl Drop for Daemon {
@@ -219,48 +205,6 @@ impl Process {
     pub fn has_ended(&self, within: Duration) -> bool {
         let timeout = Timespec::try_from(within).unwrap();
         poll(&mut [PollFd::new(&self.0, PollFlags::IN)], Some(&timeout)).unwrap() > 0
-    }
-}
-
-/// What came back.
-#[derive(Debug)]
-pub struct Answer {
-    pub status: u16,
-    pub headers: String,
-    pub body: String,
-}
-
-impl Answer {
-    pub fn json(&self) -> Value {
-        serde_json::from_str(&self.body).unwrap_or_else(|error| panic!("{error}: {self:?}"))
-    }
-}
-
-/// One request as it stands, and what came back.
-pub fn exchange(
-    stream: &mut (impl Read + Write),
-    method: &str,
-    path: &str,
-    headers: &str,
-    body: &[u8],
-) -> Answer {
-    let length = body.len();
-    let head = format!(
-        "{method} {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\
-         content-length: {length}\r\n{headers}\r\n"
-    );
-    stream.write_all(head.as_bytes()).unwrap();
-    // A body that is refused early may find the connection closed.
-    let _ = stream.write_all(body);
-    let mut answer = Vec::new();
-    let _ = stream.read_to_end(&mut answer);
-    let answer = String::from_utf8_lossy(&answer).into_owned();
-    let (headers, body) = answer.split_once("\r\n\r\n").unwrap_or((&answer, ""));
-    let status = headers.split(' ').nth(1).and_then(|code| code.parse().ok());
-    Answer {
-        status: status.unwrap_or_else(|| panic!("no status: {answer:?}")),
-        headers: headers.to_lowercase(),
-        body: body.to_owned(),
     }
 }
 
