@@ -21,7 +21,8 @@ use axum::Json;
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::routing::get;
-use utoipa::OpenApi;
+use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityScheme};
+use utoipa::{Modify, OpenApi};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
@@ -37,9 +38,22 @@ const MAX_BODY: usize = 64 << 10;
         description = "Virtual GPUs of this host: parents, types, instances. \
                        Every refusal is application/problem+json with the name of an errno."
     ),
-    components(schemas(crate::api::Problem, crate::api::Event))
+    components(schemas(crate::api::Problem, crate::api::Event)),
+    modifiers(&Token),
+    security((), ("token" = []))
 )]
 struct Document;
+
+/// What is asked for over TCP, and not over the UNIX socket.
+struct Token;
+
+impl Modify for Token {
+    fn modify(&self, document: &mut utoipa::openapi::OpenApi) {
+        let scheme = SecurityScheme::Http(Http::new(HttpAuthScheme::Bearer));
+        let components = document.components.get_or_insert_default();
+        components.add_security_scheme("token", scheme);
+    }
+}
 
 /// Every operation of the API, and the document that describes them.
 pub fn router(manager: Manager) -> (Router, utoipa::openapi::OpenApi) {

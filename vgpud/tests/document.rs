@@ -7,7 +7,7 @@ use support::{Daemon, uuid};
 use vfu::client::Client as Vmm;
 
 #[test]
-fn the_document_names_every_operation_and_what_it_refers_to_is_there() {
+fn the_document_names_every_operation_and_refusal_and_what_it_refers_to_is_there() {
     let daemon = Daemon::start();
     let answer = daemon.raw("GET", "/v1/openapi.json", "application/json", b"");
     let document = answer.json();
@@ -27,6 +27,17 @@ fn the_document_names_every_operation_and_what_it_refers_to_is_there() {
     ] {
         assert!(operations.contains_key(path), "{path}");
     }
+    // Over TCP each request may lack its token.
+    for (path, operations) in operations {
+        for (method, operation) in operations.as_object().unwrap() {
+            let refusal = &operation["responses"]["4XX"]["content"];
+            let refusal = refusal.get("application/problem+json");
+            assert!(refusal.is_some(), "{method} {path}");
+        }
+    }
+    let schemes = &document["components"]["securitySchemes"];
+    assert_eq!(schemes["token"]["scheme"], "bearer");
+    assert_eq!(document["security"], serde_json::json!([{}, {"token": []}]));
     let mut references = Vec::new();
     collect(&document, &mut references);
     assert!(!references.is_empty());

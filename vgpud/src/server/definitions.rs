@@ -17,6 +17,7 @@ use super::refusal::Refusal;
     path = "/v1/definitions",
     responses(
         (status = 200, body = Vec<Definition>),
+        (status = "4XX", body = Problem, content_type = "application/problem+json"),
         (status = "5XX", body = Problem, content_type = "application/problem+json"),
     )
 )]

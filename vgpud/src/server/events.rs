@@ -10,7 +10,7 @@ use futures_util::{Stream, stream};
 use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
 
-use crate::api::{Event, EventKind};
+use crate::api::{Event, EventKind, Problem};
 use crate::events::missed;
 use crate::manager::Manager;
 
@@ -20,7 +20,10 @@ use crate::manager::Manager;
     get,
     path = "/v1/events",
     params(("last-event-id" = Option<u64>, Header, description = "The last one that was seen")),
-    responses((status = 200, content_type = "text/event-stream", body = String))
+    responses(
+        (status = 200, content_type = "text/event-stream", body = String),
+        (status = "4XX", body = Problem, content_type = "application/problem+json"),
+    )
 )]
 pub(super) async fn follow(
     State(manager): State<Manager>,

@@ -5,12 +5,19 @@ use axum::extract::State;
 use axum::http::header;
 use axum::response::IntoResponse;
 
-use crate::api::HostFacts;
+use crate::api::{HostFacts, Problem};
 use crate::manager::Manager;
 use crate::{host, metrics};
 
 /// What this host can do, and what to do about what it cannot.
-#[utoipa::path(get, path = "/v1/host", responses((status = 200, body = HostFacts)))]
+#[utoipa::path(
+    get,
+    path = "/v1/host",
+    responses(
+        (status = 200, body = HostFacts),
+        (status = "4XX", body = Problem, content_type = "application/problem+json"),
+    )
+)]
 pub(super) async fn facts(State(manager): State<Manager>) -> Json<HostFacts> {
     Json(host::look(&manager).await)
 }
@@ -19,7 +26,10 @@ pub(super) async fn facts(State(manager): State<Manager>) -> Json<HostFacts> {
 #[utoipa::path(
     get,
     path = "/metrics",
-    responses((status = 200, content_type = "text/plain; version=0.0.4", body = String))
+    responses(
+        (status = 200, content_type = "text/plain; version=0.0.4", body = String),
+        (status = "4XX", body = Problem, content_type = "application/problem+json"),
+    )
 )]
 pub(super) async fn metrics(State(manager): State<Manager>) -> impl IntoResponse {
     let text = metrics::scrape(&manager).await;

@@ -12,7 +12,14 @@ use super::extract::{Body, Force, Path, Query};
 use super::refusal::Refusal;
 
 /// Every instance.
-#[utoipa::path(get, path = "/v1/instances", responses((status = 200, body = Vec<Instance>)))]
+#[utoipa::path(
+    get,
+    path = "/v1/instances",
+    responses(
+        (status = 200, body = Vec<Instance>),
+        (status = "4XX", body = Problem, content_type = "application/problem+json"),
+    )
+)]
 pub(super) async fn list(State(manager): State<Manager>) -> Json<Vec<Instance>> {
     Json(manager.instances().await)
 }

@@ -10,7 +10,14 @@ use super::extract::Path;
 use super::refusal::Refusal;
 
 /// Every parent, with its types, pools and children as they are now.
-#[utoipa::path(get, path = "/v1/parents", responses((status = 200, body = Vec<Parent>)))]
+#[utoipa::path(
+    get,
+    path = "/v1/parents",
+    responses(
+        (status = 200, body = Vec<Parent>),
+        (status = "4XX", body = Problem, content_type = "application/problem+json"),
+    )
+)]
 pub(super) async fn list(State(manager): State<Manager>) -> Json<Vec<Parent>> {
     Json(manager.parents())
 }
@@ -33,7 +40,14 @@ pub(super) async fn show(
 }
 
 /// Every type of every parent, with how many can be created now.
-#[utoipa::path(get, path = "/v1/types", responses((status = 200, body = Vec<Type>)))]
+#[utoipa::path(
+    get,
+    path = "/v1/types",
+    responses(
+        (status = 200, body = Vec<Type>),
+        (status = "4XX", body = Problem, content_type = "application/problem+json"),
+    )
+)]
 pub(super) async fn types(State(manager): State<Manager>) -> Json<Vec<Type>> {
     let parents = manager.parents().into_iter();
     Json(parents.flat_map(|parent| parent.types).collect())
