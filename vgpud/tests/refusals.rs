@@ -97,15 +97,27 @@ fn a_bad_uuid_or_kind_of_body_is_refused() {
     let good = format!("/v1/instances/{}", uuid(1));
     let answer = daemon.raw("PUT", &good, "text/plain", body);
     check(&daemon, &answer, 415, "EINVAL", "a body of another kind");
+    let simple = uuid(1).simple().to_string();
     for bad in [
         "x",
         "..",
         "%00",
-        "11111111-2222-3333-4444-55555555555",
         "%ff",
+        &format!("{}%00", uuid(1)),
+        &format!("..%2f{}", uuid(1)),
+        "11111111-2222-3333-4444-55555555555",
+        // What is a UUID too, but not as the document has it.
+        &simple,
+        &format!("%7B{}%7D", uuid(1)),
+        &format!("urn:uuid:{}", uuid(1)),
     ] {
-        let answer = daemon.raw("PUT", &format!("/v1/instances/{bad}"), JSON, body);
-        check(&daemon, &answer, 400, "EINVAL", bad);
+        for path in [
+            format!("/v1/instances/{bad}"),
+            format!("/v1/definitions/soft0/{bad}"),
+        ] {
+            let answer = daemon.raw("PUT", &path, JSON, body);
+            check(&daemon, &answer, 400, "EINVAL", &path);
+        }
     }
 }
 

@@ -3,6 +3,7 @@
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
+use serde::Deserialize;
 use uuid::Uuid;
 
 use crate::api::{Definition, DefinitionRequest, Problem};
@@ -10,6 +11,17 @@ use crate::manager::Manager;
 
 use super::extract::{Body, Path};
 use super::refusal::Refusal;
+
+/// Where a definition is kept.
+#[derive(Deserialize, utoipa::IntoParams)]
+#[into_params(parameter_in = Path)]
+pub(super) struct Place {
+    /// The parent that it is for.
+    parent: String,
+    /// The UUID that it is of.
+    #[serde(with = "uuid::serde::hyphenated")]
+    uuid: Uuid,
+}
 
 /// Every definition.
 #[utoipa::path(
@@ -29,7 +41,7 @@ pub(super) async fn list(State(manager): State<Manager>) -> Result<Json<Vec<Defi
 #[utoipa::path(
     get,
     path = "/v1/definitions/{parent}/{uuid}",
-    params(("parent" = String, Path), ("uuid" = Uuid, Path)),
+    params(Place),
     responses(
         (status = 200, body = Definition),
         (status = "4XX", body = Problem, content_type = "application/problem+json"),
@@ -38,7 +50,7 @@ pub(super) async fn list(State(manager): State<Manager>) -> Result<Json<Vec<Defi
 )]
 pub(super) async fn show(
     State(manager): State<Manager>,
-    Path((parent, uuid)): Path<(String, Uuid)>,
+    Path(Place { parent, uuid }): Path<Place>,
 ) -> Result<Json<Definition>, Refusal> {
     Ok(Json(manager.definition(&parent, uuid).await?))
 }
@@ -47,7 +59,7 @@ pub(super) async fn show(
 #[utoipa::path(
     put,
     path = "/v1/definitions/{parent}/{uuid}",
-    params(("parent" = String, Path), ("uuid" = Uuid, Path)),
+    params(Place),
     request_body = DefinitionRequest,
     responses(
         (status = 201, description = "it is new", body = Definition),
@@ -58,7 +70,7 @@ pub(super) async fn show(
 )]
 pub(super) async fn put(
     State(manager): State<Manager>,
-    Path((parent, uuid)): Path<(String, Uuid)>,
+    Path(Place { parent, uuid }): Path<Place>,
     Body(request): Body<DefinitionRequest>,
 ) -> Result<(StatusCode, Json<Definition>), Refusal> {
     let (definition, was_there) = manager.define(&parent, uuid, request).await?;
@@ -74,7 +86,7 @@ pub(super) async fn put(
 #[utoipa::path(
     delete,
     path = "/v1/definitions/{parent}/{uuid}",
-    params(("parent" = String, Path), ("uuid" = Uuid, Path)),
+    params(Place),
     responses(
         (status = 204),
         (status = "4XX", body = Problem, content_type = "application/problem+json"),
@@ -83,7 +95,7 @@ pub(super) async fn put(
 )]
 pub(super) async fn remove(
     State(manager): State<Manager>,
-    Path((parent, uuid)): Path<(String, Uuid)>,
+    Path(Place { parent, uuid }): Path<Place>,
 ) -> Result<StatusCode, Refusal> {
     manager.undefine(&parent, uuid).await?;
     Ok(StatusCode::NO_CONTENT)

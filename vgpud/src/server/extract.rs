@@ -7,6 +7,7 @@ use axum::http::request::Parts;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use utoipa::IntoParams;
+use uuid::Uuid;
 
 use super::refusal::Refusal;
 use super::strict::Strict;
@@ -55,6 +56,10 @@ impl<T: DeserializeOwned + Send, S: Send + Sync> FromRequestParts<S> for Path<T>
             })
     }
 }
+
+/// A UUID in the path, as the document and mdev have it: with its dashes, and nothing around it.
+#[derive(Deserialize)]
+pub(crate) struct Id(#[serde(with = "uuid::serde::hyphenated")] pub(crate) Uuid);
 
 /// What follows the question mark.
 pub(crate) struct Query<T>(pub(crate) T);

@@ -8,7 +8,7 @@ use uuid::Uuid;
 use crate::api::{AttributeChanges, CreateRequest, Instance, Problem, WorkerStatus};
 use crate::manager::{Created, Manager};
 
-use super::extract::{Body, Force, Path, Query};
+use super::extract::{Body, Force, Id, Path, Query};
 use super::refusal::Refusal;
 
 /// Every instance.
@@ -55,7 +55,7 @@ pub(super) async fn create(
 )]
 pub(super) async fn show(
     State(manager): State<Manager>,
-    Path(uuid): Path<Uuid>,
+    Path(Id(uuid)): Path<Id>,
 ) -> Result<Json<Instance>, Refusal> {
     Ok(Json(manager.instance(uuid).await?))
 }
@@ -76,7 +76,7 @@ pub(super) async fn show(
 )]
 pub(super) async fn put(
     State(manager): State<Manager>,
-    Path(uuid): Path<Uuid>,
+    Path(Id(uuid)): Path<Id>,
     Body(request): Body<CreateRequest>,
 ) -> Result<(StatusCode, Json<Instance>), Refusal> {
     let (instance, created) = manager.create(uuid, request).await?;
@@ -100,7 +100,7 @@ pub(super) async fn put(
 )]
 pub(super) async fn destroy(
     State(manager): State<Manager>,
-    Path(uuid): Path<Uuid>,
+    Path(Id(uuid)): Path<Id>,
     Query(Force { force }): Query<Force>,
 ) -> Result<StatusCode, Refusal> {
     manager.destroy(uuid, force).await?;
@@ -121,7 +121,7 @@ pub(super) async fn destroy(
 )]
 pub(super) async fn modify(
     State(manager): State<Manager>,
-    Path(uuid): Path<Uuid>,
+    Path(Id(uuid)): Path<Id>,
     Body(changes): Body<AttributeChanges>,
 ) -> Result<Json<Instance>, Refusal> {
     Ok(Json(
@@ -142,7 +142,7 @@ pub(super) async fn modify(
 )]
 pub(super) async fn start(
     State(manager): State<Manager>,
-    Path(uuid): Path<Uuid>,
+    Path(Id(uuid)): Path<Id>,
 ) -> Result<Json<Instance>, Refusal> {
     Ok(Json(manager.start(uuid).await?))
 }
@@ -160,7 +160,7 @@ pub(super) async fn start(
 )]
 pub(super) async fn stop(
     State(manager): State<Manager>,
-    Path(uuid): Path<Uuid>,
+    Path(Id(uuid)): Path<Id>,
     Query(Force { force }): Query<Force>,
 ) -> Result<Json<Instance>, Refusal> {
     Ok(Json(manager.stop(uuid, force).await?))
@@ -179,7 +179,7 @@ pub(super) async fn stop(
 )]
 pub(super) async fn status(
     State(manager): State<Manager>,
-    Path(uuid): Path<Uuid>,
+    Path(Id(uuid)): Path<Id>,
 ) -> Result<Json<WorkerStatus>, Refusal> {
     Ok(Json(manager.status(uuid).await?))
 }

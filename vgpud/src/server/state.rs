@@ -9,13 +9,12 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use futures_util::{Stream, StreamExt, stream};
 use tokio::io::{AsyncReadExt, AsyncSeekExt, AsyncWriteExt};
-use uuid::Uuid;
 
 use crate::api::Problem;
 use crate::error::Error;
 use crate::manager::Manager;
 
-use super::extract::Path;
+use super::extract::{Id, Path};
 use super::refusal::Refusal;
 
 /// Largest state that is taken: several times what any device saves. It lies in memory.
@@ -37,7 +36,7 @@ const CHUNK: usize = 256 << 10;
 )]
 pub(super) async fn screenshot(
     State(manager): State<Manager>,
-    Path(uuid): Path<Uuid>,
+    Path(Id(uuid)): Path<Id>,
 ) -> Result<Response, Refusal> {
     let png = manager.screenshot(uuid).await?;
     Ok(([(header::CONTENT_TYPE, "image/png")], png).into_response())
@@ -56,7 +55,7 @@ pub(super) async fn screenshot(
 )]
 pub(super) async fn save(
     State(manager): State<Manager>,
-    Path(uuid): Path<Uuid>,
+    Path(Id(uuid)): Path<Id>,
 ) -> Result<Response, Refusal> {
     let state = manager.save_state(uuid).await?;
     let length = state
@@ -95,7 +94,7 @@ fn chunks(file: File) -> impl Stream<Item = io::Result<Bytes>> {
 )]
 pub(super) async fn restore(
     State(manager): State<Manager>,
-    Path(uuid): Path<Uuid>,
+    Path(Id(uuid)): Path<Id>,
     request: Request,
 ) -> Result<StatusCode, Refusal> {
     // Before the body is taken in: it may be long.
