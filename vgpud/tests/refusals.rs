@@ -279,6 +279,7 @@ fn over_tcp_each_request_bears_the_token() {
         let answer = ask(headers);
         assert_eq!(answer.status, 401, "{headers}");
         assert_eq!(answer.json()["errno"], "EACCES");
+        assert!(answer.headers.contains("www-authenticate: bearer"));
     }
     let answer = ask(&format!("authorization: Bearer {TOKEN}\r\n"));
     assert_eq!(answer.status, 200);

@@ -12,7 +12,7 @@ use axum::Router;
 use axum::extract::{Request, State};
 use axum::http::{StatusCode, header};
 use axum::middleware::{self, Next};
-use axum::response::Response;
+use axum::response::{IntoResponse, Response};
 use subtle::ConstantTimeEq;
 
 use crate::accounts::Access;
@@ -112,7 +112,7 @@ async fn check_token(
     State(token): State<Arc<Token>>,
     request: Request,
     next: Next,
-) -> Result<Response, Refusal> {
+) -> Result<Response, impl IntoResponse> {
     let header = request.headers().get(header::AUTHORIZATION);
     let given = header.and_then(|header| header.to_str().ok()?.strip_prefix("Bearer "));
     if given.is_some_and(|given| token.is(given)) {
@@ -120,5 +120,6 @@ async fn check_token(
     }
     let words = "over TCP each request bears the token".to_owned();
     let refusal = Refusal::new(StatusCode::UNAUTHORIZED, "EACCES", words);
-    Err(refusal.with_remedy("send the header: Authorization: Bearer TOKEN"))
+    let refusal = refusal.with_remedy("send the header: Authorization: Bearer TOKEN");
+    Err(([(header::WWW_AUTHENTICATE, "Bearer")], refusal))
 }
