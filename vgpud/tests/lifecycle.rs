@@ -134,17 +134,26 @@ fn creates_of_one_uuid_at_once_make_one_instance() {
     assert!(pids[0].is_some());
     assert_eq!(pids, vec![pids[0]; 4]);
     // Two that differ: one is made, the other refused.
-    let (one, other) = thread::scope(|scope| {
-        let create = |type_name| {
-            let client = vgpud::client::Client::new(&path).unwrap();
-            client.create(uuid(2), &request(type_name)).is_ok()
-        };
-        let one = scope.spawn(move || create("edu-1"));
-        let other = scope.spawn(move || create("serial-1"));
-        (one.join().unwrap(), other.join().unwrap())
+    let create = |type_name| {
+        let client = vgpud::client::Client::new(&path).unwrap();
+        client.create(uuid(2), &request(type_name))
+    };
+    let answers = thread::scope(|scope| {
+        let both = ["edu-1", "serial-1"].map(|name| scope.spawn(move || create(name)));
+        both.map(|thread| thread.join().unwrap())
     });
-    assert!(one != other);
+    let (made, refused) = match answers {
+        [Ok(made), Err(refused)] | [Err(refused), Ok(made)] => (made, refused),
+        both => panic!("{both:?}"),
+    };
+    let problem = refused.problem().unwrap();
+    assert_eq!((problem.status, problem.errno.as_str()), (409, "EEXIST"));
+    let words = format!("its type is {}", made.type_name);
+    assert!(problem.detail.contains(&words), "{problem:?}");
+    assert_eq!(daemon.client.instance(uuid(2)).unwrap(), made);
     assert_eq!(daemon.client.instances().unwrap().len(), 2);
+    assert_eq!(daemon.client.parents().unwrap()[0].instances.used, 2);
+    assert_eq!(daemon.records().len(), 2);
 }
 
 #[test]

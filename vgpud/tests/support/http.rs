@@ -47,6 +47,9 @@ impl Daemon {
     }
 }
 
+/// Status, errno, and words that are part of what is told.
+pub type Refused<'a> = (u16, &'a str, &'a str);
+
 /// What came back.
 #[derive(Debug)]
 pub struct Answer {
@@ -58,6 +61,18 @@ pub struct Answer {
 impl Answer {
     pub fn json(&self) -> Value {
         serde_json::from_str(&self.body).unwrap_or_else(|error| panic!("{error}: {self:?}"))
+    }
+
+    /// It is a refusal, of the usual form, with that status and errno, and has those words.
+    pub fn assert_refused(&self, (status, errno, words): Refused<'_>, case: &str) {
+        assert_eq!(self.status, status, "{case}: {self:?}");
+        let is_problem = self.headers.contains("application/problem+json");
+        assert!(is_problem, "{case}: {self:?}");
+        let problem = self.json();
+        assert_eq!(problem["status"], status, "{case}: {self:?}");
+        assert_eq!(problem["errno"], errno, "{case}: {self:?}");
+        let detail = problem["detail"].as_str().unwrap();
+        assert!(detail.contains(words), "{case}: {words}: {self:?}");
     }
 }
 

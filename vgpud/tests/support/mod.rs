@@ -10,12 +10,13 @@
 )]
 
 pub mod group;
+pub mod host;
 pub mod http;
 
 use std::fs;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -37,6 +38,8 @@ const POLL: Duration = Duration::from_millis(20);
 pub struct Daemon {
     child: Option<Child>,
     worker: PathBuf,
+    /// What starts it, if it is not started as it is.
+    starter: &'static [&'static str],
     root: TempDir,
     pub client: Client,
 }
@@ -54,6 +57,10 @@ impl Daemon {
 
     /// A daemon with a configuration, and another program as its workers'.
     pub fn start_with_worker(config: &str, worker: PathBuf) -> Self {
+        Self::start_by(&[], config, worker)
+    }
+
+    fn start_by(starter: &'static [&'static str], config: &str, worker: PathBuf) -> Self {
         let root = tempfile::tempdir().unwrap();
         let folder = root.path().join("etc/vgpud");
         fs::create_dir_all(&folder).unwrap();
@@ -62,6 +69,7 @@ impl Daemon {
         let mut daemon = Self {
             child: None,
             worker,
+            starter,
             root,
             client,
         };
@@ -76,7 +84,7 @@ impl Daemon {
             .append(true)
             .open(self.path("vgpud.log"))
             .unwrap();
-        let child = Command::new(env!("CARGO_BIN_EXE_vgpud"))
+        let child = host::command(self.starter, env!("CARGO_BIN_EXE_vgpud"))
             .arg("--root")
             .arg(self.root.path())
             .arg("--worker")
