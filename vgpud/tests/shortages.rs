@@ -15,8 +15,9 @@ use vgpud::api::Attribute;
 
 const JSON: &str = "application/json";
 
-/// Bodies of a definition, and of requests that take none.
+/// Bodies of a definition, of a change, and of requests that take none.
 const DEFINITION: &str = r#"{"type":"serial-1"}"#;
+const CHANGE: &str = r#"{"attributes":[{"name":"dma","value":"copy"}]}"#;
 const NOTHING: &str = "";
 
 fn creation(type_name: &str) -> String {
@@ -121,6 +122,8 @@ fn a_full_disk_changes_nothing() {
     for (full, request) in [
         (record(3), Request("PUT", instance(3), &edu)),
         (record(4), Request("POST", instance(4) + "/start", NOTHING)),
+        (record(1), Request("PATCH", instance(1), CHANGE)),
+        (record(2), Request("PATCH", instance(2), CHANGE)),
         (record(2), Request("POST", instance(2) + "/start", NOTHING)),
         (
             kept(4),
@@ -142,6 +145,8 @@ fn a_folder_that_may_not_be_written_changes_nothing() {
     let edu = creation("edu-1");
     for (folder, request) in [
         (records, Request("PUT", instance(3), &edu)),
+        (records, Request("PATCH", instance(1), CHANGE)),
+        (records, Request("PATCH", instance(2), CHANGE)),
         (records, Request("POST", instance(2) + "/start", NOTHING)),
         ("run/vgpud", Request("PUT", instance(5), &edu)),
         (

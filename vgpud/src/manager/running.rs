@@ -1,6 +1,7 @@
 //! What is asked of an instance that runs.
 
 use std::fs::File;
+use std::mem;
 
 use uuid::Uuid;
 use worker::control::{Control, ControlError};
@@ -67,15 +68,19 @@ impl Manager {
         let manager = self.clone();
         detached(async move {
             let _turn = manager.0.turns.wait(uuid).await;
-            let asked = changes.clone();
-            match manager
-                .ask(uuid, move |control| set_all(&control, &asked))
-                .await
-            {
-                Ok(()) | Err(Error::NotRunning(_)) => {}
+            let kept = manager.attributes_after(uuid, &changes)?;
+            let set = manager
+                .ask(uuid, move |control| set_all(&control, &changes))
+                .await;
+            let former = match set {
+                Ok(former) => former,
+                Err(Error::NotRunning(_)) => Vec::new(),
                 Err(error) => return Err(error),
+            };
+            if let Err(error) = manager.keep_attributes(uuid, kept).await {
+                manager.set_back(uuid, former).await;
+                return Err(error);
             }
-            manager.keep_attributes(uuid, changes).await?;
             let parent = manager.parent_of(uuid)?;
             let events = &manager.0.events;
             events.tell(
@@ -89,19 +94,42 @@ impl Manager {
         .await
     }
 
-    async fn keep_attributes(&self, uuid: Uuid, changes: Vec<Attribute>) -> Result<(), Error> {
-        {
+    /// The attributes that it is to have.
+    fn attributes_after(&self, uuid: Uuid, changes: &[Attribute]) -> Result<Vec<Attribute>, Error> {
+        let table = self.table();
+        let entry = table.entry(uuid).ok_or(Error::NoInstance(uuid))?;
+        let kept = merge(&entry.record.attributes, changes);
+        if kept.len() > MAX_ATTRIBUTES {
+            return Err(Error::Invalid(format!(
+                "it has {MAX_ATTRIBUTES} attributes already"
+            )));
+        }
+        Ok(kept)
+    }
+
+    /// Keeps attributes for the times that come. On error those from before are kept.
+    async fn keep_attributes(&self, uuid: Uuid, kept: Vec<Attribute>) -> Result<(), Error> {
+        let swap = |attributes| {
             let mut table = self.table();
             let entry = table.entry_mut(uuid).ok_or(Error::NoInstance(uuid))?;
-            let kept = merge(&entry.record.attributes, changes);
-            if kept.len() > MAX_ATTRIBUTES {
-                return Err(Error::Invalid(format!(
-                    "it has {MAX_ATTRIBUTES} attributes already"
-                )));
-            }
-            entry.record.attributes = kept;
+            Ok(mem::replace(&mut entry.record.attributes, attributes))
+        };
+        let before = swap(kept)?;
+        let saved = self.save(uuid).await;
+        if saved.is_err() {
+            swap(before)?;
         }
-        self.save(uuid).await
+        saved
+    }
+
+    async fn set_back(&self, uuid: Uuid, former: Vec<Attribute>) {
+        let set = self.ask(uuid, move |control| {
+            set_back(&control, &former);
+            Ok(())
+        });
+        if let Err(error) = set.await {
+            tracing::warn!("attributes of {uuid} cannot be set back: {error}");
+        }
     }
 
     /// Asks its worker.
@@ -120,31 +148,36 @@ impl Manager {
     }
 }
 
-/// Sets attributes one after the other. If one is refused, those before it are set back.
-fn set_all(control: &Control, changes: &[Attribute]) -> Result<(), ControlError> {
+/// Sets attributes one after the other; what they were before, the last first. If one is refused,
+/// those before it are set back.
+fn set_all(control: &Control, changes: &[Attribute]) -> Result<Vec<Attribute>, ControlError> {
     let before = control.status()?.attributes;
-    for (done, Attribute { name, value }) in changes.iter().enumerate() {
-        let Err(error) = control.set_attribute(name, value) else {
-            continue;
-        };
-        for changed in changes[..done].iter().rev() {
-            let old = before.iter().find(|old| old.name == changed.name);
-            let back = old.map(|old| control.set_attribute(&old.name, &old.value));
-            if let Some(Err(error)) = back {
-                tracing::warn!("attribute {} cannot be set back: {error}", changed.name);
-            }
+    let mut former = Vec::new();
+    for Attribute { name, value } in changes {
+        if let Err(error) = control.set_attribute(name, value) {
+            set_back(control, &former);
+            return Err(error);
         }
-        return Err(error);
+        let old = before.iter().find(|old| old.name == *name).cloned();
+        former.splice(..0, old.map(Into::into));
     }
-    Ok(())
+    Ok(former)
+}
+
+fn set_back(control: &Control, former: &[Attribute]) {
+    for Attribute { name, value } in former {
+        if let Err(error) = control.set_attribute(name, value) {
+            tracing::warn!("attribute {name} cannot be set back: {error}");
+        }
+    }
 }
 
 /// The attributes that an instance has after changes: each name once among the changed ones.
-fn merge(existing: &[Attribute], changes: Vec<Attribute>) -> Vec<Attribute> {
+fn merge(existing: &[Attribute], changes: &[Attribute]) -> Vec<Attribute> {
     let mut kept = existing.to_vec();
     for change in changes {
         kept.retain(|attribute| attribute.name != change.name);
-        kept.push(change);
+        kept.push(change.clone());
     }
     kept
 }
