@@ -7,10 +7,10 @@ mod support;
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use support::http::Refused;
-use support::{Daemon, request, uuid};
+use support::{Daemon, Process, request, uuid, wait_for};
 use vgpud::api::Attribute;
 
 const JSON: &str = "application/json";
@@ -103,12 +103,22 @@ fn fill_up(path: &Path) {
     symlink("/dev/full", part).unwrap();
 }
 
-/// One runs, one is stopped, one is defined.
+fn record(daemon: &Daemon, number: u128) -> PathBuf {
+    daemon.path(format!("var/lib/vgpud/instances/{}.json", uuid(number)))
+}
+
+/// One runs, one is stopped, one is defined, one has failed.
 fn put_in_use(daemon: &Daemon) {
     for number in [1, 2] {
         daemon.create(uuid(number), "edu-1");
     }
     daemon.client.stop(uuid(2), false).unwrap();
+    let failed = daemon.create(uuid(6), "edu-1");
+    Process::open(failed.pid.unwrap()).kill();
+    wait_for("a note of that", || {
+        let record = fs::read_to_string(record(daemon, 6)).unwrap();
+        record.contains(r#""crashes":1"#).then_some(())
+    });
     Request("PUT", definition(4), DEFINITION).granted(daemon);
 }
 
@@ -116,7 +126,7 @@ fn put_in_use(daemon: &Daemon) {
 fn a_full_disk_changes_nothing() {
     let daemon = Daemon::start();
     put_in_use(&daemon);
-    let record = |number| daemon.path(format!("var/lib/vgpud/instances/{}.json", uuid(number)));
+    let record = |number| record(&daemon, number);
     let kept = |number| daemon.path(format!("etc/mdevctl.d/soft0/{}", uuid(number)));
     let edu = creation("edu-1");
     for (full, request) in [
@@ -125,6 +135,7 @@ fn a_full_disk_changes_nothing() {
         (record(1), Request("PATCH", instance(1), CHANGE)),
         (record(2), Request("PATCH", instance(2), CHANGE)),
         (record(2), Request("POST", instance(2) + "/start", NOTHING)),
+        (record(6), Request("POST", instance(6) + "/stop", NOTHING)),
         (
             kept(4),
             Request("PUT", definition(4), r#"{"type":"edu-1"}"#),
@@ -148,6 +159,7 @@ fn a_folder_that_may_not_be_written_changes_nothing() {
         (records, Request("PATCH", instance(1), CHANGE)),
         (records, Request("PATCH", instance(2), CHANGE)),
         (records, Request("POST", instance(2) + "/start", NOTHING)),
+        (records, Request("POST", instance(6) + "/stop", NOTHING)),
         ("run/vgpud", Request("PUT", instance(5), &edu)),
         (
             "etc/mdevctl.d/soft0",

@@ -1,5 +1,6 @@
 //! Start, stop, destroy.
 
+use std::mem;
 use std::os::fd::AsFd;
 use std::sync::{Arc, PoisonError};
 
@@ -188,12 +189,22 @@ impl Manager {
         is_there
     }
 
+    /// On error it is as it was.
     async fn stop_without_worker(&self, uuid: Uuid) -> Result<(), Error> {
-        if let Some(entry) = self.table().entry_mut(uuid) {
-            entry.state = InstanceState::Stopped;
-            entry.record.is_wanted = false;
+        let swap = |state, is_wanted| {
+            let mut table = self.table();
+            let entry = table.entry_mut(uuid).ok_or(Error::NoInstance(uuid))?;
+            Ok((
+                mem::replace(&mut entry.state, state),
+                mem::replace(&mut entry.record.is_wanted, is_wanted),
+            ))
+        };
+        let (state, is_wanted) = swap(InstanceState::Stopped, false)?;
+        let saved = self.save(uuid).await;
+        if saved.is_err() {
+            swap(state, is_wanted)?;
         }
-        self.save(uuid).await
+        saved
     }
 
     /// Stops an instance and forgets it: its place is free once its worker is gone.
@@ -248,7 +259,7 @@ impl Manager {
     ) -> Result<InstanceState, Error> {
         let mut table = self.table();
         let entry = table.entry_mut(uuid).ok_or(Error::NoInstance(uuid))?;
-        Ok(std::mem::replace(&mut entry.state, state))
+        Ok(mem::replace(&mut entry.state, state))
     }
 }
 
