@@ -286,6 +286,10 @@ impl<'a> Session<'a> {
                     handler.ring(number);
                 }
             }
+            if let Some(recorder) = &handler.recorder {
+                let position = reply.position().start;
+                recorder.journal.set_under_way(Some(position));
+            }
             let is_access = request.as_ref().is_ok_and(is_access);
             match request {
                 Ok(request) => handler.handle(request, reply)?,
@@ -337,6 +341,7 @@ impl<'a> Session<'a> {
     /// Notes how things stand, for another process to go on from here.
     fn note(&mut self) {
         if let Some(recorder) = &mut self.recorder {
+            recorder.journal.set_under_way(None);
             let is_migrating = self.migrator.state() != MigState::Running;
             recorder.journal.set_migrating(is_migrating);
             recorder.note(self.device, self.server.inbox().next());

@@ -26,17 +26,9 @@ const MAX_FDS: usize = 253;
 /// Most descriptors that are kept for one worker: it could have the daemon run out of them.
 pub const MAX_PARKED: usize = 8192;
 
-/// The number of a session's journal: without it nothing can be continued.
-pub const JOURNAL: u32 = 1;
-
-/// The number of the socket where clients connect.
-pub const LISTENER: u32 = 2;
-
-/// The number of the connected client's socket. It is there only while a client is.
-pub const CLIENT: u32 = 3;
-
-/// The first number of all other descriptors, whose meaning only workers know.
-pub const OTHERS: u32 = 16;
+/// The numbers that the daemon has to know: without the first nothing can be continued, the second
+/// is what the next worker gets as `--fd`, and the third is there only while a client is.
+pub use mdev::keep::{CLIENT, JOURNAL, LISTENER};
 
 /// What one packet says. The descriptors beside it are those of `park`, in that order.
 #[derive(Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

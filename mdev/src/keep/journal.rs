@@ -35,8 +35,8 @@ mod word {
     /// One more than the position of the last request that was carried out and is no access to a
     /// region.
     pub(super) const CARRIED_OUT: usize = 4;
-    /// One more than the position of the request that is done again.
-    pub(super) const REPLAYED: usize = 5;
+    /// One more than the position of the request that is being carried out.
+    pub(super) const UNDER_WAY: usize = 5;
     /// One more than the position of a request in which a process has died.
     pub(super) const FATAL: usize = 6;
     /// How many have.
@@ -170,28 +170,26 @@ impl Journal {
         self.head.get(word::CARRIED_OUT) == position.wrapping_add(1)
     }
 
-    /// The request at this position is done again; `None` once none is.
-    pub(crate) fn set_replayed(&self, position: Option<u64>) {
-        let replayed = position.map_or(0, |position| position.wrapping_add(1));
-        self.head.set(word::REPLAYED, replayed);
+    /// The request at this position is being carried out; `None` once none is.
+    #[inline]
+    pub(crate) fn set_under_way(&self, position: Option<u64>) {
+        let under_way = position.map_or(0, |position| position.wrapping_add(1));
+        self.head.set(word::UNDER_WAY, under_way);
     }
 
-    /// Counts a death: in the request that was done again, or in the one at `pending`. Gives back
-    /// in which, and how many have died in it.
-    pub(crate) fn count_death(&self, pending: Option<u64>) -> Option<(u64, u64)> {
-        let replayed = self.head.get(word::REPLAYED).checked_sub(1);
-        let Some(position) = replayed.or(pending) else {
-            self.head.set(word::FATAL, 0);
-            return None;
-        };
-        let is_again = self.head.get(word::FATAL) == position.wrapping_add(1);
+    /// Counts a death in the request that was being carried out. Gives back its position, and how
+    /// many have died in it.
+    pub(crate) fn count_death(&self) -> Option<(u64, u64)> {
+        let under_way = self.head.get(word::UNDER_WAY);
+        let position = under_way.checked_sub(1)?;
+        let is_again = self.head.get(word::FATAL) == under_way;
         let deaths = match is_again {
             true => self.head.get(word::DEATHS).saturating_add(1),
             false => 1,
         };
         self.head.set(word::DEATHS, deaths);
-        self.head.set(word::FATAL, position.wrapping_add(1));
-        self.set_replayed(None);
+        self.head.set(word::FATAL, under_way);
+        self.set_under_way(None);
         Some((position, deaths))
     }
 

@@ -225,8 +225,7 @@ impl<'a> Session<'a> {
         let Some(recorder) = &self.recorder else {
             return Ok(None);
         };
-        let pending = (start < self.server.inbox().end()).then_some(start);
-        let death = recorder.journal.count_death(pending);
+        let death = recorder.journal.count_death();
         let given_up = death.filter(|(_, deaths)| *deaths >= MOST_DEATHS);
         self.resumed = Some(Resumed {
             replay_from: checkpoint.map_or(start, |it| it.position),
@@ -262,7 +261,7 @@ impl<'a> Session<'a> {
         while let Some((request, range)) = self.server.past_request(position) {
             if resumed.given_up != Some(position) {
                 if let Some(recorder) = &self.recorder {
-                    recorder.journal.set_replayed(Some(position));
+                    recorder.journal.set_under_way(Some(position));
                 }
                 let mut handler = Handler {
                     device: &mut *self.device,
@@ -278,7 +277,7 @@ impl<'a> Session<'a> {
             position = range.end;
         }
         if let Some(recorder) = &self.recorder {
-            recorder.journal.set_replayed(None);
+            recorder.journal.set_under_way(None);
         }
         if resumed.old_until == self.server.inbox().next() {
             self.forget_past();

@@ -1,0 +1,67 @@
+//! Workers are killed while their client asks at full rate.
+
+use std::sync::atomic::Ordering;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use ::worker::parking::CLIENT;
+use rustix::process::Signal;
+
+use crate::host::{DEADLINE, Host};
+use crate::stream::{End, Stream};
+
+/// How often a worker is killed; `./x test --all` kills more.
+fn kills() -> u32 {
+    match std::env::var_os("VGPUD_TEST_ALL") {
+        Some(_) => 5000,
+        None => 1000,
+    }
+}
+
+/// Every request has its own answer, once, or the connection is closed: which it is only if half of
+/// an answer had left.
+#[test]
+fn a_worker_may_be_killed_at_any_byte_of_the_stream() {
+    let mut host = Host::start("edu-1");
+    let mut stream = Stream::start(host.connect());
+    host.wait_parked(CLIENT);
+    let mut random = 12345_u32;
+    let (mut exact, mut answered, mut closed) = (0, 0, 0);
+    for kill in 0..kills() {
+        random = random.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        thread::sleep(Duration::from_micros(u64::from(random >> 16) % 2000));
+        host.kill(Signal::KILL);
+        let before = stream.answered.load(Ordering::Relaxed);
+        let outlook = host.recover().unwrap();
+        exact += u32::from(outlook.exact);
+        let deadline = Instant::now() + DEADLINE;
+        while stream.answered.load(Ordering::Relaxed) < before + 100 && !stream.is_over() {
+            assert!(
+                Instant::now() < deadline,
+                "no answer after kill {kill}: {}",
+                host.log()
+            );
+            thread::sleep(Duration::from_micros(200));
+        }
+        if stream.is_over() {
+            closed += 1;
+            answered += stream.answered.load(Ordering::Relaxed);
+            assert_eq!(stream.end(), End::Closed);
+            stream = Stream::start(host.connect());
+            host.wait_parked(CLIENT);
+        }
+    }
+    answered += stream.answered.load(Ordering::Relaxed);
+    assert_eq!(stream.end(), End::Told);
+    println!(
+        "{} kills, {exact} exact, {closed} closed, {answered} answers",
+        kills()
+    );
+    assert_eq!(
+        exact,
+        kills(),
+        "the registers are noted between any two requests"
+    );
+    assert!(closed < kills() / 100, "{closed} connections were closed");
+    host.stop();
+}

@@ -1,0 +1,8 @@
+//! A worker dies, or hands over, and another goes on with its client.
+
+#![expect(clippy::unwrap_used, reason = "where a test fails, it says so")]
+
+mod host;
+mod kills;
+mod stream;
+mod upgrade;
