@@ -251,7 +251,6 @@ impl Shelf {
                 self.held.insert(*id, fd);
             }
         }
-        self.tell_released();
         if let Some(park) = &mut self.park
             && let Err(error) = park.park(fds)
         {

@@ -5,6 +5,7 @@
 //! - [`round_trips`]: a register access against a bare ping-pong of messages of those sizes, and
 //!   against the crate `vfio_user`.
 //! - [`dma_maps`]: mapping and unmapping guest memory, with few and with many mappings.
+//! - [`kept`]: what it costs that another worker could go on.
 //! - [`idle`]: what a silent client costs.
 //! - [`instances`]: what 256 vGPUs cost at once, and how fast they come and go; and with them
 //!   [`ready`]: how soon one is there.
@@ -26,6 +27,7 @@ mod dma_maps;
 mod first_picture;
 mod idle;
 mod instances;
+mod kept;
 mod peers;
 mod proc;
 mod raw_client;
@@ -64,6 +66,7 @@ struct Arguments {
 enum Part {
     RoundTrips,
     DmaMaps,
+    Kept,
     Idle,
     Instances,
     FirstPicture,
@@ -94,6 +97,9 @@ fn measure(arguments: &Arguments) -> anyhow::Result<()> {
     }
     if wants(Part::DmaMaps) {
         dma_maps::measure(&programs, &cpus, arguments.quick, &mut report)?;
+    }
+    if wants(Part::Kept) {
+        kept::measure(&programs, &cpus, arguments.quick, &mut report)?;
     }
     if wants(Part::Idle) {
         idle::measure(&programs, &cpus, &mut report)?;

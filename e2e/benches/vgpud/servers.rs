@@ -1,6 +1,8 @@
 //! What is measured: a server in a process of its own, and a client connected to it.
 
 use std::env;
+use std::io::IoSliceMut;
+use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::process::{Child, Command, Stdio};
@@ -10,7 +12,10 @@ use std::time::Duration;
 
 use anyhow::Context;
 use e2e::{Programs, Vgpu};
-use rustix::net::{Shutdown, shutdown};
+use rustix::net::{
+    AddressFamily, RecvAncillaryBuffer, RecvFlags, Shutdown, SocketFlags, SocketType, recvmsg,
+    shutdown, socketpair,
+};
 
 use crate::cpus::{Pinned, hold_thread};
 use crate::peers::Peer;
@@ -54,6 +59,37 @@ impl Contestant {
             cpus: cpus.to_vec(),
             pid: vgpu.process().pid(),
             _process: Process::Vgpu(Box::new(vgpu)),
+        })
+    }
+
+    /// A vGPU with `--poll POLL` that another worker could go on with, on `cpus`: what it parks is
+    /// taken in, as the daemon does.
+    pub(crate) fn kept(programs: &Programs, poll: &str, cpus: &[usize]) -> anyhow::Result<Self> {
+        let dir = tempfile::tempdir()?;
+        let path = dir.path().join("kept.sock");
+        let listener = UnixListener::bind(&path)?;
+        let flags = SocketFlags::CLOEXEC;
+        let (ours, theirs) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)?;
+        thread::spawn(move || take_in(&ours));
+        let pinned = Pinned::to(cpus)?;
+        let child = Command::new("sh")
+            .args(["-c", r#"exec "$0" "$@" 3<&0 4<&1 </dev/null >/dev/null"#])
+            .arg(programs.ours("vgpu-worker"))
+            .args(["--type", TYPE, "--fd", "3", "--keeper", "4", "--poll", poll])
+            .stdin(OwnedFd::from(listener))
+            .stdout(theirs)
+            .stderr(Stdio::null())
+            .spawn()
+            .context("cannot start a worker")?;
+        let process = PeerProcess(child);
+        drop(pinned);
+        Ok(Self {
+            name: format!("vgpud --poll {poll}, kept"),
+            key: format!("vgpud-{poll}-kept"),
+            client: RawClient::connect(&path)?,
+            cpus: cpus.to_vec(),
+            pid: process.0.id(),
+            _process: Process::Peer(process),
         })
     }
 
@@ -119,6 +155,21 @@ impl Contestant {
     /// The server's process.
     pub(crate) fn pid(&self) -> u32 {
         self.pid
+    }
+}
+
+/// Takes in what a worker parks, and forgets it.
+fn take_in(socket: &OwnedFd) {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(253))];
+    let mut document = [0; 4096];
+    loop {
+        let mut ancillary = RecvAncillaryBuffer::new(&mut space);
+        let mut room = [IoSliceMut::new(&mut document)];
+        let flags = RecvFlags::CMSG_CLOEXEC;
+        match recvmsg(socket, &mut room, &mut ancillary, flags) {
+            Ok(message) if message.bytes > 0 => drop(ancillary.drain()),
+            _ => return,
+        }
     }
 }
 
