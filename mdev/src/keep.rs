@@ -43,7 +43,8 @@ pub const TWIN: u32 = 4;
 /// The first number that is given out.
 const FIRST_FREE: u32 = 16;
 
-/// So many descriptors are let go at a time, since to tell costs a system call.
+/// So many eventfds are let go at a time, since to tell costs a system call. All else may be much
+/// memory, or a connection whose other end waits.
 const RELEASE_AT_ONCE: usize = 32;
 
 /// The descriptors of one device that outlive its process. Clones speak of the same.
@@ -81,6 +82,7 @@ struct Shelf {
 pub struct Held {
     id: u32,
     keep: Keep,
+    may_wait: bool,
 }
 
 impl Held {
@@ -93,7 +95,7 @@ impl Held {
 impl Drop for Held {
     fn drop(&mut self) {
         if let Some(mut shelf) = self.keep.shelf() {
-            shelf.release(self.id);
+            shelf.release(self.id, self.may_wait);
         }
     }
 }
@@ -134,18 +136,26 @@ impl Keep {
 
     /// Holds a duplicate of a descriptor.
     pub fn hold(&self, fd: BorrowedFd<'_>) -> Option<Held> {
-        self.hold_all(&[fd]).pop()
+        let mut held = self.hold_eventfds(&[fd]).pop()?;
+        held.may_wait = false;
+        Some(held)
     }
 
-    /// Holds duplicates of some. There are as many in the answer, or none if nothing is kept.
-    pub fn hold_all(&self, fds: &[BorrowedFd<'_>]) -> Vec<Held> {
+    /// Holds duplicates of some eventfds. There are as many in the answer, or none if nothing is
+    /// kept.
+    pub fn hold_eventfds(&self, fds: &[BorrowedFd<'_>]) -> Vec<Held> {
         let Some(mut shelf) = self.shelf() else {
             return Vec::new();
         };
         let ids: Vec<_> = fds.iter().map(|_| shelf.next_id()).collect();
         let parked: Vec<_> = ids.iter().copied().zip(fds.iter().copied()).collect();
         shelf.park(&parked);
-        ids.into_iter().map(|id| self.held(id)).collect()
+        let held = ids.into_iter().map(|id| {
+            let mut held = self.held(id);
+            held.may_wait = true;
+            held
+        });
+        held.collect()
     }
 
     /// Holds a duplicate under a number of its own.
@@ -177,7 +187,7 @@ impl Keep {
         if let Some(mut shelf) = self.shelf() {
             let unclaimed = std::mem::take(&mut shelf.left);
             shelf.left_memories.clear();
-            unclaimed.into_keys().for_each(|id| shelf.release(id));
+            unclaimed.into_keys().for_each(|id| shelf.release(id, true));
             shelf.tell_released();
         }
     }
@@ -227,6 +237,7 @@ impl Keep {
         Held {
             id,
             keep: self.clone(),
+            may_wait: false,
         }
     }
 }
@@ -258,12 +269,12 @@ impl Shelf {
         }
     }
 
-    fn release(&mut self, id: u32) {
+    fn release(&mut self, id: u32, may_wait: bool) {
         self.held.remove(&id);
         self.memories.retain(|memory| memory.id() != id);
         self.note_memories();
         self.released.push(id);
-        if self.released.len() >= RELEASE_AT_ONCE {
+        if !may_wait || self.released.len() >= RELEASE_AT_ONCE {
             self.tell_released();
         }
     }

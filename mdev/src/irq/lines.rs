@@ -194,7 +194,7 @@ impl Lines {
         let fds: Vec<_> = eventfds.iter().flatten().map(AsFd::as_fd).collect();
         let held = match fds.is_empty() {
             true => Vec::new(),
-            false => keep.hold_all(&fds),
+            false => keep.hold_eventfds(&fds),
         };
         for (eventfd, held) in eventfds.iter_mut().flatten().zip(held) {
             eventfd.held_by(held);
