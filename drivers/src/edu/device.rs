@@ -15,8 +15,8 @@ use mdev::{MediatedDevice, Migration, Services};
 use super::engine::{Engine, TransferJob};
 use super::interrupt::Interrupt;
 use super::model::{MEMORY, MEMORY_LEN, Model};
-use super::registers::{IDENTIFICATION, Register, command, status};
-use super::settings::{DMA, DMA_MASK, Settings, Way};
+use super::registers::{IDENTIFICATION, PANIC, Register, command, status};
+use super::settings::{DMA, DMA_MASK, PANIC_REGISTER, Settings, Way};
 use super::transfer::{BUFFER_LEN, Direction, Request};
 
 const NO_REGISTER: Fault = Fault("no register takes this access");
@@ -221,6 +221,10 @@ impl MediatedDevice for EduDevice {
         if let Some(memory) = self.memory_at(region) {
             return memory.write(offset, data).or(Err(MEMORY_FAILED));
         }
+        assert!(
+            !self.settings.has_panic_register || (region, offset) != (RegionIndex::Bar0, PANIC),
+            "the guest wrote to the register that is there for that"
+        );
         let register = locate(region, offset, data.len())?;
         let mut value = [0; 8];
         for (value, byte) in value.iter_mut().zip(data) {
@@ -250,9 +254,14 @@ impl MediatedDevice for EduDevice {
     }
 
     fn attributes(&self) -> Vec<(&'static str, String)> {
+        let panic_register = match self.settings.has_panic_register {
+            true => "on",
+            false => "off",
+        };
         vec![
             (DMA, self.settings.way.to_string()),
             (DMA_MASK, self.settings.mask.to_string()),
+            (PANIC_REGISTER, panic_register.to_owned()),
         ]
     }
 
@@ -262,7 +271,7 @@ impl MediatedDevice for EduDevice {
                 self.settings.way = Way::parse(value)?;
                 Ok(())
             }
-            DMA_MASK => Err(AttributeError::Fixed(name.to_owned())),
+            DMA_MASK | PANIC_REGISTER => Err(AttributeError::Fixed(name.to_owned())),
             _ => Err(AttributeError::Unknown(name.to_owned())),
         }
     }

@@ -55,7 +55,11 @@ mod tests {
             assert!(spec.name.starts_with(EduDriver.name()));
             let attributes = Attributes(vec![("dma".to_owned(), "copy".to_owned())]);
             let device = EduDriver.build(&spec, &attributes, Services::default());
-            let expected = [("dma", "copy".to_owned()), ("dma-mask", "28".to_owned())];
+            let expected = [
+                ("dma", "copy".to_owned()),
+                ("dma-mask", "28".to_owned()),
+                ("panic-register", "off".to_owned()),
+            ];
             assert_eq!(device.unwrap().attributes(), expected);
         }
     }

@@ -39,6 +39,10 @@ pub enum Register {
     DmaDoorbell = 0xb0,
 }
 
+/// Not in QEMU's device: a write of anything there ends the process, if the attribute
+/// `panic-register` is on. Else there is no register.
+pub const PANIC: u64 = 0xc0;
+
 /// From here on registers have eight bytes, and take accesses of four to their low half.
 const FIRST_WIDE: u64 = 0x80;
 

@@ -11,11 +11,16 @@ pub(super) const DMA: &str = "dma";
 /// How wide the device's addresses are. Fixed, as in hardware: a guest's driver asks once.
 pub(super) const DMA_MASK: &str = "dma-mask";
 
+/// Whether there is a register that ends the process: for who tries what becomes of a machine whose
+/// worker dies. Fixed.
+pub(super) const PANIC_REGISTER: &str = "panic-register";
+
 /// What attributes say.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Settings {
     pub(super) way: Way,
     pub(super) mask: DmaMask,
+    pub(super) has_panic_register: bool,
 }
 
 impl Settings {
@@ -26,6 +31,7 @@ impl Settings {
             match name.as_str() {
                 DMA => settings.way = Way::parse(value)?,
                 DMA_MASK => settings.mask = DmaMask::parse(value)?,
+                PANIC_REGISTER => settings.has_panic_register = parse_switch(name, value)?,
                 _ => return Err(AttributeError::Unknown(name.clone())),
             }
         }
@@ -93,6 +99,14 @@ impl Default for DmaMask {
 impl fmt::Display for DmaMask {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.bits.fmt(f)
+    }
+}
+
+fn parse_switch(name: &str, value: &str) -> Result<bool, AttributeError> {
+    match value {
+        "on" => Ok(true),
+        "off" => Ok(false),
+        _ => Err(invalid(name, value, "it is on or off")),
     }
 }
 

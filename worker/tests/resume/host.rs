@@ -24,7 +24,7 @@ pub(crate) const DEADLINE: Duration = Duration::from_secs(20);
 /// One vGPU and its worker of now.
 pub(crate) struct Host {
     pub(crate) dir: TempDir,
-    type_name: String,
+    arguments: Vec<String>,
     listener: OwnedFd,
     pub(crate) worker: Running,
 }
@@ -37,12 +37,21 @@ pub(crate) struct Running {
 
 impl Host {
     pub(crate) fn start(type_name: &str) -> Self {
+        Self::start_with(type_name, &[])
+    }
+
+    /// With `more` on each worker's command line.
+    pub(crate) fn start_with(type_name: &str, more: &[&str]) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let listener = UnixListener::bind(dir.path().join("sock")).unwrap().into();
-        let worker = spawn(&dir, type_name, &listener, None);
+        let arguments = ["--type", type_name]
+            .into_iter()
+            .chain(more.iter().copied());
+        let arguments: Vec<_> = arguments.map(str::to_owned).collect();
+        let worker = spawn(&dir, &arguments, &listener, None);
         let host = Self {
             dir,
-            type_name: type_name.to_owned(),
+            arguments,
             listener,
             worker,
         };
@@ -96,6 +105,15 @@ impl Host {
         self.worker.child.wait().unwrap();
     }
 
+    /// Waits until the worker has ended by itself.
+    pub(crate) fn wait_for_end(&mut self) {
+        let deadline = Instant::now() + DEADLINE;
+        while self.worker.child.try_wait().unwrap().is_none() {
+            assert!(Instant::now() < deadline, "it lives: {}", self.log());
+            thread::sleep(Duration::from_millis(1));
+        }
+    }
+
     /// Starts another worker in place of one that is gone.
     pub(crate) fn recover(&mut self) -> Result<Outlook, String> {
         while self.worker.parking.take_in().unwrap() {}
@@ -136,7 +154,7 @@ impl Host {
             let _ = fs::remove_file(self.path("control"));
         }
         let (handing, theirs) = Handing::new().unwrap();
-        let mut next = spawn(&self.dir, &self.type_name, &self.listener, Some(theirs));
+        let mut next = spawn(&self.dir, &self.arguments, &self.listener, Some(theirs));
         let parked = self.worker.parking.parked();
         assert!(parked.contains_key(&JOURNAL), "{}", self.log());
         handing.hand_over(parked).unwrap();
@@ -168,7 +186,12 @@ impl Drop for Running {
     }
 }
 
-fn spawn(dir: &TempDir, type_name: &str, listener: &OwnedFd, resume: Option<OwnedFd>) -> Running {
+fn spawn(
+    dir: &TempDir,
+    arguments: &[String],
+    listener: &OwnedFd,
+    resume: Option<OwnedFd>,
+) -> Running {
     let (parking, keeper) = Parking::new().unwrap();
     let log = File::options()
         .append(true)
@@ -176,7 +199,8 @@ fn spawn(dir: &TempDir, type_name: &str, listener: &OwnedFd, resume: Option<Owne
         .open(dir.path().join("log"));
     let mut command = Command::new(env!("CARGO_BIN_EXE_vgpu-worker"));
     command
-        .args(["--type", type_name, "--control", "control"])
+        .args(arguments)
+        .args(["--control", "control"])
         .args(["--fd", "3", "--keeper", "4"])
         .arg0("vgpu-worker")
         .env_clear()

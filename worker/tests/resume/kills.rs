@@ -6,6 +6,8 @@ use std::time::{Duration, Instant};
 
 use ::worker::parking::CLIENT;
 use rustix::process::Signal;
+use vfu::client::Client;
+use vfu::wire::version::Capabilities;
 
 use crate::host::{DEADLINE, Host};
 use crate::stream::{End, Stream};
@@ -63,5 +65,36 @@ fn a_worker_may_be_killed_at_any_byte_of_the_stream() {
         "the registers are noted between any two requests"
     );
     assert!(closed < kills() / 100, "{closed} connections were closed");
+    host.stop();
+}
+
+/// The register that ends the process that serves it.
+const PANIC: u64 = 0xc0;
+
+/// The first time it may have been anything: it is tried again. Two workers are enough.
+#[test]
+fn a_request_in_which_two_workers_died_is_given_up() {
+    let mut host = Host::start_with("edu-1", &["-o", "panic-register=on"]);
+    let mut client = Client::negotiate(host.connect().into(), Capabilities::default()).unwrap();
+    host.wait_parked(CLIENT);
+    client.region_write(0, 4, &[1, 2, 3, 4]).unwrap();
+    for round in 0..2 {
+        let writer = thread::spawn(move || {
+            let written = client.region_write(0, PANIC, &[0; 4]);
+            (client, written)
+        });
+        host.wait_for_end();
+        let outlook = host.recover().unwrap();
+        assert_eq!((outlook.exact, outlook.skipped), (true, None), "{round}");
+        host.wait_for_end();
+        let outlook = host.recover().unwrap();
+        assert!(outlook.exact && outlook.skipped.is_some(), "{round}");
+        let written;
+        (client, written) = writer.join().unwrap();
+        written.unwrap();
+        let mut liveness = [0; 4];
+        client.region_read(0, 4, &mut liveness).unwrap();
+        assert_eq!(liveness, [0xfe, 0xfd, 0xfc, 0xfb]);
+    }
     host.stop();
 }

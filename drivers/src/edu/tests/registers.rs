@@ -113,7 +113,10 @@ fn the_way_of_transfers_may_be_changed_and_the_mask_may_not() {
         };
         instance.mail.call(call).unwrap()
     };
-    let expect = |way: &str| vec![("dma", way.to_owned()), ("dma-mask", "32".to_owned())];
+    let expect = |way: &str| {
+        let all = [("dma", way), ("dma-mask", "32"), ("panic-register", "off")];
+        all.map(|(name, value)| (name, value.to_owned())).to_vec()
+    };
     assert_eq!(set("dma", "copy"), (Ok(()), expect("copy")));
     let fixed = AttributeError::Fixed("dma-mask".to_owned());
     assert_eq!(set("dma-mask", "64"), (Err(fixed), expect("copy")));
