@@ -4,7 +4,7 @@
 //! - [`users`]: whether it can be a user of its own,
 //! - [`confinement`]: what is kept from it,
 //! - [`launch`]: how the process is started and waited for,
-//! - [`exit`]: how it is seen to end, and why it did,
+//! - [`exit`], [`pidfd_info`]: how it is seen to end, and why it did,
 //! - [`pidfd`]: how its end is waited for,
 //! - [`identity`]: how a process is told from every other.
 
@@ -13,6 +13,7 @@ pub(crate) mod exit;
 pub(crate) mod identity;
 pub(crate) mod launch;
 pub(crate) mod pidfd;
+mod pidfd_info;
 pub(crate) mod socket;
 pub(crate) mod users;
 

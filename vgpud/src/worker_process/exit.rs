@@ -11,6 +11,8 @@ use rustix::process::{WaitId, WaitIdOptions, WaitIdStatus, waitid};
 use crate::api::Exit;
 use crate::clock;
 
+use super::pidfd_info;
+
 /// How much of a log is looked at for its last line.
 const TAIL: u64 = 4096;
 
@@ -20,21 +22,43 @@ const PROGRAM: &str = "vgpu-worker: ";
 /// What Rust's library adds when an allocation fails; what it said before is what counts.
 const ADVICE: &str = "note: run with `RUST_BACKTRACE=";
 
+/// How a process ended: the two ends of wait(2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    Exited(i32),
+    Killed { signal: i32, dumped: bool },
+}
+
+impl End {
+    fn of_child(status: &WaitIdStatus) -> Option<Self> {
+        if let Some(signal) = status.terminating_signal() {
+            let dumped = status.dumped();
+            return Some(Self::Killed { signal, dumped });
+        }
+        status.exit_status().map(Self::Exited)
+    }
+
+    /// From the status that wait(2) fills in.
+    fn of_status(status: i32) -> Self {
+        match status & 0x7F {
+            0 => Self::Exited(status >> 8 & 0xFF),
+            signal => Self::Killed {
+                signal,
+                dumped: status & 0x80 != 0,
+            },
+        }
+    }
+}
+
 /// Takes note of a process that has ended, or is about to: why it did.
 pub(crate) fn reap(pidfd: BorrowedFd<'_>, log: &Path) -> Exit {
     let status = retry_on_intr(|| waitid(WaitId::PidFd(pidfd), WaitIdOptions::EXITED));
-    // It is no child of this daemon if an earlier one started it.
-    let status = status.ok().flatten();
-    let (reason, code, signal) = status.as_ref().map_or_else(
-        || {
-            (
-                "ended; its daemon was gone, and nobody was told why".to_owned(),
-                None,
-                None,
-            )
-        },
-        describe,
-    );
+    let end = match status {
+        Ok(status) => status.as_ref().and_then(End::of_child),
+        // It is no child of this daemon if an earlier one started it.
+        Err(_) => pidfd_info::wait_status(pidfd).map(End::of_status),
+    };
+    let (reason, code, signal) = describe(end);
     Exit {
         reason,
         code,
@@ -44,18 +68,19 @@ pub(crate) fn reap(pidfd: BorrowedFd<'_>, log: &Path) -> Exit {
     }
 }
 
-fn describe(status: &WaitIdStatus) -> (String, Option<i32>, Option<i32>) {
-    if let Some(signal) = status.terminating_signal() {
-        let dumped = if status.dumped() { ", core dumped" } else { "" };
-        return (
-            format!("killed by {}{dumped}", signal_name(signal)),
-            None,
-            Some(signal),
-        );
+fn describe(end: Option<End>) -> (String, Option<i32>, Option<i32>) {
+    match end {
+        None => {
+            let words = "ended; its daemon was gone, and nobody was told why";
+            (words.to_owned(), None, None)
+        }
+        Some(End::Exited(code)) => (format!("exited with code {code}"), Some(code), None),
+        Some(End::Killed { signal, dumped }) => {
+            let dumped = if dumped { ", core dumped" } else { "" };
+            let words = format!("killed by {}{dumped}", signal_name(signal));
+            (words, None, Some(signal))
+        }
     }
-    let code = status.exit_status();
-    let shown = code.map_or_else(|| "?".to_owned(), |code| code.to_string());
-    (format!("exited with code {shown}"), code, None)
 }
 
 fn signal_name(number: i32) -> String {
@@ -122,6 +147,30 @@ mod tests {
             assert!(exit.reason.starts_with(reason), "{}", exit.reason);
             assert_eq!((exit.code, exit.signal), (code, signal));
             assert_eq!(exit.last_words.as_deref(), Some("no more"));
+        }
+    }
+
+    #[test]
+    fn an_end_is_read_from_waits_status() {
+        for (status, end) in [
+            (0, End::Exited(0)),
+            (3 << 8, End::Exited(3)),
+            (
+                9,
+                End::Killed {
+                    signal: 9,
+                    dumped: false,
+                },
+            ),
+            (
+                0x80 | 11,
+                End::Killed {
+                    signal: 11,
+                    dumped: true,
+                },
+            ),
+        ] {
+            assert_eq!(End::of_status(status), end);
         }
     }
 
