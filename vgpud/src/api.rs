@@ -1,6 +1,7 @@
 //! What travels over the HTTP API, as values: the daemon and its clients share them.
 //!
 //! - [`instance`]: vGPUs, what is asked of them and what is told,
+//! - [`succession`]: how one worker takes over from another,
 //! - [`parent`]: parents, their types and pools,
 //! - [`definition`]: what is to be there after the next start,
 //! - [`event`]: what happened,
@@ -13,6 +14,7 @@ pub mod host;
 pub mod instance;
 pub mod parent;
 pub mod problem;
+pub mod succession;
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -26,6 +28,7 @@ pub use instance::{
 };
 pub use parent::{Parent, PoolUse, Type};
 pub use problem::Problem;
+pub use succession::{Outcome, Recovery};
 
 /// An attribute and its value. A name may come twice, and the later one wins.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]

@@ -2,6 +2,7 @@
 //!
 //! Everything may be left out. What is not known is refused, with its line.
 
+mod lasting;
 mod workers;
 
 use std::collections::BTreeMap;
@@ -14,6 +15,7 @@ use serde::Deserialize;
 
 use crate::api::SocketAccess;
 
+pub use lasting::Restart;
 pub use workers::{UserRange, Users, WorkersConfig};
 
 /// The configuration.
@@ -224,6 +226,7 @@ mod tests {
             users = { first = 600000, count = 1000 }
             cgroup = "/sys/fs/cgroup/vgpud"
             memory-limit = "64M"
+            restart = "never"
             [parents.soft0]
             instances = 8
             video-memory = "2G"
@@ -238,6 +241,7 @@ mod tests {
             "#,
         )
         .unwrap();
+        assert_eq!(config.workers.restart, Restart::Never);
         let soft = &config.parents["soft0"];
         assert_eq!(soft.video_memory, Some(Bytes(2 << 30)));
         assert_eq!(soft.limits["desktop"], 2);

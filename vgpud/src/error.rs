@@ -71,6 +71,12 @@ pub enum Error {
     /// The worker ended before it was ready.
     #[error("the worker of {0} ended before it was ready: {1}")]
     Stillborn(Uuid, String),
+    /// No other worker could take over; the one that serves goes on.
+    #[error("no other worker takes over from that of {0}: {1}")]
+    NotTakenOver(Uuid, String),
+    /// Its worker has parked nothing that another could go on from.
+    #[error("the worker of {0} cannot be replaced while it serves: it is of an older build")]
+    NotKept(Uuid),
     /// The operating system refused.
     #[error("cannot {what}: {source}")]
     Os {
@@ -104,6 +110,8 @@ impl Error {
             Self::NotRunning(_) => "ENXIO",
             Self::Refused { errno, .. } => errno,
             Self::Mute(..) | Self::Stillborn(..) => "EIO",
+            Self::NotTakenOver(..) => "EPROTO",
+            Self::NotKept(_) => "ENOTSUP",
             Self::Os { source, .. } => errno_name(source),
         }
     }
@@ -123,6 +131,8 @@ impl Error {
             },
             Self::Mute(..) => 504,
             Self::Stillborn(..) => 500,
+            Self::NotTakenOver(..) => 502,
+            Self::NotKept(_) => 409,
             Self::Os { source, .. } if source.kind() == io::ErrorKind::StorageFull => 507,
             Self::Os { .. } => 500,
         }
@@ -156,6 +166,13 @@ impl Error {
                 format!("stop it by force: POST /v1/instances/{uuid}/stop?force=true")
             }
             Self::Stillborn(..) => "look into the daemon's log".to_owned(),
+            Self::NotTakenOver(..) => "nothing is lost: the worker that served goes on; install a \
+                                       vgpu-worker that can take over, or start the vGPU anew \
+                                       when its virtual machine has ended"
+                .to_owned(),
+            Self::NotKept(_) => {
+                "stop it when its virtual machine has ended, and start it".to_owned()
+            }
             Self::Os { source, .. } => return os_remedy(source),
         };
         Some(words)

@@ -7,6 +7,7 @@
 //! - [`server`]: the answering end: HTTP over a UNIX socket, errors in one form.
 //! - [`manager`]: what is done with instances, one change of each at a time.
 //! - `table`, [`pool`]: every instance, and what those of a parent share.
+//! - `crashes`: how often workers ended of late.
 //! - `records`, `definitions`, `mdevctl_file`: what is kept in files, and survives a power loss.
 //! - `worker_process`: a worker's process: started with its socket, watched, ended.
 //! - `events`, [`metrics`]: what happened, and what is counted.
@@ -25,6 +26,7 @@ pub mod catalogue;
 pub mod client;
 mod clock;
 pub mod config;
+mod crashes;
 pub mod daemon;
 mod definitions;
 mod drm;

@@ -6,17 +6,20 @@
 //! - `create`: an instance comes to be, or nothing does,
 //! - `lifecycle`: start, stop, destroy,
 //! - `ending`: what a worker's end entails, whatever its cause,
+//! - `recovery`: another worker takes over from one that ended by itself,
 //! - `running`: what is asked of an instance that runs,
 //! - `define`: persistent definitions,
 //! - `logs`: what workers say, kept short,
-//! - `recover`: what an earlier daemon left, and what is to be started with this one.
+//! - `recover`, `adopt`: what an earlier daemon left, and what is to be started with this one.
 
+mod adopt;
 mod create;
 mod define;
 mod ending;
 mod lifecycle;
 mod logs;
 mod recover;
+mod recovery;
 mod running;
 
 use std::io;
@@ -174,6 +177,8 @@ impl Manager {
             pid: entry.worker.as_ref().map(|worker| worker.identity.pid),
             crashes: record.crashes,
             last_exit: record.last_exit.clone(),
+            recoveries: record.recoveries,
+            last_recovery: record.last_recovery.clone(),
             defined: false,
             created_at: record.created_at,
         }

@@ -14,10 +14,11 @@ use crate::proc::{self, TICKS_PER_SECOND, Usage};
 const AT_ONCE: usize = 8;
 
 /// Every state, as a label's values.
-const STATES: [(InstanceState, &str); 5] = [
+const STATES: [(InstanceState, &str); 6] = [
     (InstanceState::Stopped, "stopped"),
     (InstanceState::Starting, "starting"),
     (InstanceState::Running, "running"),
+    (InstanceState::Recovering, "recovering"),
     (InstanceState::Stopping, "stopping"),
     (InstanceState::Failed, "failed"),
 ];
@@ -147,13 +148,7 @@ fn tell_instances(text: &mut Text, samples: &[Sample]) {
             .filter(|sample| sample.instance.state == state);
         text.value(&[("state", label)], of_state.count());
     }
-    let help = "How often the worker ended by itself.";
-    tell(
-        text,
-        samples,
-        ("crashes_total", "counter", help),
-        |sample| Some(sample.instance.crashes),
-    );
+    tell_ends(text, samples);
     let help = "Whether a client is connected.";
     tell(text, samples, ("connected", "gauge", help), |sample| {
         Some(u64::from(sample.status.as_ref()?.connected))
@@ -199,6 +194,28 @@ fn tell_instances(text: &mut Text, samples: &[Sample]) {
             ))
         },
     );
+}
+
+/// How often workers ended and were replaced. It counts on over daemons.
+fn tell_ends(text: &mut Text, samples: &[Sample]) {
+    type Value = fn(&Instance) -> u64;
+    let families: [(&str, &str, Value); 2] = [
+        (
+            "crashes_total",
+            "How often the worker ended by itself.",
+            |instance| instance.crashes,
+        ),
+        (
+            "recoveries_total",
+            "How often another worker took over from one that ended by itself.",
+            |instance| instance.recoveries,
+        ),
+    ];
+    for (name, help, value) in families {
+        tell(text, samples, (name, "counter", help), |sample| {
+            Some(value(&sample.instance))
+        });
+    }
 }
 
 /// A family, with a value for each instance that has one.

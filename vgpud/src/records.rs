@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::api::{Attribute, CreateRequest, Exit};
+use crate::api::{Attribute, CreateRequest, Exit, Recovery};
 use crate::files;
 
 /// Ends the name of a record.
@@ -36,6 +36,10 @@ pub(crate) struct Record {
     pub(crate) user: Option<u32>,
     pub(crate) crashes: u64,
     pub(crate) last_exit: Option<Exit>,
+    #[serde(default)]
+    pub(crate) recoveries: u64,
+    #[serde(default)]
+    pub(crate) last_recovery: Option<Recovery>,
     pub(crate) created_at: u64,
 }
 
@@ -62,6 +66,8 @@ impl Record {
             user: None,
             crashes: 0,
             last_exit: None,
+            recoveries: 0,
+            last_recovery: None,
             created_at: now,
         }
     }

@@ -6,9 +6,11 @@ use std::ops::Range;
 use std::sync::{Arc, Mutex};
 
 use uuid::Uuid;
+use worker::parking::Parked;
 
 use crate::api::{InstanceState, Parent, PoolUse, Type};
 use crate::catalogue::{OfferedType, ParentSpec};
+use crate::crashes::Crashes;
 use crate::error::Error;
 use crate::pool::{Full, Pool, Share};
 use crate::records::Record;
@@ -20,6 +22,10 @@ pub(crate) struct Entry {
     pub(crate) record: Record,
     pub(crate) state: InstanceState,
     pub(crate) worker: Option<Arc<Worker>>,
+    /// What its last worker left, until another takes over from it.
+    pub(crate) left: Option<Parked>,
+    /// How often its workers have ended of late.
+    pub(crate) late_crashes: Crashes,
     /// Held while the record's file is written, so that the newest is written last.
     pub(crate) writing: Arc<Mutex<()>>,
     /// What it took. It gives back the same, whatever the configuration says by then.
@@ -85,6 +91,8 @@ impl Table {
         let entry = Entry {
             state: InstanceState::Stopped,
             worker: None,
+            left: None,
+            late_crashes: Crashes::default(),
             writing: Arc::default(),
             share,
             record,

@@ -4,17 +4,21 @@
 //! - [`users`]: whether it can be a user of its own,
 //! - [`confinement`]: what is kept from it,
 //! - [`launch`]: how the process is started and waited for,
+//! - [`keeping`]: what it parks here, so that it outlives it,
+//! - [`successor`]: how another process takes over from it,
 //! - [`exit`], [`pidfd_info`]: how it is seen to end, and why it did,
-//! - [`pidfd`]: how its end is waited for,
+//! - [`readable`]: how its end is waited for, and what it parks,
 //! - [`identity`]: how a process is told from every other.
 
 pub(crate) mod confinement;
 pub(crate) mod exit;
 pub(crate) mod identity;
+pub(crate) mod keeping;
 pub(crate) mod launch;
-pub(crate) mod pidfd;
 mod pidfd_info;
+pub(crate) mod readable;
 pub(crate) mod socket;
+pub(crate) mod successor;
 pub(crate) mod users;
 
 use std::os::fd::OwnedFd;
@@ -29,6 +33,7 @@ use worker::control::Control;
 use crate::api::Exit;
 use crate::blocking::blocking;
 use crate::records::WorkerIdentity;
+use keeping::Keeping;
 
 /// How long a worker may take to end after it was asked: its device has 4 s to let go of memory.
 const STOP_PATIENCE: Duration = Duration::from_secs(6);
@@ -45,6 +50,8 @@ pub(crate) struct Worker {
     pub(crate) control: PathBuf,
     /// What it says.
     pub(crate) log: PathBuf,
+    /// What it parks.
+    pub(crate) keeping: Keeping,
     /// Filled in when all that its end entails is done.
     exit: watch::Sender<Option<Exit>>,
 }
@@ -55,12 +62,14 @@ impl Worker {
         identity: WorkerIdentity,
         control: PathBuf,
         log: PathBuf,
+        keeping: Keeping,
     ) -> Self {
         Self {
             pidfd,
             identity,
             control,
             log,
+            keeping,
             exit: watch::Sender::new(None),
         }
     }

@@ -11,7 +11,7 @@ use std::path::Path;
 use support::group::{Group, NEW_OR_OLD, OLD_OR_NEW};
 use support::{Daemon, Process, read, request, uuid, wait_for};
 use vfu::client::Client as Vmm;
-use vgpud::api::{Instance, InstanceState};
+use vgpud::api::Instance;
 
 /// The configuration region of a PCI device, as VFIO numbers them.
 const CONFIG: u32 = 7;
@@ -174,9 +174,7 @@ fn a_user_is_given_again_when_its_worker_is_gone_and_no_sooner() {
     refused(3);
     assert_eq!(user_of(&daemon.client.start(uuid(1)).unwrap()), FIRST);
     // Nor does the end of its worker free it, but its own.
-    let again = daemon.client.instance(uuid(1)).unwrap();
-    Process::open(again.pid.unwrap()).kill();
-    daemon.wait_state(uuid(1), InstanceState::Failed);
+    daemon.fail(uuid(1));
     refused(3);
     daemon.client.destroy(uuid(1), false).unwrap();
     let third = daemon.create(uuid(3), "edu-1");

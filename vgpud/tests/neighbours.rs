@@ -49,7 +49,7 @@ fn creating_removing_and_killing_disturbs_no_other() {
             }
         }
     });
-    daemon.wait_state(uuid(99), InstanceState::Failed);
+    daemon.fail(uuid(99));
     daemon.client.destroy(uuid(99), false).unwrap();
     for instance in &steady {
         assert_eq!(&daemon.client.instance(instance.uuid).unwrap(), instance);

@@ -10,7 +10,7 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 
 use support::http::Refused;
-use support::{Daemon, Process, request, uuid, wait_for};
+use support::{Daemon, request, uuid, wait_for};
 use vgpud::api::Attribute;
 
 const JSON: &str = "application/json";
@@ -114,10 +114,10 @@ fn put_in_use(daemon: &Daemon) {
     }
     daemon.client.stop(uuid(2), false).unwrap();
     let failed = daemon.create(uuid(6), "edu-1");
-    Process::open(failed.pid.unwrap()).kill();
+    daemon.fail(failed.uuid);
     wait_for("a note of that", || {
         let record = fs::read_to_string(record(daemon, 6)).unwrap();
-        record.contains(r#""crashes":1"#).then_some(())
+        record.contains(r#""outcome":"given-up""#).then_some(())
     });
     Request("PUT", definition(4), DEFINITION).granted(daemon);
 }

@@ -16,6 +16,14 @@ pub enum EventKind {
     Stopped,
     /// Its worker ended by itself.
     Crashed,
+    /// Another worker took over from one that ended by itself.
+    Recovered,
+    /// Its workers end by themselves too often, and are not replaced any more.
+    GaveUp,
+    /// A daemon that was started after its worker can continue it, should it end.
+    Adopted,
+    /// The same, but it cannot.
+    NotAdopted,
     /// It is gone, and its place is free.
     Destroyed,
     /// Attributes were changed.

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use super::Attribute;
+use super::{Attribute, Recovery};
 
 /// What a vGPU is to be.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -63,6 +63,8 @@ pub enum InstanceState {
     Starting,
     /// A VMM may connect.
     Running,
+    /// Its worker ended by itself, and another takes over.
+    Recovering,
     /// Its worker is being ended.
     Stopping,
     /// Its worker ended by itself: see `last_exit`.
@@ -95,6 +97,12 @@ pub struct Instance {
     pub crashes: u64,
     /// How its worker ended the last time.
     pub last_exit: Option<Exit>,
+    /// How often another worker took over from one that ended by itself.
+    #[serde(default)]
+    pub recoveries: u64,
+    /// What came of it the last time.
+    #[serde(default)]
+    pub last_recovery: Option<Recovery>,
     /// Whether a definition of this UUID is kept for its parent.
     pub defined: bool,
     /// When it was created: seconds since 1970.

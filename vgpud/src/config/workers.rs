@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use serde::Deserialize;
 
-use super::Bytes;
+use super::{Bytes, Restart};
 
 /// How the processes are confined that serve vGPUs. What each gives up by itself is not here.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
@@ -18,6 +18,9 @@ pub struct WorkersConfig {
     pub cgroup: Option<PathBuf>,
     /// Most memory of a worker's own, without that of guests and devices.
     pub memory_limit: Option<Bytes>,
+    /// What becomes of a vGPU whose worker ended by itself.
+    #[serde(default)]
+    pub restart: Restart,
 }
 
 /// Whose the workers become.

@@ -3,25 +3,46 @@
 use std::os::fd::AsFd;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Instant;
 
 use uuid::Uuid;
+use worker::parking::Parked;
 
-use crate::api::{EventKind, Exit, InstanceState};
+use crate::api::{EventKind, Exit, InstanceState, Outcome, Recovery};
 use crate::blocking::blocking;
+use crate::clock;
+use crate::config::Restart;
+use crate::crashes::{TOO_MANY, WINDOW};
+use crate::table::Entry;
 use crate::worker_process::confinement::Confinement;
-use crate::worker_process::{Worker, exit, pidfd, socket};
+use crate::worker_process::keeping::{listener_of, part};
+use crate::worker_process::{Worker, exit, readable, socket};
 
 use super::Manager;
 
+/// What a worker's end comes to.
+enum Verdict {
+    /// Another one takes over: the table says so already.
+    Recovering { parent: String },
+    /// It is over.
+    Over {
+        parked: Parked,
+        /// Why it was given up, if that is what it was.
+        why: Option<String>,
+    },
+}
+
 impl Manager {
-    /// Sees to a worker's end, from now on.
+    /// Sees to a worker's end, and to what it parks until then, from now on.
     pub(super) fn watch(&self, uuid: Uuid, worker: Arc<Worker>) {
+        self.keep(uuid, Arc::clone(&worker));
         let manager = self.clone();
         tokio::spawn(async move {
-            if let Err(error) = pidfd::wait(&worker.pidfd).await {
+            if let Err(error) = readable::wait(&worker.pidfd).await {
                 // Its end is then seen when it is stopped, and not before.
                 tracing::error!("the worker of {uuid} cannot be watched: {error}");
             }
+            let begun = Instant::now();
             let ended = Arc::clone(&worker);
             let confinement = Confinement::new(&manager.0.config.workers, uuid, None);
             let exit = blocking(move || {
@@ -29,40 +50,99 @@ impl Manager {
                 confinement.explain_exit(exit)
             })
             .await;
-            manager.note_exit(uuid, &worker, exit.clone()).await;
+            manager.note_exit(uuid, &worker, exit.clone(), begun).await;
             worker.announce_exit(exit);
         });
     }
 
-    /// What a worker's end entails.
-    async fn note_exit(&self, uuid: Uuid, worker: &Arc<Worker>, exit: Exit) {
-        if !self.is_current(uuid, worker) {
-            return;
+    /// Takes in what a worker parks, from now on.
+    pub(super) fn keep(&self, uuid: Uuid, worker: Arc<Worker>) {
+        tokio::spawn(async move {
+            if let Err(error) = worker.keeping.take_in_all().await {
+                tracing::error!("what the worker of {uuid} parks is not taken in: {error}");
+            }
+        });
+    }
+
+    /// What a worker's end entails. Nothing if another one serves already.
+    async fn note_exit(&self, uuid: Uuid, worker: &Arc<Worker>, exit: Exit, begun: Instant) {
+        match self.judge(uuid, worker, &exit) {
+            None => {}
+            Some(Verdict::Recovering { parent }) => {
+                self.tell_crash(uuid, &parent, &exit);
+                self.begin_recovery(uuid, begun);
+            }
+            Some(Verdict::Over { parked, why }) => {
+                blocking(move || part(parked)).await;
+                self.end(uuid, &exit, why).await;
+            }
         }
+    }
+
+    /// Decides, and if another worker is to take over, takes note of that. A disk that is slow or
+    /// full has no part in it: the client waits.
+    fn judge(&self, uuid: Uuid, worker: &Arc<Worker>, exit: &Exit) -> Option<Verdict> {
+        let mut table = self.table();
+        let entry = table.entry_mut(uuid)?;
+        let current = entry.worker.as_ref()?;
+        if !Arc::ptr_eq(current, worker) {
+            return None;
+        }
+        let parked = worker.keeping.inherit();
+        let over = |parked, why| Some(Verdict::Over { parked, why });
+        if entry.state == InstanceState::Stopping {
+            return over(parked, None);
+        }
+        let count = entry.late_crashes.note(Instant::now());
+        if listener_of(&parked).is_none() || !self.may_recover() {
+            return over(parked, None);
+        }
+        if count >= TOO_MANY {
+            return over(parked, Some(too_many()));
+        }
+        entry.worker = None;
+        entry.left = Some(parked);
+        entry.state = InstanceState::Recovering;
+        note_crash(entry, exit);
+        let parent = entry.record.request.parent.clone();
+        Some(Verdict::Recovering { parent })
+    }
+
+    /// Whether another worker may take over from one that ended by itself.
+    pub(super) fn may_recover(&self) -> bool {
+        self.0.config.workers.restart == Restart::OnCrash
+    }
+
+    /// What the end of an instance's last worker entails.
+    async fn end(&self, uuid: Uuid, exit: &Exit, why: Option<String>) {
         // Before anyone can start another one, which makes its own.
         let manager = self.clone();
         blocking(move || manager.remove_sockets(uuid)).await;
-        let Some((parent, was_stopped)) = self.end_entry(uuid, &exit) else {
+        let Some((parent, was_stopped)) = self.end_entry(uuid, exit, why.as_deref()) else {
             return;
         };
-        if let Err(error) = self.save(uuid).await {
-            tracing::error!("{error}");
+        self.save_or_log(uuid).await;
+        if was_stopped {
+            let reason = exit.reason.clone();
+            let events = &self.0.events;
+            return events.tell(EventKind::Stopped, uuid, &parent, reason);
         }
-        let (kind, detail) = match (was_stopped, exit.last_words) {
-            (true, _) => (EventKind::Stopped, exit.reason),
-            (false, None) => (EventKind::Crashed, exit.reason),
-            (false, Some(words)) => (EventKind::Crashed, format!("{}: {words}", exit.reason)),
-        };
-        self.0.events.tell(kind, uuid, &parent, detail);
+        self.tell_crash(uuid, &parent, exit);
+        if let Some(why) = why {
+            self.0.events.tell(EventKind::GaveUp, uuid, &parent, why);
+        }
     }
 
-    fn is_current(&self, uuid: Uuid, worker: &Arc<Worker>) -> bool {
-        let current = self.worker_of(uuid);
-        current.is_ok_and(|current| Arc::ptr_eq(&current, worker))
+    fn tell_crash(&self, uuid: Uuid, parent: &str, exit: &Exit) {
+        let detail = match &exit.last_words {
+            None => exit.reason.clone(),
+            Some(words) => format!("{}: {words}", exit.reason),
+        };
+        self.0.events.tell(EventKind::Crashed, uuid, parent, detail);
     }
 
     /// Its parent, and whether it was to stop.
-    fn end_entry(&self, uuid: Uuid, exit: &Exit) -> Option<(String, bool)> {
+    fn end_entry(&self, uuid: Uuid, exit: &Exit, why: Option<&str>) -> Option<(String, bool)> {
         let mut table = self.table();
         let entry = table.entry_mut(uuid)?;
         entry.worker = None;
@@ -70,13 +150,23 @@ impl Manager {
         if was_stopped {
             entry.state = InstanceState::Stopped;
             entry.record.is_wanted = false;
+            entry.record.has_ended = true;
+            entry.record.last_exit = Some(exit.clone());
         } else {
             entry.state = InstanceState::Failed;
-            entry.record.crashes += 1;
+            note_crash(entry, exit);
         }
-        entry.record.has_ended = true;
-        entry.record.last_exit = Some(exit.clone());
+        if let Some(why) = why {
+            entry.record.last_recovery = Some(given_up(why));
+        }
         Some((entry.record.request.parent.clone(), was_stopped))
+    }
+
+    /// Writes a record. A full disk is logged, and stops nothing else.
+    pub(super) async fn save_or_log(&self, uuid: Uuid) {
+        if let Err(error) = self.save(uuid).await {
+            tracing::error!("{error}");
+        }
     }
 
     /// Removes the sockets of a worker that is gone, and its control group. Its log stays, to be
@@ -86,6 +176,28 @@ impl Manager {
         let paths = &self.0.paths;
         remove_or_warn(&paths.socket(uuid));
         remove_or_warn(&paths.control(uuid));
+    }
+}
+
+/// Counts a worker's end that nobody asked for.
+fn note_crash(entry: &mut Entry, exit: &Exit) {
+    entry.record.crashes += 1;
+    entry.record.has_ended = true;
+    entry.record.last_exit = Some(exit.clone());
+}
+
+/// Why no further worker takes over.
+pub(super) fn too_many() -> String {
+    let seconds = WINDOW.as_secs();
+    format!("given up: {TOO_MANY} crashes within {seconds} s")
+}
+
+pub(super) fn given_up(why: &str) -> Recovery {
+    Recovery {
+        outcome: Outcome::GivenUp,
+        detail: why.to_owned(),
+        took_ms: 0,
+        at: clock::now(),
     }
 }
 

@@ -14,6 +14,7 @@ use crate::blocking::{blocking, detached};
 use crate::config::Users;
 use crate::error::Error;
 use crate::worker_process::confinement::Confinement;
+use crate::worker_process::keeping::part;
 use crate::worker_process::launch::Plan;
 use crate::worker_process::{Worker, exit};
 
@@ -29,7 +30,8 @@ impl Manager {
             let state = manager.table().entry(uuid).map(|entry| entry.state);
             match state {
                 None => manager.create_defined(uuid).await?,
-                Some(InstanceState::Running) => {}
+                // One that is being recovered has its sockets, and its turn is next.
+                Some(InstanceState::Running | InstanceState::Recovering) => {}
                 Some(_) => manager.start_in_turn(uuid).await?,
             }
             manager.instance(uuid).await
@@ -86,6 +88,7 @@ impl Manager {
             let entry = table.entry_mut(uuid).ok_or(Error::NoInstance(uuid))?;
             let record_before = entry.record.clone();
             entry.worker = Some(Arc::clone(&worker));
+            entry.late_crashes.forget();
             entry.record.worker = Some(worker.identity.clone());
             entry.record.has_ended = false;
             entry.record.is_wanted = true;
@@ -111,6 +114,7 @@ impl Manager {
         blocking(move || {
             worker.signal(Signal::KILL);
             exit::reap(worker.pidfd.as_fd(), &worker.log);
+            part(worker.keeping.inherit());
             manager.remove_sockets(uuid);
         })
         .await;
@@ -119,7 +123,7 @@ impl Manager {
         }
     }
 
-    fn plan(&self, uuid: Uuid) -> Result<Plan, Error> {
+    pub(super) fn plan(&self, uuid: Uuid) -> Result<Plan, Error> {
         let record = self.table().entry(uuid).map(|entry| entry.record.clone());
         let record = record.ok_or(Error::NoInstance(uuid))?;
         let offered = self.offered(&record.request.parent, &record.request.type_name)?;
@@ -159,6 +163,9 @@ impl Manager {
     async fn stop_in_turn(&self, uuid: Uuid, is_forced: bool) -> Result<(), Error> {
         let worker = match self.worker_of(uuid) {
             Ok(worker) => worker,
+            Err(Error::NotRunning(_)) if !is_forced && self.is_awaited(uuid) => {
+                return Err(Error::Busy(uuid));
+            }
             Err(Error::NotRunning(_)) => return self.stop_without_worker(uuid).await,
             Err(error) => return Err(error),
         };
@@ -203,8 +210,15 @@ impl Manager {
         let saved = self.save(uuid).await;
         if saved.is_err() {
             swap(state, is_wanted)?;
+            return saved;
         }
-        saved
+        let manager = self.clone();
+        blocking(move || {
+            manager.part_with_left(uuid);
+            manager.remove_sockets(uuid);
+        })
+        .await;
+        Ok(())
     }
 
     /// Stops an instance and forgets it: its place is free once its worker is gone.
@@ -213,7 +227,7 @@ impl Manager {
         detached(async move {
             let _turn = manager.0.turns.wait(uuid).await;
             let parent = manager.parent_of(uuid)?;
-            if manager.worker_of(uuid).is_ok() {
+            if manager.worker_of(uuid).is_ok() || manager.is_awaited(uuid) {
                 manager.stop_in_turn(uuid, is_forced).await?;
             }
             manager.erase(uuid).await?;
@@ -237,6 +251,7 @@ impl Manager {
             let _writing = writing.lock().unwrap_or_else(PoisonError::into_inner);
             let removed = manager.0.records.remove(uuid);
             removed.map_err(Error::os(format!("remove the record of {uuid}")))?;
+            manager.part_with_left(uuid);
             manager.remove_sockets(uuid);
             super::ending::remove_or_warn(&manager.0.paths.log(uuid));
             manager.table().remove(uuid);

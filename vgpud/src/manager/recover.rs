@@ -13,6 +13,7 @@ use crate::clock;
 use crate::error::Error;
 use crate::files;
 use crate::records::Record;
+use crate::worker_process::keeping::Keeping;
 use crate::worker_process::{Worker, confinement, exit, identity};
 
 use super::Manager;
@@ -30,7 +31,8 @@ impl Manager {
         let manager = self.clone();
         let living = blocking(move || manager.recover_now()).await?;
         for (uuid, worker) in living {
-            self.watch(uuid, worker);
+            self.watch(uuid, Arc::clone(&worker));
+            self.begin_adoption(uuid, worker);
         }
         Ok(())
     }
@@ -91,6 +93,7 @@ impl Manager {
             identity,
             control,
             paths.log(record.uuid),
+            Keeping::default(),
         ))
     }
 

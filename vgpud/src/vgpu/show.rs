@@ -106,6 +106,7 @@ fn describe_instance(text: &mut String, instance: &Instance) {
         ("access", access.join(", ")),
         ("control", instance.control.clone()),
         ("crashes", instance.crashes.to_string()),
+        ("recoveries", instance.recoveries.to_string()),
     ];
     // Writing to a String cannot fail.
     for (what, value) in rows.iter().filter(|(_, value)| !value.is_empty()) {
@@ -117,6 +118,10 @@ fn describe_instance(text: &mut String, instance: &Instance) {
             let _ = writeln!(text, "{:11} {}", "last words", one_line(words));
         }
     }
+    if let Some(recovery) = &instance.last_recovery {
+        let detail = one_line(&recovery.detail);
+        let _ = writeln!(text, "{:11} {detail}", "recovery");
+    }
 }
 
 pub(crate) fn state_word(state: InstanceState) -> &'static str {
@@ -124,6 +129,7 @@ pub(crate) fn state_word(state: InstanceState) -> &'static str {
         InstanceState::Stopped => "stopped",
         InstanceState::Starting => "starting",
         InstanceState::Running => "running",
+        InstanceState::Recovering => "recovering",
         InstanceState::Stopping => "stopping",
         InstanceState::Failed => "failed",
     }

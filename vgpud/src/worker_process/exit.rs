@@ -22,6 +22,9 @@ const PROGRAM: &str = "vgpu-worker: ";
 /// What Rust's library adds when an allocation fails; what it said before is what counts.
 const ADVICE: &str = "note: run with `RUST_BACKTRACE=";
 
+/// Before what a worker says that took over from another. What is above it are another's words.
+pub(crate) const SUCCESSION: &str = "---- another worker takes over ----";
+
 /// How a process ended: the two ends of wait(2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum End {
@@ -106,7 +109,8 @@ fn signal_name(number: i32) -> String {
     name.to_owned()
 }
 
-/// The last line of a log, without what a program puts before it.
+/// The last line of a log, without what a program puts before it; nothing if that is another
+/// worker's.
 pub(crate) fn last_line(log: &Path) -> Option<String> {
     let mut file = File::open(log).ok()?;
     let length = file.metadata().ok()?.len();
@@ -116,7 +120,8 @@ pub(crate) fn last_line(log: &Path) -> Option<String> {
     file.take(TAIL).read_to_end(&mut tail).ok()?;
     let tail = String::from_utf8_lossy(&tail);
     let says_something = |line: &&str| !line.trim().is_empty() && !line.starts_with(ADVICE);
-    let line = tail.lines().rev().find(says_something)?;
+    let mut own = tail.lines().rev().take_while(|line| *line != SUCCESSION);
+    let line = own.find(says_something)?;
     Some(line.strip_prefix(PROGRAM).unwrap_or(line).to_owned())
 }
 
@@ -190,6 +195,8 @@ mod tests {
                 Some("one"),
             ),
             (b"\xff\n", Some("\u{fffd}")),
+            (b"one\n---- another worker takes over ----\n", None),
+            (b"---- another worker takes over ----\ntwo\n", Some("two")),
         ] {
             fs::write(&log, content).unwrap();
             assert_eq!(last_line(&log).as_deref(), line);

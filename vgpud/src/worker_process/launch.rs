@@ -1,7 +1,7 @@
 //! How a worker is started and waited for.
 
 use std::fs::File;
-use std::io;
+use std::io::{self, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -13,6 +13,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Signal, pidfd_send_signal};
 use uuid::Uuid;
 use worker::control::{Control, ControlError};
+use worker::parking::Parking;
 
 use crate::accounts::Access;
 use crate::api::Attribute;
@@ -20,11 +21,18 @@ use crate::error::Error;
 use crate::paths::Paths;
 
 use super::confinement::Confinement;
-use super::exit::reap;
+use super::exit::{SUCCESSION, reap};
+use super::keeping::Keeping;
 use super::{Worker, identity, socket};
 
 /// The number under which a worker finds its socket.
 const SOCKET_FD: i32 = 3;
+
+/// The one under which it finds who keeps what it parks.
+const KEEPER_FD: i32 = 4;
+
+/// The one under which it finds who hands it over what another has left.
+const RESUME_FD: i32 = 5;
 
 /// How long a worker may take until it answers. It takes milliseconds, on a host that is not
 /// starved.
@@ -56,6 +64,34 @@ pub(crate) struct Plan {
     pub(crate) confinement: Confinement,
 }
 
+/// The sockets that a worker is born with.
+pub(super) struct Sockets {
+    pub(super) listener: OwnedFd,
+    pub(super) keeper: OwnedFd,
+    /// If it is to take over from another.
+    pub(super) resume: Option<OwnedFd>,
+}
+
+impl Sockets {
+    fn mappings(self) -> Vec<FdMapping> {
+        let pairs = [
+            (Some(self.listener), SOCKET_FD),
+            (Some(self.keeper), KEEPER_FD),
+            (self.resume, RESUME_FD),
+        ];
+        let pairs = pairs.into_iter();
+        pairs
+            .filter_map(|(parent_fd, child_fd)| {
+                let parent_fd = parent_fd?;
+                Some(FdMapping {
+                    parent_fd,
+                    child_fd,
+                })
+            })
+            .collect()
+    }
+}
+
 impl Launcher {
     /// Starts a worker, and waits until it answers. On error nothing of it is left.
     pub(crate) fn launch(&self, plan: &Plan) -> Result<Worker, Error> {
@@ -65,20 +101,25 @@ impl Launcher {
         let log = self.paths.log(uuid);
         plan.confinement.prepare()?;
         let (listener, socket_file) = socket::bind(&self.paths, uuid, plan.access)?;
-        let started = self
-            .spawn(plan, listener, &control, &log)
-            .and_then(|child| {
-                let pid = child.id();
-                let pidfd = watch(child)?;
-                let ready = wait_ready(&pidfd, &control, begun + READY_PATIENCE)
-                    .map_err(|why| self.give_up(plan, &pidfd, &why));
-                ready.and_then(|()| Ok((pidfd, self.identify(pid)?)))
-            });
+        let (parking, keeper) = Parking::new().map_err(Error::os("make a socket pair"))?;
+        let sockets = Sockets {
+            listener,
+            keeper,
+            resume: None,
+        };
+        let started = self.spawn(plan, sockets, &control, &log).and_then(|child| {
+            let pid = child.id();
+            let pidfd = watch(child)?;
+            let ready = wait_ready(&pidfd, &control, begun + READY_PATIENCE)
+                .map_err(|why| self.give_up(plan, &pidfd, &why));
+            ready.and_then(|()| Ok((pidfd, self.identify(pid)?)))
+        });
         match started {
             Ok((pidfd, identity)) => {
                 socket_file.keep();
                 tracing::debug!(%uuid, pid = identity.pid, took = ?begun.elapsed(), "worker ready");
-                Ok(Worker::new(pidfd, identity, control, log))
+                let keeping = Keeping::new(parking);
+                Ok(Worker::new(pidfd, identity, control, log, keeping))
             }
             Err(error) => {
                 // What went wrong before is what is to be told.
@@ -89,16 +130,16 @@ impl Launcher {
         }
     }
 
-    fn identify(&self, pid: u32) -> Result<crate::records::WorkerIdentity, Error> {
+    pub(super) fn identify(&self, pid: u32) -> Result<crate::records::WorkerIdentity, Error> {
         identity::of(pid, &self.boot_id).map_err(Error::os("identify a worker"))
     }
 
     /// Starts the process. Its environment is empty: what the daemon's holds, a Mesa variable
     /// say, must not choose what a worker does.
-    fn spawn(
+    pub(super) fn spawn(
         &self,
         plan: &Plan,
-        listener: OwnedFd,
+        sockets: Sockets,
         control: &Path,
         log: &Path,
     ) -> Result<Child, Error> {
@@ -106,12 +147,12 @@ impl Launcher {
         let what = || format!("start {shown}");
         // One that a killed worker left behind.
         socket::remove(control).map_err(Error::os(what()))?;
-        socket::remove(log).map_err(Error::os(what()))?;
-        let output = File::options().append(true).create_new(true).open(log);
+        let output = open_log(log, sockets.resume.is_some());
         let output = output.map_err(Error::os::<io::Error>(format!("make {}", log.display())))?;
         let mut command = Command::new(&self.program);
         command
             .args(["--type", &plan.base, "--fd", &SOCKET_FD.to_string()])
+            .args(["--keeper", &KEEPER_FD.to_string()])
             .arg("--control")
             .arg(control)
             .args(plan.confinement.arguments())
@@ -121,16 +162,16 @@ impl Launcher {
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(output);
+        if sockets.resume.is_some() {
+            command.args(["--resume", &RESUME_FD.to_string()]);
+        }
         for Attribute { name, value } in &plan.attributes {
             command.arg(format!("--attribute={name}={value}"));
         }
         command
-            .fd_mappings(vec![FdMapping {
-                parent_fd: listener,
-                child_fd: SOCKET_FD,
-            }])
+            .fd_mappings(sockets.mappings())
             .map_err(|error| Error::os(what())(io::Error::other(error.to_string())))?;
-        // The listener is closed here with the command: the worker alone has it.
+        // They are closed here with the command: the worker alone has them.
         command.spawn().map_err(Error::os::<io::Error>(what()))
     }
 
@@ -152,8 +193,25 @@ impl Launcher {
     }
 }
 
+/// A file for what a worker says. One that takes over goes on where the other stopped, which may
+/// have it open still.
+fn open_log(log: &Path, is_shared: bool) -> io::Result<File> {
+    let mut options = File::options();
+    options.append(true);
+    if !is_shared {
+        socket::remove(log)?;
+        return options.create_new(true).open(log);
+    }
+    // What cannot be written, on a full disk say, is no reason not to take over.
+    let Ok(mut file) = options.create(true).open(log) else {
+        return File::options().append(true).open("/dev/null");
+    };
+    let _ = writeln!(file, "{SUCCESSION}");
+    Ok(file)
+}
+
 /// A descriptor of a child, by which it is seen to end. From then on it is reaped by it.
-fn watch(mut child: Child) -> Result<OwnedFd, Error> {
+pub(super) fn watch(mut child: Child) -> Result<OwnedFd, Error> {
     identity::open_pid(child.id()).map_err(|error| {
         // Nobody would see its end: better it has it now.
         let _ = child.kill().and_then(|()| child.wait());
@@ -166,6 +224,16 @@ enum NotReady {
     Ended,
     Late,
     Control(ControlError),
+}
+
+/// Waits until a worker that took over answers. Blocks.
+pub(crate) fn wait_answers(worker: &Worker) -> Result<(), String> {
+    let deadline = Instant::now() + READY_PATIENCE;
+    wait_ready(&worker.pidfd, &worker.control, deadline).map_err(|why| match why {
+        NotReady::Ended => "it has ended".to_owned(),
+        NotReady::Late => "it took too long to answer".to_owned(),
+        NotReady::Control(error) => error.to_string(),
+    })
 }
 
 /// Waits until the worker answers.

@@ -150,6 +150,25 @@ impl Daemon {
         })
     }
 
+    /// Kills workers of an instance until it is given up.
+    pub fn fail(&self, uuid: Uuid) -> Instance {
+        let mut killed = None;
+        wait_for("an end of recoveries", || {
+            let instance = self.client.instance(uuid).unwrap();
+            if instance.state == InstanceState::Failed {
+                return Some(instance);
+            }
+            if let Some(pid) = instance.pid
+                && instance.state == InstanceState::Running
+                && killed != Some(pid)
+            {
+                Process::open(pid).kill();
+                killed = Some(pid);
+            }
+            None
+        })
+    }
+
     /// Names in the run folder, but for the daemon's own.
     pub fn run_files(&self) -> Vec<String> {
         let own = ["api.sock", "lock", ".new"];
