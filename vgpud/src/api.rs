@@ -28,7 +28,7 @@ pub use instance::{
 };
 pub use parent::{Parent, PoolUse, Type};
 pub use problem::Problem;
-pub use succession::{Outcome, Recovery};
+pub use succession::{Outcome, Recovery, Upgrade};
 
 /// An attribute and its value. A name may come twice, and the later one wins.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]

@@ -15,7 +15,7 @@ use uuid::Uuid;
 
 use crate::api::{
     Attribute, AttributeChanges, CreateRequest, Definition, DefinitionRequest, Event, HostFacts,
-    Instance, Parent, Problem, Type, WorkerStatus,
+    Instance, Parent, Problem, Type, Upgrade, WorkerStatus,
 };
 
 /// Why a request has no answer.
@@ -117,6 +117,11 @@ impl Client {
     pub fn destroy(&self, uuid: Uuid, is_forced: bool) -> Result<()> {
         let path = format!("/v1/instances/{uuid}?force={is_forced}");
         self.ask_for_nothing(Method::DELETE, &path)
+    }
+
+    /// Has a worker of the installed program take over from an instance's.
+    pub fn upgrade(&self, uuid: Uuid) -> Result<Upgrade> {
+        self.post(&format!("/v1/instances/{uuid}/upgrade"))
     }
 
     /// Changes attributes of an instance, all or none.

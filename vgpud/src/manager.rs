@@ -7,6 +7,7 @@
 //! - `lifecycle`: start, stop, destroy,
 //! - `ending`: what a worker's end entails, whatever its cause,
 //! - `recovery`: another worker takes over from one that ended by itself,
+//! - `upgrade`: one of the installed program takes over from one that serves,
 //! - `running`: what is asked of an instance that runs,
 //! - `define`: persistent definitions,
 //! - `logs`: what workers say, kept short,
@@ -21,6 +22,7 @@ mod logs;
 mod recover;
 mod recovery;
 mod running;
+mod upgrade;
 
 use std::io;
 use std::path::PathBuf;
@@ -179,6 +181,7 @@ impl Manager {
             last_exit: record.last_exit.clone(),
             recoveries: record.recoveries,
             last_recovery: record.last_recovery.clone(),
+            upgrades: record.upgrades,
             defined: false,
             created_at: record.created_at,
         }

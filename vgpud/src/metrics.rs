@@ -199,7 +199,7 @@ fn tell_instances(text: &mut Text, samples: &[Sample]) {
 /// How often workers ended and were replaced. It counts on over daemons.
 fn tell_ends(text: &mut Text, samples: &[Sample]) {
     type Value = fn(&Instance) -> u64;
-    let families: [(&str, &str, Value); 2] = [
+    let families: [(&str, &str, Value); 3] = [
         (
             "crashes_total",
             "How often the worker ended by itself.",
@@ -209,6 +209,11 @@ fn tell_ends(text: &mut Text, samples: &[Sample]) {
             "recoveries_total",
             "How often another worker took over from one that ended by itself.",
             |instance| instance.recoveries,
+        ),
+        (
+            "upgrades_total",
+            "How often the worker was replaced by one of the installed program.",
+            |instance| instance.upgrades,
         ),
     ];
     for (name, help, value) in families {

@@ -84,6 +84,11 @@ impl Paths {
         self.run.join(format!("{uuid}.control"))
     }
 
+    /// The same of a worker that another is to take over from.
+    pub fn control_aside(&self, uuid: Uuid) -> PathBuf {
+        self.run.join(format!("{uuid}.aside"))
+    }
+
     /// What a worker says.
     pub fn log(&self, uuid: Uuid) -> PathBuf {
         self.run.join(format!("{uuid}.log"))

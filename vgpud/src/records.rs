@@ -40,6 +40,8 @@ pub(crate) struct Record {
     pub(crate) recoveries: u64,
     #[serde(default)]
     pub(crate) last_recovery: Option<Recovery>,
+    #[serde(default)]
+    pub(crate) upgrades: u64,
     pub(crate) created_at: u64,
 }
 
@@ -68,6 +70,7 @@ impl Record {
             last_exit: None,
             recoveries: 0,
             last_recovery: None,
+            upgrades: 0,
             created_at: now,
         }
     }

@@ -70,6 +70,7 @@ pub fn router(manager: Manager) -> (Router, utoipa::openapi::OpenApi) {
         ))
         .routes(routes!(instances::start))
         .routes(routes!(instances::stop))
+        .routes(routes!(instances::upgrade))
         .routes(routes!(instances::status))
         .routes(routes!(state::screenshot))
         .routes(routes!(state::save, state::restore))

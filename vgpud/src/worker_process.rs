@@ -25,6 +25,7 @@ use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Signal, pidfd_send_signal};
 use tokio::sync::watch;
 use tokio::time::timeout;
@@ -102,6 +103,16 @@ impl Worker {
             self.signal(signal);
         }
         self.is_gone_within(SIGNAL_PATIENCE).await
+    }
+
+    /// Whether its process ends within `patience`, or has ended. Blocks; does not wait for what its
+    /// end entails.
+    pub(crate) fn has_ended_within(&self, patience: Duration) -> bool {
+        let Ok(patience) = Timespec::try_from(patience) else {
+            return false;
+        };
+        let mut fds = [PollFd::new(&self.pidfd, PollFlags::IN)];
+        poll(&mut fds, Some(&patience)).is_ok_and(|ended| ended > 0)
     }
 
     async fn is_gone_within(&self, patience: Duration) -> bool {

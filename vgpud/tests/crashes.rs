@@ -1,5 +1,7 @@
 //! What is left when a worker or the daemon is killed.
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests are tests too")]
+
 mod support;
 
 use std::fs;
@@ -212,4 +214,40 @@ fn a_request_that_was_cut_off_is_done_whole() {
     wait_for("an instance", || daemon.client.instance(uuid(1)).ok());
     drop(stream);
     daemon.wait_state(uuid(1), InstanceState::Running);
+}
+
+/// The liveness register answers with the complement.
+fn lives(vmm: &mut Vmm, value: u32) {
+    vmm.region_write(0, 4, &value.to_le_bytes()).unwrap();
+    assert_eq!(read(vmm, 0, 4), (!value).to_le_bytes());
+}
+
+#[test]
+fn a_machine_outlives_kills_and_upgrades_of_its_worker_and_the_daemon() {
+    let mut daemon = Daemon::start();
+    let instance = daemon.create(uuid(1), "edu-1");
+    let mut vmm = Vmm::connect(instance.socket.as_ref()).unwrap();
+    lives(&mut vmm, 1);
+    Process::open(instance.pid.unwrap()).kill();
+    lives(&mut vmm, 2);
+    wait_for("a recovery", || {
+        let instance = daemon.client.instance(uuid(1)).unwrap();
+        (instance.recoveries == 1).then_some(())
+    });
+    daemon.client.upgrade(uuid(1)).unwrap();
+    lives(&mut vmm, 3);
+    daemon.kill();
+    lives(&mut vmm, 4);
+    daemon.start_again();
+    wait_for("an upgrade of what was adopted", || {
+        daemon.client.upgrade(uuid(1)).ok()
+    });
+    lives(&mut vmm, 5);
+    let instance = daemon.client.instance(uuid(1)).unwrap();
+    Process::open(instance.pid.unwrap()).kill();
+    lives(&mut vmm, 6);
+    // The end is one, not a reset.
+    vmm.region_write(0, 4, &[0; 4]).unwrap();
+    daemon.client.destroy(uuid(1), true).unwrap();
+    assert_eq!(daemon.run_files(), [""; 0]);
 }

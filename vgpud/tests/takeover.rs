@@ -5,11 +5,13 @@ mod support;
 
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
+use std::time::Duration;
 
 use fake_worker::{Vmm, behave, daemon_with, event, pid_of, wait_other};
 use rustix::process::Signal;
 use support::{Daemon, Process, uuid};
 use vgpud::api::{EventKind, InstanceState, Outcome};
+use vgpud::client::ClientError;
 
 #[test]
 #[ignore = "it is the worker of the other tests"]
@@ -108,6 +110,20 @@ fn workers_that_cannot_take_over_count_as_crashes_and_the_reason_is_told() {
 }
 
 #[test]
+fn a_worker_that_dies_when_it_has_gone_on_is_recovered_as_any() {
+    let (daemon, _folder) = daemon_with("");
+    let old = daemon.create(uuid(1), "edu-1");
+    let mut vmm = Vmm::connect(&old.socket);
+    let journal = vmm.ask(b'i');
+    behave(&daemon, "die-later");
+    let upgraded = daemon.client.upgrade(uuid(1));
+    behave(&daemon, "");
+    // Whether that was seen in time is chance; what matters is that the client is served.
+    drop(upgraded);
+    assert_eq!(vmm.ask(b'i'), journal);
+}
+
+#[test]
 fn with_restart_never_a_crash_is_a_failure() {
     let (daemon, _folder) = daemon_with("[workers]\nrestart = \"never\"");
     let instance = daemon.create(uuid(1), "edu-1");
@@ -125,6 +141,8 @@ fn a_worker_that_parked_nothing_is_not_continued() {
     let (daemon, _folder) = daemon_with("");
     behave(&daemon, "careless");
     let instance = daemon.create(uuid(1), "edu-1");
+    let refused = daemon.client.upgrade(uuid(1)).unwrap_err();
+    assert_eq!(refused.problem().unwrap().errno, "ENOTSUP");
     Process::open(instance.pid.unwrap()).signal(Signal::KILL);
     let failed = daemon.wait_state(uuid(1), InstanceState::Failed);
     assert_eq!((failed.crashes, failed.recoveries), (1, 0));
@@ -148,6 +166,73 @@ fn a_crash_in_the_middle_of_a_stop_is_a_stop() {
 }
 
 #[test]
+fn an_upgrade_keeps_connection_and_descriptors() {
+    let (daemon, _folder) = daemon_with("");
+    let old = daemon.create(uuid(1), "edu-1");
+    let mut vmm = Vmm::connect(&old.socket);
+    let journal = vmm.ask(b'i');
+    for count in 1..=2 {
+        let before = daemon.client.instance(uuid(1)).unwrap();
+        let process = Process::open(before.pid.unwrap());
+        let upgrade = daemon.client.upgrade(uuid(1)).unwrap();
+        assert!(upgrade.exact && upgrade.connected && upgrade.pause_us > 0);
+        assert!(process.has_ended(Duration::ZERO));
+        assert_eq!(vmm.ask(b'p'), u64::from(upgrade.pid));
+        assert_eq!(vmm.ask(b'i'), journal);
+        let after = daemon.client.instance(uuid(1)).unwrap();
+        assert_eq!((after.upgrades, after.crashes), (count, 0));
+        assert_eq!(after.pid, Some(upgrade.pid));
+        assert_eq!(daemon.client.status(uuid(1)).unwrap().pid, upgrade.pid);
+    }
+    event(&daemon, EventKind::Upgraded);
+    // The third one is recovered from what the first had parked.
+    vmm.0.write_all(b"a").unwrap();
+    assert_eq!(vmm.ask(b'i'), journal);
+    assert!(
+        !daemon
+            .run_files()
+            .iter()
+            .any(|name| name.ends_with(".aside"))
+    );
+}
+
+#[test]
+fn after_an_upgrade_that_fails_the_old_worker_goes_on() {
+    let (daemon, _folder) = daemon_with("");
+    let old = daemon.create(uuid(1), "edu-1");
+    let mut vmm = Vmm::connect(&old.socket);
+    vmm.echo(b'x');
+    for (how, words) in [
+        ("refuse", "of another make"),
+        ("die", "too new"),
+        ("hang", "took too long"),
+    ] {
+        behave(&daemon, how);
+        let refused = daemon.client.upgrade(uuid(1)).unwrap_err();
+        let problem = refused.problem().unwrap();
+        assert_eq!(problem.errno, "EPROTO");
+        assert!(problem.detail.contains(words), "{}", problem.detail);
+        assert!(problem.remedy.is_some());
+        assert_eq!(vmm.ask(b'p'), pid_of(&old));
+        assert_eq!(daemon.client.status(uuid(1)).unwrap().pid, old.pid.unwrap());
+        assert_eq!(daemon.client.instance(uuid(1)).unwrap(), old);
+    }
+    behave(&daemon, "");
+    daemon.client.upgrade(uuid(1)).unwrap();
+}
+
+#[test]
+fn only_what_runs_is_upgraded() {
+    let (daemon, _folder) = daemon_with("");
+    daemon.create(uuid(1), "edu-1");
+    daemon.client.stop(uuid(1), false).unwrap();
+    for (number, errno) in [(1, "ENXIO"), (2, "ENODEV")] {
+        let refused: ClientError = daemon.client.upgrade(uuid(number)).unwrap_err();
+        assert_eq!(refused.problem().unwrap().errno, errno);
+    }
+}
+
+#[test]
 fn after_a_daemons_kill_its_workers_are_adopted_and_recovered_as_before() {
     let (mut daemon, _folder) = daemon_with("");
     let old = daemon.create(uuid(1), "edu-1");
@@ -163,6 +248,14 @@ fn after_a_daemons_kill_its_workers_are_adopted_and_recovered_as_before() {
     Process::open(old.pid.unwrap()).signal(Signal::KILL);
     let new = wait_other(&daemon, &old);
     assert_eq!((vmm.ask(b'i'), vmm.ask(b'p')), (journal, pid_of(&new)));
+    daemon.kill();
+    daemon.start_again();
+    event(&daemon, EventKind::Adopted);
+    let upgrade = daemon.client.upgrade(uuid(1)).unwrap();
+    assert_eq!(
+        (vmm.ask(b'i'), vmm.ask(b'p')),
+        (journal, upgrade.pid.into())
+    );
 }
 
 #[test]

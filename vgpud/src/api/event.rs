@@ -24,6 +24,8 @@ pub enum EventKind {
     Adopted,
     /// The same, but it cannot.
     NotAdopted,
+    /// A worker of the installed program took over from the one that served.
+    Upgraded,
     /// It is gone, and its place is free.
     Destroyed,
     /// Attributes were changed.

@@ -103,6 +103,9 @@ pub struct Instance {
     /// What came of it the last time.
     #[serde(default)]
     pub last_recovery: Option<Recovery>,
+    /// How often its worker was replaced by one of the installed program.
+    #[serde(default)]
+    pub upgrades: u64,
     /// Whether a definition of this UUID is kept for its parent.
     pub defined: bool,
     /// When it was created: seconds since 1970.

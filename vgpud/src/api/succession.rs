@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
+use uuid::Uuid;
 
 /// What came of it when a worker had ended by itself and another was to take over.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -29,4 +30,19 @@ pub enum Outcome {
     Reset,
     /// It was given up: the client's connection was closed.
     GivenUp,
+}
+
+/// That a worker of the installed program took over from one that served.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Upgrade {
+    /// Which vGPU.
+    pub uuid: Uuid,
+    /// The new worker's process.
+    pub pid: u32,
+    /// How long its client was not served, in microseconds.
+    pub pause_us: u64,
+    /// Whether a client was connected.
+    pub connected: bool,
+    /// Whether the device has the state that it had.
+    pub exact: bool,
 }

@@ -1,6 +1,8 @@
 //! Workers that an earlier daemon started: what they have is parked with this one.
 
+use std::fs;
 use std::os::fd::AsFd;
+use std::path::Path;
 use std::sync::Arc;
 
 use uuid::Uuid;
@@ -36,7 +38,11 @@ impl Manager {
                 let control = worker.control.clone();
                 blocking(move || {
                     let control = Control::connect(&control)?;
-                    control.adopt(theirs.as_fd())
+                    control.adopt(theirs.as_fd())?;
+                    // An earlier daemon may have had it wait for another to take over. To one
+                    // that serves it says nothing.
+                    let _ = control.go_on();
+                    Ok(())
                 })
                 .await
             }
@@ -55,4 +61,20 @@ impl Manager {
             }
         }
     }
+
+    /// Puts back the control socket of a worker that lives, which a daemon that was killed in the
+    /// middle of an upgrade had put aside. The new worker has ended with that daemon.
+    pub(super) fn put_back_control(&self, uuid: Uuid) {
+        let (place, aside) = (self.0.paths.control(uuid), self.0.paths.control_aside(uuid));
+        if !answers(&aside) {
+            return super::ending::remove_or_warn(&aside);
+        }
+        if let Err(error) = fs::rename(&aside, &place) {
+            tracing::warn!("{} stays: {error}", aside.display());
+        }
+    }
+}
+
+fn answers(control: &Path) -> bool {
+    Control::connect(control).is_ok_and(|control| control.status().is_ok())
 }

@@ -176,6 +176,7 @@ impl Manager {
         let paths = &self.0.paths;
         remove_or_warn(&paths.socket(uuid));
         remove_or_warn(&paths.control(uuid));
+        remove_or_warn(&paths.control_aside(uuid));
     }
 }
 

@@ -43,6 +43,7 @@ impl Manager {
         let mut living = Vec::new();
         for mut record in records {
             let uuid = record.uuid;
+            self.put_back_control(uuid);
             let worker = self.find_worker(&mut record).map(Arc::new);
             let mut state = InstanceState::Stopped;
             if let Some(worker) = &worker {
@@ -127,7 +128,7 @@ impl Manager {
     fn remove_orphans(&self) -> Result<(), Error> {
         let run = self.0.paths.run();
         let what = format!("look into {}", run.display());
-        for suffix in [".sock", ".control", ".log"] {
+        for suffix in [".sock", ".control", ".aside", ".log"] {
             let names = files::names_with(run, suffix).map_err(Error::os(what.clone()))?;
             for uuid in names.iter().filter_map(|name| Uuid::try_parse(name).ok()) {
                 let state = self.table().entry(uuid).map(|entry| entry.state);

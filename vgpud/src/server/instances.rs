@@ -5,7 +5,7 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use uuid::Uuid;
 
-use crate::api::{AttributeChanges, CreateRequest, Instance, Problem, WorkerStatus};
+use crate::api::{AttributeChanges, CreateRequest, Instance, Problem, Upgrade, WorkerStatus};
 use crate::manager::{Created, Manager};
 
 use super::extract::{Body, Force, Id, Path, Query};
@@ -164,6 +164,25 @@ pub(super) async fn stop(
     Query(Force { force }): Query<Force>,
 ) -> Result<Json<Instance>, Refusal> {
     Ok(Json(manager.stop(uuid, force).await?))
+}
+
+/// Has a worker of the installed program take over from the one that serves. If it cannot, that one
+/// goes on.
+#[utoipa::path(
+    post,
+    path = "/v1/instances/{uuid}/upgrade",
+    params(("uuid" = Uuid, Path)),
+    responses(
+        (status = 200, body = Upgrade),
+        (status = "4XX", body = Problem, content_type = "application/problem+json"),
+        (status = "5XX", body = Problem, content_type = "application/problem+json"),
+    )
+)]
+pub(super) async fn upgrade(
+    State(manager): State<Manager>,
+    Path(uuid): Path<Uuid>,
+) -> Result<Json<Upgrade>, Refusal> {
+    Ok(Json(manager.upgrade(uuid).await?))
 }
 
 /// What its worker says of itself.

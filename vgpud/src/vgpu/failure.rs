@@ -94,7 +94,7 @@ pub(crate) fn reach_remedy(kind: io::ErrorKind) -> &'static str {
 }
 
 /// A remedy that names requests, with the commands that send them.
-fn in_commands(remedy: &str) -> String {
+pub(crate) fn in_commands(remedy: &str) -> String {
     const COMMANDS: [(&str, &str); 5] = [
         ("GET /v1/instances", "vgpu list"),
         ("GET /v1/definitions", "vgpu list --defined"),

@@ -2,7 +2,7 @@
 //!
 //! - What there is: [`types`], [`list`], [`show`], [`events`], [`doctor`].
 //! - Definitions, which last: [`define`], [`modify`].
-//! - vGPUs, which run: [`life`] (start, stop), [`ask`] (status, set), [`screenshot`], [`state`] (save
+//! - vGPUs, which run: [`life`] (start, stop), [`upgrade`], [`ask`] (status, set), [`screenshot`], [`state`] (save
 //!   and restore), [`attach`] (what a VMM is to be told).
 //! - Without a daemon: [`run`], and whatever takes `--control`.
 //! - About the command itself: [`pages`] (completions, man pages).
@@ -27,6 +27,7 @@ mod show;
 mod state;
 mod target;
 mod types;
+mod upgrade;
 
 use std::process::ExitCode;
 
@@ -77,6 +78,11 @@ enum Command {
     ///
     /// A definition is kept, and can be started again.
     Stop(life::StopArguments),
+    /// Replace the workers of running vGPUs by the program that is installed now
+    ///
+    /// Their virtual machines run on, and see a pause of milliseconds. If the new worker cannot take
+    /// over, the one that served goes on. Ends with 1 if one could not be upgraded.
+    Upgrade(upgrade::Arguments),
     /// Show all that is known of a vGPU
     Show(show::Arguments),
     /// Print what a VMM is to be told, to use a vGPU
@@ -126,6 +132,7 @@ fn obey(command: Command) -> anyhow::Result<ExitCode> {
         Command::Modify(arguments) => modify::modify(&arguments),
         Command::Start(arguments) => life::start(&arguments),
         Command::Stop(arguments) => life::stop(&arguments),
+        Command::Upgrade(arguments) => return upgrade::upgrade(&arguments),
         Command::Show(arguments) => show::show(&arguments),
         Command::Attach(arguments) => attach::print(&arguments),
         Command::Screenshot(arguments) => screenshot::save(&arguments),

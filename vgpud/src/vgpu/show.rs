@@ -107,6 +107,7 @@ fn describe_instance(text: &mut String, instance: &Instance) {
         ("control", instance.control.clone()),
         ("crashes", instance.crashes.to_string()),
         ("recoveries", instance.recoveries.to_string()),
+        ("upgrades", instance.upgrades.to_string()),
     ];
     // Writing to a String cannot fail.
     for (what, value) in rows.iter().filter(|(_, value)| !value.is_empty()) {

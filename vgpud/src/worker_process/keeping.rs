@@ -65,6 +65,16 @@ impl Keeping {
         let parking = self.lock().take();
         parking.map_or_else(Parked::new, Parking::into_parked)
     }
+
+    /// Duplicates of all that is parked.
+    pub(crate) fn duplicate(&self) -> io::Result<Parked> {
+        self.take_in();
+        let place = self.lock();
+        let parked = place.as_ref().map(Parking::parked).into_iter().flatten();
+        parked
+            .map(|(&id, fd)| Ok((id, fd.try_clone()?)))
+            .collect::<io::Result<_>>()
+    }
 }
 
 /// The listening socket among what is parked, if another worker can go on from that.
@@ -112,6 +122,7 @@ mod tests {
         let mut depositor = Depositor::new(theirs);
         depositor.park(&all[..1]).unwrap();
         assert!(keeping.take_in());
+        assert!(listener_of(&keeping.duplicate().unwrap()).is_none());
         depositor.park(&all[1..]).unwrap();
         drop(depositor);
         let parked = keeping.inherit();
