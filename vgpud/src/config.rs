@@ -15,7 +15,7 @@ use serde::Deserialize;
 
 use crate::api::SocketAccess;
 
-pub use lasting::Restart;
+pub use lasting::{DaemonConfig, OnStop, Restart};
 pub use workers::{UserRange, Users, WorkersConfig};
 
 /// The configuration.
@@ -25,6 +25,9 @@ pub struct Config {
     /// Where things lie.
     #[serde(default)]
     pub paths: PathsConfig,
+    /// The daemon itself.
+    #[serde(default)]
+    pub daemon: DaemonConfig,
     /// How the API is reached.
     #[serde(default)]
     pub api: ApiConfig,
@@ -216,6 +219,8 @@ mod tests {
             r#"
             [paths]
             run = "/run/vgpud"
+            [daemon]
+            on-stop = "end"
             [api]
             group = "kvm"
             mode = "0660"
@@ -241,6 +246,7 @@ mod tests {
             "#,
         )
         .unwrap();
+        assert_eq!(config.daemon.on_stop, OnStop::End);
         assert_eq!(config.workers.restart, Restart::Never);
         let soft = &config.parents["soft0"];
         assert_eq!(soft.video_memory, Some(Bytes(2 << 30)));

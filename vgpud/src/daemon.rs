@@ -44,7 +44,7 @@ pub fn start_log() {
         .init();
 }
 
-/// Runs until SIGTERM or SIGINT. Workers live on.
+/// Runs until SIGTERM or SIGINT. Workers live on, unless the configuration says otherwise.
 pub fn run(options: &Options) -> anyhow::Result<()> {
     let usual = Paths::new(&options.root);
     let config_path = options.config.clone().unwrap_or_else(|| usual.config());
@@ -97,11 +97,13 @@ async fn serve(config: &Config, manager: &Manager) -> anyhow::Result<()> {
     let trimmer = manager.clone();
     tokio::spawn(async move { trimmer.trim_logs().await });
     tracing::info!("the API is at {}", manager.paths().api().display());
-    tokio::select! {
+    let ended = tokio::select! {
         served = socket.serve(router, std::future::pending()) => served.context("the API ended"),
         _ = terminate.recv() => Ok(()),
         _ = interrupt.recv() => Ok(()),
-    }
+    };
+    manager.farewell().await;
+    ended
 }
 
 /// The program that serves a vGPU: of the same build, it lies beside this program.

@@ -11,12 +11,14 @@
 //! - `running`: what is asked of an instance that runs,
 //! - `define`: persistent definitions,
 //! - `logs`: what workers say, kept short,
-//! - `recover`, `adopt`: what an earlier daemon left, and what is to be started with this one.
+//! - `recover`, `adopt`: what an earlier daemon left, and what is to be started with this one,
+//! - `farewell`: what becomes of them when this daemon is stopped.
 
 mod adopt;
 mod create;
 mod define;
 mod ending;
+mod farewell;
 mod lifecycle;
 mod logs;
 mod recover;
@@ -26,6 +28,7 @@ mod upgrade;
 
 use std::io;
 use std::path::PathBuf;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use uuid::Uuid;
@@ -61,6 +64,8 @@ struct Inner {
     definitions: Definitions,
     records: Records,
     launcher: Launcher,
+    /// Whether the daemon is being stopped: then no worker takes over from another any more.
+    is_ending: AtomicBool,
 }
 
 impl Manager {
@@ -83,6 +88,7 @@ impl Manager {
             definitions: Definitions::new(paths.definitions()),
             records: Records::new(&paths.records()),
             launcher,
+            is_ending: AtomicBool::new(false),
             config,
             paths,
             parents,

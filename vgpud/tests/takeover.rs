@@ -271,3 +271,19 @@ fn a_worker_that_cannot_be_adopted_is_watched_all_the_same() {
     let failed = daemon.wait_state(uuid(1), InstanceState::Failed);
     assert_eq!(failed.crashes, 1);
 }
+
+#[test]
+fn a_daemon_that_is_stopped_ends_what_runs_if_it_is_told_to() {
+    let (mut daemon, _folder) = daemon_with("[daemon]\non-stop = \"end\"");
+    let instance = daemon.create(uuid(1), "edu-1");
+    daemon.create(uuid(2), "edu-1");
+    daemon.client.stop(uuid(2), false).unwrap();
+    let process = Process::open(instance.pid.unwrap());
+    daemon.terminate();
+    assert!(process.has_ended(Duration::ZERO));
+    daemon.start_again();
+    let again = daemon.wait_state(uuid(1), InstanceState::Running);
+    assert_eq!(again.crashes, 0);
+    let other = daemon.client.instance(uuid(2)).unwrap();
+    assert_eq!(other.state, InstanceState::Stopped);
+}

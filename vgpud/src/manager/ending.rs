@@ -3,6 +3,7 @@
 use std::os::fd::AsFd;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use uuid::Uuid;
@@ -110,7 +111,8 @@ impl Manager {
 
     /// Whether another worker may take over from one that ended by itself.
     pub(super) fn may_recover(&self) -> bool {
-        self.0.config.workers.restart == Restart::OnCrash
+        let is_ending = self.0.is_ending.load(Ordering::Relaxed);
+        !is_ending && self.0.config.workers.restart == Restart::OnCrash
     }
 
     /// What the end of an instance's last worker entails.

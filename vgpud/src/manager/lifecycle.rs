@@ -160,7 +160,7 @@ impl Manager {
         .await
     }
 
-    async fn stop_in_turn(&self, uuid: Uuid, is_forced: bool) -> Result<(), Error> {
+    pub(super) async fn stop_in_turn(&self, uuid: Uuid, is_forced: bool) -> Result<(), Error> {
         let worker = match self.worker_of(uuid) {
             Ok(worker) => worker,
             Err(Error::NotRunning(_)) if !is_forced && self.is_awaited(uuid) => {
