@@ -1,17 +1,23 @@
 //! The daemon of ours, run as an administrator would, asked by `vgpu`; and its vGPUs.
 
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use std::thread;
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use tempfile::TempDir;
 
+use crate::stream::Deadline;
 use crate::{Error, Process, Programs, Result, Screen};
 
 /// How long it may take to start, and to end.
 const LIMIT: Duration = Duration::from_secs(20);
+
+/// How often a wait looks again.
+const LOOK: Duration = Duration::from_millis(5);
 
 /// Where it listens, under its root.
 const API: &str = "run/vgpud/api.sock";
@@ -21,6 +27,7 @@ const API: &str = "run/vgpud/api.sock";
 #[derive(Debug)]
 pub struct Daemon {
     process: Process,
+    daemon: PathBuf,
     program: PathBuf,
     root: TempDir,
 }
@@ -28,16 +35,35 @@ pub struct Daemon {
 impl Daemon {
     /// Starts one.
     pub fn run(programs: &Programs) -> Result<Self> {
+        Self::run_with(programs, "")
+    }
+
+    /// Starts one with this configuration.
+    pub fn run_with(programs: &Programs, config: &str) -> Result<Self> {
         let root = tempfile::tempdir().map_err(Error::doing("make a folder for the daemon"))?;
-        let mut command = Command::new(programs.ours("vgpud"));
-        command.arg("--root").arg(root.path());
-        let mut process = Process::spawn(command, &root.path().join("log"))?;
+        let file = root.path().join("vgpud.toml");
+        fs::write(&file, config).map_err(Error::io("write", &file))?;
+        let daemon = programs.ours("vgpud");
+        let mut process = start(&daemon, root.path())?;
         process.wait_path(&root.path().join(API), LIMIT)?;
         Ok(Self {
             process,
+            daemon,
             program: programs.ours("vgpu"),
             root,
         })
+    }
+
+    /// Kills it, and starts it again. Its workers live.
+    pub fn kill_and_restart(&mut self) -> Result<()> {
+        self.process.signal(Signal::KILL)?;
+        self.process.wait_exit(LIMIT)?;
+        self.process = start(&self.daemon, self.root.path())?;
+        let deadline = Deadline::new("the daemon's answer", LIMIT);
+        while self.list().is_err() {
+            thread::sleep(deadline.left()?.min(LOOK));
+        }
+        Ok(())
     }
 
     /// The socket of its API.
@@ -92,6 +118,25 @@ impl Daemon {
     }
 }
 
+fn start(daemon: &Path, root: &Path) -> Result<Process> {
+    let mut command = Command::new(daemon);
+    command.arg("--root").arg(root);
+    command.arg("--config").arg(root.join("vgpud.toml"));
+    Process::spawn(command, &root.join("log"))
+}
+
+/// Sends a signal to a worker. A fault's own signal comes twice: the first, sent by nobody's fault,
+/// only takes Rust's handler off.
+pub fn kill(pid: u32, signal: Signal) -> Result<()> {
+    let pid = Pid::from_raw(pid.cast_signed());
+    let pid = pid.ok_or_else(|| Error::Gone("a worker without a process".to_owned()))?;
+    let times = if signal == Signal::SEGV { 2 } else { 1 };
+    for _ in 0..times {
+        kill_process(pid, signal).map_err(|error| Error::doing("kill a worker")(error.into()))?;
+    }
+    Ok(())
+}
+
 impl Drop for Daemon {
     fn drop(&mut self) {
         // Workers outlive the daemon, and must not outlive the test.
@@ -131,8 +176,6 @@ impl Instance {
 
     /// Kills its worker, as a crash would.
     pub fn kill(&self) -> Result<()> {
-        let pid = Pid::from_raw(self.pid.cast_signed());
-        let pid = pid.ok_or_else(|| Error::Gone("a worker without a process".to_owned()))?;
-        kill_process(pid, Signal::KILL).map_err(|error| Error::doing("kill a worker")(error.into()))
+        kill(self.pid, Signal::KILL)
     }
 }

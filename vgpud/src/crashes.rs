@@ -3,9 +3,6 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-/// So many within [`WINDOW`] are too many.
-pub(crate) const TOO_MANY: usize = 3;
-
 /// How long one counts, by a clock that nobody sets, and that stands while the host sleeps.
 pub(crate) const WINDOW: Duration = Duration::from_secs(60);
 

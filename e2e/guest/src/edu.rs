@@ -37,6 +37,10 @@ pub(crate) fn run(function: &str, args: &[&str]) -> Result<(), Failure> {
             let within = address(start)?..address(end)?;
             transfers(&device, &within, count.parse()?, seed.parse()?)
         }
+        ["panic"] => {
+            device.panic();
+            Ok(())
+        }
         ["interrupts", count] => interrupts::run(&device, count.parse()?),
         ["fetch", at, len] => fetch(&device, address(at)?, length(len)?),
         ["store", at, len, seed] => store(&device, address(at)?, length(len)?, seed.parse()?),

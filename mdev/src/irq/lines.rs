@@ -85,7 +85,7 @@ impl Lines {
     }
 
     /// Takes the eventfds that another process has left. A pin that was masked since it was told of
-    /// is told of once more: the client may have unmasked it.
+    /// is told of once more, when the command register allows: the client may have unmasked it.
     pub(super) fn restore(&mut self) {
         let Some((keep, log)) = self.kept.clone() else {
             return;
@@ -105,7 +105,6 @@ impl Lines {
             }
         }
         self.intx.masked = log.is_masked();
-        self.update_intx();
     }
 
     pub(super) fn set_irqs(&mut self, set: SetIrqs<'_>) -> Result<(), IrqError> {

@@ -181,6 +181,8 @@ impl<'a> Session<'a> {
         around.memory.restore(&around.keep, &mappings.get())?;
         let keep = &around.keep;
         around.interrupts.kept_by(keep, &recorder.journal.irqs);
+        around.interrupts.set_intx_disabled(true);
+        around.interrupts.restore();
         let doorbells = Doorbells::restore(device.regions(), recorder.claim_doorbells());
         keep.set_memory_log(recorder.journal.memories.clone());
         keep.settle();
@@ -251,7 +253,6 @@ impl<'a> Session<'a> {
         // What the other processes had in flight is answered too, and must not be taken for ours.
         self.connect_messages((generation as u16).wrapping_mul(0x1000));
         self.handler().prepare();
-        self.around.interrupts.restore();
         if !self.migrator.is_stopped()
             && let Some(migration) = self.device.migration()
         {

@@ -1,5 +1,6 @@
 //! What workers are given, and what is kept from them.
 
+use std::num::NonZeroUsize;
 use std::ops::Range;
 use std::path::PathBuf;
 
@@ -21,6 +22,21 @@ pub struct WorkersConfig {
     /// What becomes of a vGPU whose worker ended by itself.
     #[serde(default)]
     pub restart: Restart,
+    /// So many such ends within a minute, and no other worker takes over.
+    #[serde(default)]
+    pub most_crashes: MostCrashes,
+}
+
+/// So many crashes within a minute are too many; at least 1.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(transparent)]
+pub struct MostCrashes(pub NonZeroUsize);
+
+impl Default for MostCrashes {
+    fn default() -> Self {
+        const THREE: NonZeroUsize = NonZeroUsize::new(3).unwrap();
+        Self(THREE)
+    }
 }
 
 /// Whose the workers become.

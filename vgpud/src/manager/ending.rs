@@ -13,7 +13,7 @@ use crate::api::{EventKind, Exit, InstanceState, Outcome, Recovery};
 use crate::blocking::blocking;
 use crate::clock;
 use crate::config::Restart;
-use crate::crashes::{TOO_MANY, WINDOW};
+use crate::crashes::WINDOW;
 use crate::table::Entry;
 use crate::worker_process::confinement::Confinement;
 use crate::worker_process::keeping::{listener_of, part};
@@ -80,6 +80,17 @@ impl Manager {
         }
     }
 
+    /// So many within [`WINDOW`] are too many.
+    pub(super) fn most_crashes(&self) -> usize {
+        self.0.config.workers.most_crashes.0.get()
+    }
+
+    /// Why no further worker takes over.
+    pub(super) fn too_many(&self) -> String {
+        let (most, seconds) = (self.most_crashes(), WINDOW.as_secs());
+        format!("given up: {most} crashes within {seconds} s")
+    }
+
     /// Decides, and if another worker is to take over, takes note of that. A disk that is slow or
     /// full has no part in it: the client waits.
     fn judge(&self, uuid: Uuid, worker: &Arc<Worker>, exit: &Exit) -> Option<Verdict> {
@@ -98,8 +109,8 @@ impl Manager {
         if listener_of(&parked).is_none() || !self.may_recover() {
             return over(parked, None);
         }
-        if count >= TOO_MANY {
-            return over(parked, Some(too_many()));
+        if count >= self.most_crashes() {
+            return over(parked, Some(self.too_many()));
         }
         entry.worker = None;
         entry.left = Some(parked);
@@ -187,12 +198,6 @@ fn note_crash(entry: &mut Entry, exit: &Exit) {
     entry.record.crashes += 1;
     entry.record.has_ended = true;
     entry.record.last_exit = Some(exit.clone());
-}
-
-/// Why no further worker takes over.
-pub(super) fn too_many() -> String {
-    let seconds = WINDOW.as_secs();
-    format!("given up: {TOO_MANY} crashes within {seconds} s")
 }
 
 pub(super) fn given_up(why: &str) -> Recovery {

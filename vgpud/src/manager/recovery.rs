@@ -10,14 +10,13 @@ use worker::resume::Outlook;
 use crate::api::{EventKind, InstanceState, Outcome, Recovery};
 use crate::blocking::blocking;
 use crate::clock;
-use crate::crashes::TOO_MANY;
 use crate::error::Error;
 use crate::worker_process::Worker;
 use crate::worker_process::keeping::{has_client, listener_of, part};
 use crate::worker_process::launch::wait_answers;
 
 use super::Manager;
-use super::ending::{given_up, too_many};
+use super::ending::given_up;
 
 /// Before another one tries what the last one could not: what ended that may be over by then. The
 /// client waits for 5 s.
@@ -155,7 +154,7 @@ impl Manager {
         };
         // What is told as the last end is that of the one that served.
         entry.record.crashes += 1;
-        entry.late_crashes.note(Instant::now()) < TOO_MANY && may_recover
+        entry.late_crashes.note(Instant::now()) < self.most_crashes() && may_recover
     }
 
     /// Ends it: whoever is connected sees the connection end.
@@ -166,7 +165,7 @@ impl Manager {
             manager.remove_sockets(uuid);
         })
         .await;
-        let words = format!("{}: {error}", too_many());
+        let words = format!("{}: {error}", self.too_many());
         let parent = {
             let mut table = self.table();
             let Some(entry) = table.entry_mut(uuid) else {

@@ -30,6 +30,9 @@ const DMA_COMMAND: usize = 0x98;
 /// Not in QEMU's device: why the last transfer failed.
 const DMA_ERRNO: usize = 0xa0;
 
+/// Nor is this one: there only for who asked for it.
+const PANIC: usize = 0xc0;
+
 const ID: u32 = 0x0100_00ed;
 const STATUS_COMPUTING: u32 = 0x01;
 const STATUS_INTERRUPT: u32 = 0x80;
@@ -97,6 +100,12 @@ impl Device {
         device.command(|word| word | PCI_COMMAND_MEMORY | PCI_COMMAND_MASTER)?;
         device.check_alive()?;
         Ok(device)
+    }
+
+    /// Writes to the register that ends the process which serves the device, and has it answer.
+    pub(super) fn panic(&self) {
+        self.registers.store(PANIC, 1);
+        self.registers.load(IDENTIFICATION);
     }
 
     /// Its folder in sysfs.
