@@ -125,16 +125,11 @@ fn start(daemon: &Path, root: &Path) -> Result<Process> {
     Process::spawn(command, &root.join("log"))
 }
 
-/// Sends a signal to a worker. A fault's own signal comes twice: the first, sent by nobody's fault,
-/// only takes Rust's handler off.
+/// Sends a signal to a worker.
 pub fn kill(pid: u32, signal: Signal) -> Result<()> {
     let pid = Pid::from_raw(pid.cast_signed());
     let pid = pid.ok_or_else(|| Error::Gone("a worker without a process".to_owned()))?;
-    let times = if signal == Signal::SEGV { 2 } else { 1 };
-    for _ in 0..times {
-        kill_process(pid, signal).map_err(|error| Error::doing("kill a worker")(error.into()))?;
-    }
-    Ok(())
+    kill_process(pid, signal).map_err(|error| Error::doing("kill a worker")(error.into()))
 }
 
 impl Drop for Daemon {

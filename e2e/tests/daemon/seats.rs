@@ -85,6 +85,15 @@ fn parse(text: &str) -> Result<Value> {
     serde_json::from_str(text).map_err(|error| Error::Malformed(error.to_string()))
 }
 
+/// Says so when it is dropped, also by a panic.
+struct Over<'a>(&'a AtomicBool);
+
+impl Drop for Over<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 /// Every guest uses its device over and over, at least twice, while `body` runs.
 pub(crate) fn in_use<R>(seats: &mut [Seat], body: impl FnOnce() -> R) -> Result<R> {
     let is_over = AtomicBool::new(false);
@@ -104,8 +113,9 @@ pub(crate) fn in_use<R>(seats: &mut [Seat], body: impl FnOnce() -> R) -> Result<
                 })
             })
             .collect();
+        let over = Over(&is_over);
         let done = body();
-        is_over.store(true, Ordering::Relaxed);
+        drop(over);
         for user in users {
             user.join().expect("a guest's thread ends")?;
         }
