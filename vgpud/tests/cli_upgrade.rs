@@ -11,7 +11,7 @@ use support::uuid;
 #[test]
 #[ignore = "it is the worker of the other tests"]
 fn the_fake_worker() {
-    fake_worker::run();
+    fake_worker::process::run();
 }
 
 #[test]
