@@ -18,6 +18,10 @@ use crate::worker_process::launch::wait_answers;
 use super::Manager;
 use super::ending::given_up;
 
+/// How long a worker may take to tell whether it can go on. On a host that is starved another one
+/// would be no faster; after 5 s the client has given up.
+const PATIENCE: Duration = Duration::from_secs(6);
+
 /// Before another one tries what the last one could not: what ended that may be over by then. The
 /// client waits for 5 s.
 const PAUSE: Duration = Duration::from_millis(200);
@@ -80,7 +84,7 @@ impl Manager {
                 // A new control group counts anew whom the kernel ended for memory.
                 plan.confinement.clean_up();
                 let mut successor = launcher.start_successor(&plan, listener)?;
-                let outlook = successor.hand_over(&parked)?;
+                let outlook = successor.hand_over(&parked, PATIENCE)?;
                 Ok((successor, outlook))
             });
             (tried, parked)

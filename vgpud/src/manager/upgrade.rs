@@ -24,6 +24,10 @@ use crate::worker_process::{Worker, socket};
 
 use super::Manager;
 
+/// How long the new worker may take to tell whether it can go on: the client gives up after 5 s, and
+/// until then the old one can go on.
+const PATIENCE: Duration = Duration::from_secs(3);
+
 /// How long the old worker may take to leave before it is ended: the client waits.
 const LEAVE_PATIENCE: Duration = Duration::from_secs(1);
 
@@ -149,7 +153,7 @@ impl Manager {
 fn hand_over(successor: &mut Successor, old: &Worker) -> Result<(Parked, Outlook), Error> {
     let parked = old.keeping.duplicate();
     let parked = parked.map_err(Error::os("duplicate what a worker has parked"))?;
-    let outlook = successor.hand_over(&parked)?;
+    let outlook = successor.hand_over(&parked, PATIENCE)?;
     Ok((parked, outlook))
 }
 

@@ -19,9 +19,6 @@ use super::keeping::Keeping;
 use super::launch::{Launcher, Plan, Sockets, watch};
 use super::{Worker, socket};
 
-/// How long it may take to tell whether it can go on: its client waits for no more than 5 s.
-const PATIENCE: Duration = Duration::from_secs(3);
-
 /// A worker that does not serve yet. Dropping it ends it.
 #[derive(Debug)]
 pub(crate) struct Successor {
@@ -92,13 +89,17 @@ impl Launcher {
 
 impl Successor {
     /// Hands everything over, and waits for its word that it can go on with that.
-    pub(crate) fn hand_over(&mut self, parked: &Parked) -> Result<Outlook, Error> {
+    pub(crate) fn hand_over(
+        &mut self,
+        parked: &Parked,
+        patience: Duration,
+    ) -> Result<Outlook, Error> {
         let Some(handing) = &self.handing else {
             return Err(Error::NotTakenOver(self.uuid, "it has gone on".to_owned()));
         };
         let answer = handing
             .hand_over(parked)
-            .and_then(|()| handing.answer(PATIENCE));
+            .and_then(|()| handing.answer(patience));
         let words = match answer {
             Ok(Answer::Ready(outlook)) => return Ok(outlook),
             Ok(Answer::Refused { words }) => words,
