@@ -107,6 +107,7 @@ mod tests {
     use std::io::{Read, Write};
     use std::os::fd::BorrowedFd;
     use std::os::unix::net::UnixStream;
+    use std::time::Duration;
 
     use mdev::keep::Park;
     use worker::parking::Depositor;
@@ -146,6 +147,8 @@ mod tests {
     #[test]
     fn who_is_parted_from_sees_an_end_though_bytes_are_unread() {
         let (mut vmm, socket) = UnixStream::pair().unwrap();
+        // Only so that the test fails instead of waiting for ever.
+        vmm.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
         vmm.write_all(b"half a request").unwrap();
         let also = socket.try_clone().unwrap();
         part([(CLIENT, OwnedFd::from(socket))].into());
