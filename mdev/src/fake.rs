@@ -11,12 +11,17 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::device::{Fault, MediatedDevice, Reset};
 use crate::irq::{Interrupts, IrqIndex};
+use crate::keep::Keep;
 use crate::migration::Migration;
 use crate::pci::{Bar, Capability, Class, ConfigSpace, ExpressKind, Identity, Pin};
 use crate::region::{Access, Doorbell, RegionIndex, Regions};
 use crate::region_memory::RegionMemory;
 
 const MEMORY_FAILED: Fault = Fault("the memory could not be reached");
+
+/// Names of the memory files, as `/proc/PID/maps` shows them.
+const WHOLE_NAME: &str = "fake device whole";
+const PARTS_NAME: &str = "fake device parts";
 
 /// What the fake says it is. No vendor has this number.
 const IDENTITY: Identity = Identity {
@@ -85,6 +90,7 @@ pub struct FakeDevice {
     interrupts: Interrupts,
     log: Log,
     is_stopped: bool,
+    keep: Keep,
 }
 
 impl FakeDevice {
@@ -115,17 +121,23 @@ impl FakeDevice {
 
     /// A device that interrupts through `interrupts`, and the log of what happens to it.
     pub fn new(interrupts: Interrupts) -> io::Result<(Self, Log)> {
+        Self::kept(interrupts, Keep::default())
+    }
+
+    /// One whose memories outlive it in `keep`, or are those that another has left there.
+    pub fn kept(interrupts: Interrupts, keep: Keep) -> io::Result<(Self, Log)> {
         let config = config();
         let log = Log::default();
         let mut device = Self {
             regions: Regions::of(&config),
             config,
             registers: [0; Self::REGISTERS as usize],
-            whole: memory(Self::WHOLE)?,
-            parts: memory(Self::PARTS)?,
+            whole: keep.memory(WHOLE_NAME, Self::WHOLE.into())?,
+            parts: keep.memory(PARTS_NAME, Self::PARTS.into())?,
             interrupts,
             log: log.clone(),
             is_stopped: false,
+            keep,
         };
         device
             .regions
@@ -225,7 +237,9 @@ impl MediatedDevice for FakeDevice {
         let is_mapped = self.regions.any_mapped();
         if cause == Reset::Close && is_mapped {
             // The client that left may still have the old files mapped.
-            if let (Ok(whole), Ok(parts)) = (memory(Self::WHOLE), memory(Self::PARTS)) {
+            let fresh = |name, len: u32| self.keep.memory(name, len.into());
+            let whole = fresh(WHOLE_NAME, Self::WHOLE);
+            if let (Ok(whole), Ok(parts)) = (whole, fresh(PARTS_NAME, Self::PARTS)) {
                 (self.whole, self.parts) = (whole, parts);
                 self.give_memory();
             }
@@ -266,8 +280,4 @@ fn config() -> ConfigSpace {
         .with_capability(Capability::Express {
             kind: ExpressKind::Endpoint,
         })
-}
-
-fn memory(size: u32) -> io::Result<RegionMemory> {
-    RegionMemory::new("fake device", size.into())
 }
