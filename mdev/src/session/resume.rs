@@ -185,7 +185,6 @@ impl<'a> Session<'a> {
         around.interrupts.restore();
         let doorbells = Doorbells::restore(device.regions(), recorder.claim_doorbells());
         keep.set_memory_log(recorder.journal.memories.clone());
-        keep.settle();
         let mut migrator = Migrator::default();
         if recorder.journal.is_migrating() {
             migrator.fail();
@@ -253,6 +252,7 @@ impl<'a> Session<'a> {
         // What the other processes had in flight is answered too, and must not be taken for ours.
         self.connect_messages((generation as u16).wrapping_mul(0x1000));
         self.handler().prepare();
+        self.around.keep.settle();
         if !self.migrator.is_stopped()
             && let Some(migration) = self.device.migration()
         {
