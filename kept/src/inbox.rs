@@ -70,7 +70,7 @@ impl Inbox {
         let bytes = memory.bytes(capacity)?;
         let mut inbox = Self {
             next: words.get(word::START),
-            end: words.get(word::END) + header.moved(),
+            end: words.get(word::END).saturating_add(header.moved()),
             words,
             header,
             bytes,
@@ -345,6 +345,8 @@ mod tests {
             let inbox = Inbox::new(&mut memory, CAPACITY).unwrap();
             inbox.words.set(index, value);
             assert!(reopen(&memory).is_err(), "word {index}");
+            inbox.header.set_moved(1);
+            assert!(reopen(&memory).is_err(), "word {index}, and more");
         }
     }
 

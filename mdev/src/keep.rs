@@ -65,8 +65,10 @@ impl std::fmt::Debug for Keep {
 struct Shelf {
     /// `None` once it failed, until there is another.
     park: Option<Box<dyn Park>>,
-    /// Duplicates of all that is parked, for a park that comes later.
-    held: BTreeMap<u32, OwnedFd>,
+    /// Duplicates of all that is parked, for a park that comes later, and which [`Held`] is whose.
+    held: BTreeMap<u32, (OwnedFd, u64)>,
+    /// Counts what was ever held.
+    serial: u64,
     /// What another process has parked, and nothing here stands for yet.
     left: BTreeMap<u32, OwnedFd>,
     next_id: u32,
@@ -81,6 +83,8 @@ struct Shelf {
 #[derive(Debug)]
 pub struct Held {
     id: u32,
+    /// Another may be held under the same number since.
+    serial: u64,
     keep: Keep,
     may_wait: bool,
 }
@@ -95,7 +99,7 @@ impl Held {
 impl Drop for Held {
     fn drop(&mut self) {
         if let Some(mut shelf) = self.keep.shelf() {
-            shelf.release(self.id, self.may_wait);
+            shelf.let_go(self);
         }
     }
 }
@@ -112,6 +116,7 @@ impl Keep {
         let shelf = Shelf {
             park: Some(park),
             held: BTreeMap::new(),
+            serial: 0,
             next_id: highest.max(FIRST_FREE - 1).wrapping_add(1),
             left,
             released: Vec::new(),
@@ -149,9 +154,9 @@ impl Keep {
         };
         let ids: Vec<_> = fds.iter().map(|_| shelf.next_id()).collect();
         let parked: Vec<_> = ids.iter().copied().zip(fds.iter().copied()).collect();
-        shelf.park(&parked);
+        let serial = shelf.park(&parked);
         let held = ids.into_iter().map(|id| {
-            let mut held = self.held(id);
+            let mut held = self.held(id, serial);
             held.may_wait = true;
             held
         });
@@ -160,8 +165,8 @@ impl Keep {
 
     /// Holds a duplicate under a number of its own.
     pub fn hold_as(&self, id: u32, fd: BorrowedFd<'_>) -> Option<Held> {
-        self.shelf()?.park(&[(id, fd)]);
-        Some(self.held(id))
+        let serial = self.shelf()?.park(&[(id, fd)]);
+        Some(self.held(id, serial))
     }
 
     /// Holds all from now on in another park.
@@ -177,9 +182,11 @@ impl Keep {
         let mut shelf = self.shelf()?;
         let fd = shelf.left.remove(&id)?;
         let duplicate = fd.try_clone().ok()?;
-        shelf.held.insert(id, fd);
+        shelf.serial += 1;
+        let serial = shelf.serial;
+        shelf.held.insert(id, (fd, serial));
         drop(shelf);
-        Some((duplicate, self.held(id)))
+        Some((duplicate, self.held(id, serial)))
     }
 
     /// Lets go of what was left and not claimed: nothing stands for it any more.
@@ -233,9 +240,10 @@ impl Keep {
         }
     }
 
-    fn held(&self, id: u32) -> Held {
+    fn held(&self, id: u32, serial: u64) -> Held {
         Held {
             id,
+            serial,
             keep: self.clone(),
             may_wait: false,
         }
@@ -256,16 +264,26 @@ impl Shelf {
     }
 
     /// Without a duplicate of its own a descriptor is not parked: who adopts it later would miss it.
-    fn park(&mut self, fds: &[(u32, BorrowedFd<'_>)]) {
+    fn park(&mut self, fds: &[(u32, BorrowedFd<'_>)]) -> u64 {
+        self.serial += 1;
         for (id, fd) in fds {
             if let Ok(fd) = fd.try_clone_to_owned() {
-                self.held.insert(*id, fd);
+                self.held.insert(*id, (fd, self.serial));
             }
         }
         if let Some(park) = &mut self.park
             && let Err(error) = park.park(fds)
         {
             self.lose_park(&error);
+        }
+        self.serial
+    }
+
+    /// Releases it, unless its number stands for another one by now.
+    fn let_go(&mut self, held: &Held) {
+        let current = self.held.get(&held.id);
+        if current.is_none_or(|(_, serial)| *serial == held.serial) {
+            self.release(held.id, held.may_wait);
         }
     }
 
@@ -300,7 +318,8 @@ impl Shelf {
     }
 
     fn adopt(&mut self, mut park: Box<dyn Park>) -> io::Result<()> {
-        let held: Vec<_> = self.held.iter().map(|(id, fd)| (*id, fd.as_fd())).collect();
+        let held = self.held.iter();
+        let held: Vec<_> = held.map(|(id, (fd, _))| (*id, fd.as_fd())).collect();
         park.park(&held)?;
         self.released.clear();
         self.park = Some(park);
