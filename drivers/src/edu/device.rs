@@ -12,12 +12,13 @@ use mdev::region::{RegionIndex, Regions};
 use mdev::region_memory::RegionMemory;
 use mdev::{MediatedDevice, Migration, Services};
 
+use super::ended::STORE_LEN;
 use super::engine::{Engine, TransferJob};
 use super::interrupt::Interrupt;
 use super::model::{MEMORY, MEMORY_LEN, Model};
 use super::registers::{IDENTIFICATION, PANIC, Register, command, status};
 use super::settings::{DMA, DMA_MASK, PANIC_REGISTER, Settings, Way};
-use super::transfer::{BUFFER_LEN, Direction, Request};
+use super::transfer::{Direction, Request};
 
 const NO_REGISTER: Fault = Fault("no register takes this access");
 const MEMORY_FAILED: Fault = Fault("the memory could not be reached");
@@ -34,7 +35,9 @@ pub(super) struct EduDevice {
     pub(super) engine: Engine,
     /// Of [`Model::Full`]; without it only if the kernel had none to give when a client left.
     pub(super) memory: Option<RegionMemory>,
-    /// Where the engine's thread stores the buffer, if that is to outlive this process.
+    /// How many transfers were begun, since the device was made: a reset does not end the count.
+    pub(super) transfers: u64,
+    /// Where the engine's thread stores the buffer and what has ended, if that is to outlive this process.
     pub(super) buffer: Option<Arc<RegionMemory>>,
     keep: Keep,
 }
@@ -70,7 +73,7 @@ impl EduDevice {
         let keep = services.keep;
         let memory = fresh_memory(model, &keep)?;
         let outlasting = keep.is_active();
-        let buffer = outlasting.then(|| keep.memory(BUFFER_NAME, BUFFER_LEN as u64));
+        let buffer = outlasting.then(|| keep.memory(BUFFER_NAME, STORE_LEN));
         let buffer = buffer.transpose()?.map(Arc::new);
         Ok(Self {
             model,
@@ -78,6 +81,7 @@ impl EduDevice {
             config,
             settings,
             registers: Registers::default(),
+            transfers: 0,
             engine: Engine::start(services.memory, Arc::clone(&interrupt), buffer.clone())?,
             interrupt,
             memory,
@@ -169,10 +173,11 @@ impl EduDevice {
             return;
         }
         self.registers.command = value;
+        self.transfers = self.transfers.wrapping_add(1);
         self.transfer();
     }
 
-    /// Starts the transfer that the registers describe.
+    /// Starts the transfer that the registers describe: the last that was begun, maybe once more.
     pub(super) fn transfer(&mut self) {
         let value = self.registers.command;
         let request = Request {
@@ -185,6 +190,7 @@ impl EduDevice {
             count: self.registers.count,
         };
         self.engine.transfer(TransferJob {
+            number: self.transfers,
             transfer: request.check(self.settings.mask),
             way: self.settings.way,
             interrupt: value & command::INTERRUPT != 0,

@@ -14,6 +14,7 @@ use mdev::dma::messages::MessageError;
 use mdev::dma::{AccessError, GuestMemory, IovaRange};
 use mdev::region_memory::RegionMemory;
 
+use super::ended::Ended;
 use super::interrupt::Interrupt;
 use super::registers::cause;
 use super::settings::Way;
@@ -38,6 +39,8 @@ enum Job {
     Tell(SyncSender<Box<Buffer>>),
     /// To hold this in the buffer.
     Hold(Box<Buffer>),
+    /// To have ended no transfer.
+    Forget,
     /// To say that every job before has ended.
     Fence(SyncSender<()>),
 }
@@ -45,6 +48,8 @@ enum Job {
 /// A transfer, and what belongs to it. One that cannot be done ends in the same way.
 #[derive(Debug)]
 pub(super) struct TransferJob {
+    /// Which one it is, counted from 1. One that is done again has the number that it had.
+    pub(super) number: u64,
     pub(super) transfer: Result<Transfer, TransferError>,
     pub(super) way: Way,
     /// Interrupt once it has ended.
@@ -73,8 +78,20 @@ pub(super) struct State {
     pub(super) dma_error: i32,
     /// How many transfers have failed.
     pub(super) dma_failures: u64,
+    /// The last transfer that has ended, as it is stored.
+    pub(super) ended: Ended,
     /// For migration. A transfer whose wait for the client was cancelled stays under way.
     pub(super) is_stopped: bool,
+}
+
+impl State {
+    /// The transfer has ended as it is told.
+    fn end_transfer(&mut self) {
+        self.dma_error = self.ended.errno;
+        self.dma_failures = self.ended.failures;
+        self.is_transferring = false;
+        self.transfer = None;
+    }
 }
 
 impl Shared {
@@ -97,6 +114,7 @@ impl Engine {
             state: Mutex::default(),
             interrupt,
         });
+        shared.state().ended = store.as_deref().map_or_else(Ended::default, Ended::load);
         let (jobs, received) = mpsc::channel();
         let worker = Worker {
             shared: Arc::clone(&shared),
@@ -120,6 +138,11 @@ impl Engine {
         self.shared.state().clone()
     }
 
+    /// The state, which stays as it is as long as this is held.
+    pub(super) fn locked(&self) -> MutexGuard<'_, State> {
+        self.shared.state()
+    }
+
     /// Starts to compute a factorial, unless one is being computed.
     pub(super) fn compute(&self, number: u32) {
         let mut state = self.shared.state();
@@ -136,8 +159,18 @@ impl Engine {
 
     /// Starts a transfer. The caller has seen that none is under way, and is the only one who
     /// starts any.
+    ///
+    /// One that has ended in another process is not done again: the guest may know that it has
+    /// ended, and have other things in that memory since. But it may not have been told.
     pub(super) fn transfer(&self, job: TransferJob) {
         let mut state = self.shared.state();
+        if job.number <= state.ended.number {
+            state.end_transfer();
+            if job.interrupt {
+                self.shared.interrupt.raise(cause::DMA);
+            }
+            return;
+        }
         state.is_transferring = true;
         state.transfer = job.transfer.as_ref().ok().cloned();
         self.give(Job::Transfer(job));
@@ -154,6 +187,7 @@ impl Engine {
     /// Waits until every job has ended, and forgets what came of them.
     pub(super) fn reset(&self) {
         self.give(Job::Hold(Box::new([0; BUFFER_LEN])));
+        self.give(Job::Forget);
         self.finish();
         *self.shared.state() = State::default();
     }
@@ -192,8 +226,10 @@ impl Engine {
     pub(super) fn load(&self, state: State, buffer: Buffer) {
         self.give(Job::Hold(Box::new(buffer)));
         self.finish();
-        *self.shared.state() = State {
+        let mut shared = self.shared.state();
+        *shared = State {
             is_stopped: true,
+            ended: shared.ended,
             ..state
         };
     }
@@ -242,6 +278,7 @@ impl Worker {
                     self.buffer = *buffer;
                     self.store();
                 }
+                Job::Forget => self.note(Ended::default()),
                 Job::Fence(done) => _ = done.send(()),
             }
         }
@@ -252,9 +289,8 @@ impl Worker {
         let mut state = self.shared.state();
         state.factorial = result;
         state.is_computing = false;
-        let interrupt = state.interrupt_after_factorial;
-        drop(state);
-        if interrupt {
+        if state.interrupt_after_factorial {
+            // Under the lock: a checkpoint has both, or neither.
             self.shared.interrupt.raise(cause::FACTORIAL);
         }
     }
@@ -280,14 +316,26 @@ impl Worker {
             return;
         }
         let errno = done.err().map_or(0, |error| error.errno().raw_os_error());
-        state.dma_error = errno;
-        // A state that was restored may have had any number.
-        state.dma_failures = state.dma_failures.saturating_add(u64::from(errno != 0));
-        state.is_transferring = false;
-        state.transfer = None;
-        drop(state);
+        state.ended = Ended {
+            number: job.number,
+            errno,
+            // A state that was restored may have had any number.
+            failures: state.dma_failures.saturating_add(u64::from(errno != 0)),
+        };
+        // First: whoever goes on in another process does again what the guest cannot know of yet.
+        self.note(state.ended);
+        state.end_transfer();
         if job.interrupt {
+            // Under the lock: a checkpoint has both, or neither.
             self.shared.interrupt.raise(cause::DMA);
+        }
+    }
+
+    fn note(&self, ended: Ended) {
+        if let Some(store) = &self.store
+            && let Err(error) = ended.store(store)
+        {
+            tracing::warn!("the end of a transfer is not stored: {error}");
         }
     }
 }

@@ -11,6 +11,7 @@
 //! - `device.rs`: the PCI function and its registers; they belong to the session's thread.
 //! - [`registers`]: the names of registers and bits.
 //! - `engine.rs`: the thread that computes and copies, and what both threads know of its work.
+//! - `ended.rs`: the last transfer that has ended, for another process to go on from.
 //! - `transfer.rs`: one transfer, by a pin or by copies.
 //! - `interrupt.rs`: the causes that are pending, and their way to the guest; for both threads.
 //! - `state.rs`: what is saved of a device, and what becomes of a transfer meanwhile.
@@ -27,6 +28,7 @@
 
 mod device;
 mod driver;
+mod ended;
 mod engine;
 mod interrupt;
 mod model;

@@ -22,6 +22,10 @@ impl Migration for EduDevice {
     /// done, and does the same once more.
     fn stop(&mut self) {
         self.engine.stop();
+        // What another process had begun and had no time to tell of is not begun again: the next
+        // transfer is another one.
+        let ended = self.engine.state().ended.number;
+        self.transfers = self.transfers.max(ended);
     }
 
     fn resume(&mut self) {
@@ -47,26 +51,31 @@ impl Migration for EduDevice {
         let loaded = self.load_registers(&mut saved)?;
         let buffer = saved.array::<BUFFER_LEN>()?;
         saved.end()?;
+        // It is none of those that this device has begun.
+        self.transfers = self.transfers.wrapping_add(1);
         self.take(loaded, buffer);
         Ok(())
     }
 
     /// The buffer is where the engine's thread has stored it: a transfer that was under way is done
-    /// again.
+    /// again, unless it has ended since.
     fn checkpoint(&mut self, out: &mut Vec<u8>) -> bool {
-        let state = self.engine.state();
+        let state = self.engine.locked();
         self.save_registers(&state, out);
         out.push(u8::from(state.is_computing));
+        out.extend(self.transfers.to_le_bytes());
         self.buffer.is_some()
     }
 
     fn recall(&mut self, _: u32, mut told: Fields<'_>) -> Result<(), StateError> {
         let mut loaded = self.load_registers(&mut told)?;
         loaded.state.is_computing = told.bool()?;
+        let transfers = told.u64()?;
         told.end()?;
         let mut buffer = [0; BUFFER_LEN];
         let store = self.buffer.as_ref().ok_or(StateError::NotAState)?;
         store.read(0, &mut buffer).map_err(StateError::Memory)?;
+        self.transfers = transfers;
         self.take(loaded, buffer);
         Ok(())
     }

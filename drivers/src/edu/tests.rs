@@ -6,6 +6,7 @@ mod interrupts;
 mod messages;
 mod properties;
 mod registers;
+mod resumed;
 mod saved;
 mod state;
 mod unmap;

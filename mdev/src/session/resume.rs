@@ -277,6 +277,7 @@ impl<'a> Session<'a> {
             }
             position = range.end;
         }
+        self.finish_old();
         if let Some(recorder) = &self.recorder {
             recorder.journal.set_under_way(None);
         }
@@ -286,6 +287,16 @@ impl<'a> Session<'a> {
         self.waiter.watch(&self.server, &self.doorbells)?;
         self.note();
         Ok(())
+    }
+
+    /// Waits for what the device's threads do again: the client may know that it has ended.
+    fn finish_old(&mut self) {
+        if !self.migrator.is_stopped()
+            && let Some(migration) = self.device.migration()
+        {
+            migration.stop();
+            migration.resume();
+        }
     }
 
     /// Nothing is here any more that another process has received.
