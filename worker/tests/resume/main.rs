@@ -2,6 +2,8 @@
 
 #![expect(clippy::unwrap_used, reason = "where a test fails, it says so")]
 
+mod dma;
+mod guest;
 mod host;
 mod kills;
 mod stream;
