@@ -319,12 +319,19 @@ impl<'a> Session<'a> {
 
     /// Whether the client can be asked for memory is seen by what it offers: QEMU names its
     /// mappings, and answers DMA_READ; Cloud Hypervisor does neither, and would take the request
-    /// for a reply. `first_id` is none that another process has in use.
+    /// for a reply.
+    fn takes_messages(&self) -> bool {
+        let agreed = self.server.agreed();
+        agreed.is_some_and(|version| version.capabilities.max_dma_maps.is_some())
+    }
+
+    /// Has the client asked for memory, if it can be. `first_id` is none that another process has
+    /// in use.
     fn connect_messages(&mut self, first_id: u16) {
-        let Some(version) = self.server.agreed() else {
+        if self.server.agreed().is_none() {
             return;
-        };
-        let takes_messages = version.capabilities.max_dma_maps.is_some();
+        }
+        let takes_messages = self.takes_messages();
         let memory = &self.around.memory;
         if takes_messages {
             let limits = MessageLimits {

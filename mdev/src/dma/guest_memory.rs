@@ -355,6 +355,13 @@ impl GuestMemory {
         self.shared.bus_master.store(allowed, Ordering::Relaxed);
     }
 
+    /// Whether there is this mapping.
+    pub(crate) fn is_mapped(&self, map: &DmaMap) -> bool {
+        let table = self.table();
+        let found = table.exactly(map.iova, map.size);
+        found.is_ok_and(|mapping| mapping.flags == map.flags)
+    }
+
     /// DMA_MAP.
     pub fn map(&self, map: &DmaMap, fd: Option<OwnedFd>) -> Result<(), DmaError> {
         self.change(|table| table.map(map, fd))

@@ -193,6 +193,11 @@ impl Journal {
         Some((position, deaths))
     }
 
+    /// Whether a process has died in the request at this position, which may be carried out in part.
+    pub(crate) fn has_died_in(&self, position: u64) -> bool {
+        self.head.get(word::FATAL) == position.wrapping_add(1)
+    }
+
     /// Takes back [`Self::count_death`], once its request is behind.
     pub(crate) fn forget_deaths(&self) {
         self.head.set(word::FATAL, 0);

@@ -97,6 +97,11 @@ impl Handler<'_> {
         reply: Reply<'_>,
     ) -> Result<(), ServerError> {
         match self.around.memory.map(map, fd) {
+            Err(DmaError::Overlap(..))
+                if self.was_begun(&reply) && self.around.memory.is_mapped(map) =>
+            {
+                reply.empty()
+            }
             Ok(()) => {
                 self.around.metrics.dma_maps.add(1);
                 self.carried_out(&reply);
@@ -113,6 +118,9 @@ impl Handler<'_> {
             Ok(()) => {
                 self.around.metrics.dma_unmaps.add(1);
                 self.carried_out(&reply);
+                reply.with(|out| unmap.emit(out))?;
+            }
+            Err(DmaError::NotMapped(_)) if self.was_begun(&reply) => {
                 reply.with(|out| unmap.emit(out))?;
             }
             Err(DmaError::StillPinned(range)) => return Err(SessionError::StillPinned(range)),
@@ -158,6 +166,14 @@ impl Handler<'_> {
         if let Some(recorder) = &self.recorder {
             recorder.journal.carried_out(reply.position().start);
         }
+    }
+
+    /// Whether another process has died in this request. What it had done of it is there.
+    fn was_begun(&self, reply: &Reply<'_>) -> bool {
+        let position = reply.position().start;
+        self.recorder
+            .as_ref()
+            .is_some_and(|recorder| recorder.journal.has_died_in(position))
     }
 
     pub(super) fn config_changed(&mut self) {

@@ -319,10 +319,10 @@ impl<'a> Session<'a> {
             return Ok(false);
         }
         let is_given_up = resumed.given_up == Some(position);
-        let was_done = self
-            .recorder
-            .as_ref()
-            .is_some_and(|recorder| recorder.journal.was_carried_out(position));
+        let takes_messages = self.takes_messages();
+        let journal = self.recorder.as_ref().map(|recorder| &recorder.journal);
+        let was_done = journal.is_some_and(|journal| journal.was_carried_out(position));
+        let was_begun = journal.is_some_and(|journal| journal.has_died_in(position));
         let Some(Incoming { request, reply }) = self.server.next_request_if(|range| {
             let lost_fds = range.start < resumed.fds_end && resumed.fds_end <= range.end;
             is_given_up || was_done || lost_fds
@@ -334,15 +334,20 @@ impl<'a> Session<'a> {
             reply.error(vfu::Errno::IO)?;
             return Ok(true);
         };
+        if let Some(recorder) = &self.recorder {
+            recorder.journal.set_under_way(Some(position));
+        }
         if was_done {
             answer_done(&request, reply)?;
         } else if is_given_up {
             self.around.metrics.faults.add(1);
             answer_given_up(&request, reply)?;
         } else {
+            let memory = &self.around.memory;
             match request {
-                // Its memory is reached by messages.
-                Request::DmaMap(map, _) => match self.around.memory.map(&map, None) {
+                Request::DmaMap(map, _) if was_begun && memory.is_mapped(&map) => reply.empty()?,
+                // Its memory is reached by messages, if the client takes any.
+                Request::DmaMap(map, _) if takes_messages => match memory.map(&map, None) {
                     Ok(()) => reply.empty()?,
                     Err(error) => reply.error(error.errno())?,
                 },

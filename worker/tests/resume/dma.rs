@@ -11,7 +11,7 @@ use rustix::process::Signal;
 use crate::guest::Guest;
 use crate::host::{DEADLINE, Host};
 
-fn kills() -> u32 {
+pub(crate) fn kills() -> u32 {
     match std::env::var_os("VGPUD_TEST_ALL") {
         Some(_) => 2000,
         None => 200,

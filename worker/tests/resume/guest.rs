@@ -143,6 +143,14 @@ impl Guest {
         self.put(2 * PAGE, &page(!seed));
     }
 
+    /// The first word of a page, as the device reads it.
+    pub(crate) fn fetch(&mut self, at: u64) -> u64 {
+        self.transfer(at, BUFFER, 0);
+        self.transfer(BUFFER, 2 * PAGE, TO_RAM);
+        let page = self.look(2 * PAGE);
+        u64::from_le_bytes(*page.first_chunk().unwrap())
+    }
+
     /// Has the device compute 5 and more.
     pub(crate) fn compute(&mut self, seed: u64) {
         let number = 5 + seed % 8;

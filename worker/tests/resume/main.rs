@@ -6,5 +6,6 @@ mod dma;
 mod guest;
 mod host;
 mod kills;
+mod setup;
 mod stream;
 mod upgrade;
