@@ -45,6 +45,9 @@ mod word {
     pub(super) const MIGRATING: usize = 8;
     /// How many processes have gone on from it.
     pub(super) const GENERATION: usize = 9;
+    /// Not 0: what [`MIGRATING`] will be once the request is answered whose position, plus one, is
+    /// in the bits from 1 on.
+    pub(super) const NEXT_MIGRATING: usize = 10;
     pub(super) const COUNT: usize = 16;
 }
 
@@ -203,12 +206,24 @@ impl Journal {
         self.head.set(word::FATAL, 0);
     }
 
-    pub(crate) fn is_migrating(&self) -> bool {
-        self.head.get(word::MIGRATING) != 0
+    /// Whether the client has the device in another migration state than RUNNING, all before
+    /// `start` being answered.
+    pub(crate) fn is_migrating(&self, start: u64) -> bool {
+        match self.head.get(word::NEXT_MIGRATING) {
+            next if next != 0 && next >> 1 <= start => next & 1 != 0,
+            _ => self.head.get(word::MIGRATING) != 0,
+        }
     }
 
     pub(crate) fn set_migrating(&self, migrating: bool) {
         self.head.set(word::MIGRATING, migrating.into());
+        self.head.set(word::NEXT_MIGRATING, 0);
+    }
+
+    /// The client will have it so once the request at this position is answered.
+    pub(crate) fn will_migrate(&self, position: u64, migrating: bool) {
+        let next = position.wrapping_add(1) << 1 | u64::from(migrating);
+        self.head.set(word::NEXT_MIGRATING, next);
     }
 
     /// How many processes have gone on from it.

@@ -110,7 +110,15 @@ impl Handler<'_> {
 
     fn set_mig_state(&mut self, to: MigState, reply: Reply<'_>) -> Result<(), ServerError> {
         let from = self.migrator.state();
-        match self.take_to(to) {
+        let taken = self.take_to(to);
+        if let Some(recorder) = &mut self.recorder {
+            // Before the answer: a client that has it may rely on the state.
+            let is_migrating = self.migrator.state() != MigState::Running;
+            let position = reply.position();
+            recorder.note(self.device, position.end);
+            recorder.journal.will_migrate(position.start, is_migrating);
+        }
+        match taken {
             Ok(()) => {
                 tracing::debug!(?from, ?to, "migration");
                 reply.with(|out| {

@@ -185,10 +185,6 @@ impl<'a> Session<'a> {
         around.interrupts.restore();
         let doorbells = Doorbells::restore(device.regions(), recorder.claim_doorbells());
         keep.set_memory_log(recorder.journal.memories.clone());
-        let mut migrator = Migrator::default();
-        if recorder.journal.is_migrating() {
-            migrator.fail();
-        }
         let waiter = Waiter::new(&server, mailbox, around.patience).map_err(SessionError::Os)?;
         let mut session = Self {
             server,
@@ -196,7 +192,7 @@ impl<'a> Session<'a> {
             mailbox,
             around,
             truncation,
-            migrator,
+            migrator: Migrator::default(),
             doorbells,
             waiter,
             recorder: Some(recorder),
@@ -226,6 +222,9 @@ impl<'a> Session<'a> {
         let Some(recorder) = &self.recorder else {
             return Ok(None);
         };
+        if recorder.journal.is_migrating(start) {
+            self.migrator.fail();
+        }
         let death = recorder.journal.count_death();
         let given_up = death.filter(|(_, deaths)| *deaths >= MOST_DEATHS);
         self.resumed = Some(Resumed {

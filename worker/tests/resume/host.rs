@@ -59,7 +59,7 @@ impl Host {
         host
     }
 
-    fn wait_for_control(&self) {
+    pub(crate) fn wait_for_control(&self) {
         let deadline = Instant::now() + DEADLINE;
         while Control::connect(&self.path("control")).is_err() {
             assert!(Instant::now() < deadline, "no worker: {}", self.log());

@@ -2,10 +2,12 @@
 
 #![expect(clippy::unwrap_used, reason = "where a test fails, it says so")]
 
+mod clients;
 mod dma;
 mod guest;
 mod host;
 mod kills;
 mod setup;
 mod stream;
+mod types;
 mod upgrade;
