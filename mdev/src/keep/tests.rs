@@ -73,14 +73,18 @@ fn ids(held: &[Held]) -> Vec<u32> {
 }
 
 #[test]
-fn what_is_dropped_is_let_go_with_the_next_that_is_held() {
+fn eventfds_are_let_go_many_at_a_time_and_all_else_at_once() {
     let (keep, daemon) = keep();
     let fd = fd();
-    let held = keep.hold_all(&[fd.as_fd(), fd.as_fd()]);
-    assert_eq!(daemon.ids(), ids(&held));
+    let held = keep.hold_eventfds(&[fd.as_fd(); RELEASE_AT_ONCE - 1]);
+    let before = ids(&held);
     drop(held);
-    let next = keep.hold(fd.as_fd()).unwrap();
-    assert_eq!(daemon.ids(), [next.id()]);
+    assert_eq!(daemon.ids(), before, "not yet");
+    drop(keep.hold_eventfds(&[fd.as_fd()]));
+    assert_eq!(daemon.ids(), []);
+    drop(keep.hold_eventfds(&[fd.as_fd()]));
+    drop(keep.hold(fd.as_fd()));
+    assert_eq!(daemon.ids(), [], "what waited goes along");
 }
 
 #[test]
@@ -89,7 +93,7 @@ fn no_number_is_given_out_while_it_is_in_use() {
     let daemon = Daemon::default();
     let keep = Keep::resume(Box::new(daemon.clone()), left);
     let fd = fd();
-    let held = keep.hold_all(&[fd.as_fd(); 3]);
+    let held = keep.hold_eventfds(&[fd.as_fd(); 3]);
     // Past the highest, and then from the first on: 16 is taken.
     assert_eq!(ids(&held), [u32::MAX, FIRST_FREE + 1, FIRST_FREE + 2]);
     let (_, claimed) = keep.claim(16).unwrap();
@@ -101,7 +105,7 @@ fn no_number_is_given_out_while_it_is_in_use() {
 fn what_was_left_is_claimed_once_and_let_go_if_nobody_claims_it() {
     let (first, daemon) = keep();
     let fd = fd();
-    let held = first.hold_all(&[fd.as_fd(); 3]);
+    let held = first.hold_eventfds(&[fd.as_fd(); 3]);
     let keep = Keep::resume(Box::new(daemon.clone()), daemon.copies());
     let (_, claimed) = keep.claim(held[1].id()).unwrap();
     assert!(keep.claim(held[1].id()).is_none());
@@ -148,7 +152,7 @@ fn nothing_is_held_where_nothing_outlives_the_process() {
     let keep = Keep::default();
     let fd = fd();
     assert!(!keep.is_active() && keep.hold(fd.as_fd()).is_none());
-    assert!(keep.hold_all(&[fd.as_fd()]).is_empty());
+    assert!(keep.hold_eventfds(&[fd.as_fd()]).is_empty());
     assert!(keep.adopt(Box::new(Daemon::default())).is_err());
     keep.memory("memory", 4096).unwrap();
 }
