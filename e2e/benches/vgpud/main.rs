@@ -5,7 +5,8 @@
 //! - [`round_trips`]: a register access against a bare ping-pong of messages of those sizes, and
 //!   against the crate `vfio_user`.
 //! - [`dma_maps`]: mapping and unmapping guest memory, with few and with many mappings.
-//! - [`kept`]: what it costs that another worker could go on.
+//! - [`kept`]: what it costs that another worker could go on; and with it [`replaced`]: how long a
+//!   client waits for one.
 //! - [`idle`]: what a silent client costs.
 //! - [`instances`]: what 256 vGPUs cost at once, and how fast they come and go; and with them
 //!   [`ready`]: how soon one is there.
@@ -32,6 +33,7 @@ mod peers;
 mod proc;
 mod raw_client;
 mod ready;
+mod replaced;
 mod report;
 mod round_trips;
 mod servers;
@@ -100,6 +102,7 @@ fn measure(arguments: &Arguments) -> anyhow::Result<()> {
     }
     if wants(Part::Kept) {
         kept::measure(&programs, &cpus, arguments.quick, &mut report)?;
+        replaced::measure(&programs, arguments.quick, &mut report)?;
     }
     if wants(Part::Idle) {
         idle::measure(&programs, &cpus, &mut report)?;
