@@ -130,7 +130,9 @@ fn go_on(
         if let Some(migration) = device.migration() {
             migration.resume();
         }
-        return Resumed::Idle(Box::new((recorder, stream)));
+        // A client may have been there: the next one has nothing of it.
+        let fresh = begin(device, around);
+        return Resumed::Idle(Box::new(fresh.unwrap_or((recorder, stream))));
     }
     match Session::resume(left, device, mailbox, around.clone()) {
         Err(error) => {

@@ -307,11 +307,14 @@ impl<'a> Session<'a> {
 
     /// Takes VERSION, if it is here.
     fn agree(&mut self) -> Result<(), SessionError> {
-        if self.server.agree()?.is_none() {
+        let recorder = &mut self.recorder;
+        let agreed = self.server.agree_noting(|agreement, twin| {
+            if let Some(recorder) = recorder {
+                recorder.agree(agreement, twin);
+            }
+        })?;
+        if agreed.is_none() {
             return Ok(());
-        }
-        if let (Some(recorder), Some(agreement)) = (&mut self.recorder, self.server.agreement()) {
-            recorder.agree(&agreement, self.server.twin());
         }
         self.connect_messages(0);
         Ok(())

@@ -97,7 +97,7 @@ impl Server {
         Self::with(receiver, Sender::resume(socket, outbox), able)
     }
 
-    /// Goes on where another process stopped that had given [`Self::agreement`], if it had one yet.
+    /// Goes on where another process stopped that had noted an agreement, if it had one yet.
     pub fn resume(&mut self, agreement: &[u8], twin: Option<OwnedFd>) -> Result<(), ServerError> {
         let Some((max, answer)) = agreement.split_first_chunk() else {
             return Ok(());
@@ -112,14 +112,6 @@ impl Server {
     /// Whether dropping this leaves the connection as it is: another process goes on with it.
     pub fn leave_open(&mut self, is_left_open: bool) {
         self.is_left_open = is_left_open;
-    }
-
-    /// What was agreed on, for [`Self::resume`].
-    pub fn agreement(&self) -> Option<Vec<u8>> {
-        let agreed = self.agreed.as_ref()?;
-        let mut bytes = self.client_max_data_xfer_size.to_le_bytes().to_vec();
-        agreed.emit(&mut bytes);
-        Some(bytes)
     }
 
     /// The capacity of an inbox for clients that are offered `able`.
@@ -239,6 +231,15 @@ impl Server {
 
     /// Takes VERSION and answers it. `None` if it is not here yet.
     pub fn agree(&mut self) -> Result<Option<&Version>, ServerError> {
+        self.agree_noting(|_, _| ())
+    }
+
+    /// As [`Self::agree`]. Before the answer leaves, `note` is told what [`Self::resume`] takes in
+    /// a process that goes on after it has.
+    pub fn agree_noting(
+        &mut self,
+        note: impl FnOnce(&[u8], Option<BorrowedFd<'_>>),
+    ) -> Result<Option<&Version>, ServerError> {
         if self.agreed.is_some() {
             return Ok(self.agreed.as_ref());
         }
@@ -272,6 +273,8 @@ impl Server {
                 let twin = has_twin(&answer).then(Twin::pair).transpose();
                 let (twin, theirs) = twin.map_err(ServerError::Twin)?.unzip();
                 let fds: Vec<_> = theirs.iter().map(AsFd::as_fd).collect();
+                let ours = twin.as_ref().map(|twin| twin.receiver.as_fd());
+                note(&agreement(self.client_max_data_xfer_size, &answer), ours);
                 reply.with_fds(&fds, |out| answer.emit(out))?;
                 self.twin = twin;
                 self.agree_on(answer);
@@ -331,6 +334,13 @@ fn check_size(request: Request<'_>, max: usize) -> Result<Request<'_>, Malformed
         Request::MigDataWrite(write) if write.data.len() > max => Err(Malformed::Range),
         _ => Ok(request),
     }
+}
+
+/// What was agreed on, in bytes.
+fn agreement(client_max_data_xfer_size: u64, answer: &Version) -> Vec<u8> {
+    let mut bytes = client_max_data_xfer_size.to_le_bytes().to_vec();
+    answer.emit(&mut bytes);
+    bytes
 }
 
 fn has_twin(version: &Version) -> bool {

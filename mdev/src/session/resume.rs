@@ -97,14 +97,20 @@ impl Left {
         self.client.is_some()
     }
 
-    /// The device alone gets its registers back: no client is there.
+    /// The device alone gets its registers back: no client is there. If one was, its process died
+    /// before all of it was gone, and the device is as after any client.
     pub(crate) fn restore_device(
         self,
         device: &mut dyn MediatedDevice,
         keep: &Keep,
     ) -> (Recorder, Stream, Outlook) {
-        let checkpoint = self.journal.checkpoints.get();
-        let exact = put_back(device, checkpoint.as_ref());
+        let had_client = self.stream.0.end() > 0;
+        let exact = if had_client {
+            device.reset(Reset::Close);
+            true
+        } else {
+            put_back(device, self.journal.checkpoints.get().as_ref())
+        };
         keep.set_memory_log(self.journal.memories.clone());
         keep.settle();
         let outlook = Outlook {
@@ -167,8 +173,11 @@ impl<'a> Session<'a> {
         let mut server = Server::kept(socket, able(), inbox, outbox);
         // Until it may go on, the client is the other process's.
         server.leave_open(true);
-        let (twin, twin_held) = left.twin.unzip();
-        let resumed = server.resume(journal.agreement(), twin);
+        // VERSION comes first. Until it is answered it is to be agreed on anew.
+        let is_agreed = server.inbox().start() > 0 || sent == kept::Sent::Answer(0);
+        let (twin, twin_held) = left.twin.filter(|_| is_agreed).unzip();
+        let agreement = if is_agreed { journal.agreement() } else { &[] };
+        let resumed = server.resume(agreement, twin);
         resumed.map_err(SessionError::from)?;
         let checkpoint = journal.checkpoints.get();
         let exact = put_back(device, checkpoint.as_ref());

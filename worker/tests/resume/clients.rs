@@ -17,12 +17,24 @@ use crate::host::{Host, is_closed};
 
 const LIVENESS: u64 = 4;
 
+/// A client and its socket. A test beside this one that is about to start a program has, for a
+/// moment, a copy of every socket: a client that has gone seems to be there still.
+fn agree(host: &Host) -> (Client, UnixStream) {
+    loop {
+        let socket = host.connect();
+        let copy = socket.try_clone().unwrap();
+        match Client::negotiate(socket.into(), offer()) {
+            Ok(client) => return (client, copy),
+            Err(ClientError::Refused(Errno::BUSY)) => {}
+            Err(error) => panic!("{error}: {}", host.log()),
+        }
+    }
+}
+
 fn client(host: &mut Host) -> (Client, UnixStream) {
-    let socket = host.connect();
-    let copy = socket.try_clone().unwrap();
-    let client = Client::negotiate(socket.into(), offer()).unwrap();
+    let client = agree(host);
     host.wait_parked(CLIENT);
-    (client, copy)
+    client
 }
 
 /// Whether registers are written and read.
@@ -82,7 +94,7 @@ fn a_client_that_hung_up_without_a_worker_makes_room_for_the_next() {
         }
         drop((client, socket));
         assert!(host.recover().unwrap().connected);
-        let mut next = Client::negotiate(host.connect().into(), offer()).unwrap();
+        let (mut next, _) = agree(&host);
         assert!(works(&mut next));
         let mut value = [0; 4];
         // It is as new, but for what this client wrote.
@@ -90,6 +102,44 @@ fn a_client_that_hung_up_without_a_worker_makes_room_for_the_next() {
         next.region_read(0, LIVENESS, &mut value).unwrap();
         assert_eq!(value, [0; 4]);
         drop(next);
+    }
+    host.stop();
+}
+
+/// What was agreed on is known to the next worker as soon as the client knows it.
+#[test]
+fn a_worker_may_die_as_soon_as_a_version_is_agreed_on() {
+    let mut host = Host::start("edu-1");
+    for delay in 0..40 {
+        let socket = host.connect();
+        let (agreed, waiting) = std::sync::mpsc::channel();
+        let asking = std::thread::spawn(move || {
+            let client = Client::negotiate(socket.into(), offer());
+            let _ = agreed.send(());
+            client
+        });
+        // Before it, around it, and just after.
+        match delay % 4 {
+            0 => waiting.recv().unwrap(),
+            wait => std::thread::sleep(Duration::from_micros(100 * wait)),
+        }
+        host.kill(Signal::KILL);
+        host.recover().unwrap();
+        while !asking.is_finished() {
+            // What is let go is closed.
+            host.worker.parking.take_in().unwrap();
+            std::thread::sleep(Duration::from_micros(200));
+        }
+        match asking.join().unwrap() {
+            Ok(mut client) => assert!(works(&mut client), "{delay}"),
+            // It was accepted, and nobody else knew of it.
+            Err(ClientError::Closed | ClientError::Broken(_) | ClientError::Send(_))
+                if delay % 4 != 0 => {}
+            // See `agree`.
+            Err(ClientError::Refused(Errno::BUSY)) => {}
+            Err(error) => panic!("{delay}: {error}: {}", host.log()),
+        }
+        host.wait_for_control();
     }
     host.stop();
 }
@@ -127,8 +177,8 @@ fn a_second_client_is_refused_while_the_first_is_gone_on_with() {
 
 #[test]
 fn a_migration_in_which_the_worker_died_is_an_error_until_a_reset() {
-    let mut host = Host::start("edu-2");
     for state in [MigState::Stop, MigState::StopCopy, MigState::PreCopy] {
+        let mut host = Host::start("edu-2");
         let mut guest = Guest::new(host.connect());
         host.wait_parked(CLIENT);
         guest.client.set_mig_state(state).unwrap();
@@ -140,9 +190,8 @@ fn a_migration_in_which_the_worker_died_is_an_error_until_a_reset() {
         assert_eq!(guest.client.mig_state().unwrap(), MigState::Running);
         guest.client.region_write(7, 4, &[6, 0]).unwrap();
         guest.copy(7);
-        drop(guest);
+        host.stop();
     }
-    host.stop();
 }
 
 #[test]

@@ -60,6 +60,10 @@ fn video_memory_and_the_picture_are_there_after_a_kill() {
         host.kill(Signal::KILL);
         fill(&mapped, kill + 100);
         assert!(host.recover().unwrap().exact);
+        // Once it answers, what it did last is done again.
+        let mut byte = [0];
+        client.region_read(VRAM, 0x12_3456, &mut byte).unwrap();
+        assert_eq!(byte, [kill + 100]);
         host.wait_for_control();
         // Once it is answered, what it does again is done.
         let mut byte = [0];
