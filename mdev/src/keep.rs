@@ -87,9 +87,15 @@ pub struct Held {
     serial: u64,
     keep: Keep,
     may_wait: bool,
+    stays: bool,
 }
 
 impl Held {
+    /// It stays until another is held under its number.
+    pub(crate) fn stay(mut self) {
+        self.stays = true;
+    }
+
     /// Its number.
     pub fn id(&self) -> u32 {
         self.id
@@ -98,7 +104,9 @@ impl Held {
 
 impl Drop for Held {
     fn drop(&mut self) {
-        if let Some(mut shelf) = self.keep.shelf() {
+        if !self.stays
+            && let Some(mut shelf) = self.keep.shelf()
+        {
             shelf.let_go(self);
         }
     }
@@ -246,6 +254,7 @@ impl Keep {
             serial,
             keep: self.clone(),
             may_wait: false,
+            stays: false,
         }
     }
 }

@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::Context;
+use anyhow::{Context, anyhow};
 use e2e::{Daemon, Programs};
 use rustix::process::Signal;
 use serde_json::{Value, json};
@@ -36,7 +36,8 @@ pub(crate) fn measure(programs: &Programs, quick: bool, report: &mut Report) -> 
     let daemon = Daemon::run_with(programs, "[workers]\nmost-crashes = 1000\n")?;
     for name in TYPES {
         let instance = daemon.start(name, &[])?;
-        let _client = RawClient::connect(&instance.socket)?;
+        let _client = vfio_user::Client::new(&instance.socket)
+            .map_err(|error| anyhow!("no client of {name}: {error:?}"))?;
         let mut pauses = Vec::new();
         for _ in 0..times {
             let text = daemon.vgpu("upgrade", &["--json", &instance.uuid])?;

@@ -61,7 +61,6 @@ pub(crate) struct Journal {
     pub(crate) doorbells: DoorbellLog,
     pub(crate) mappings: MappingLog,
     pub(crate) checkpoints: Checkpoints,
-    _held: Option<Held>,
 }
 
 /// The two ends of the stream, for [`Server::kept`].
@@ -90,13 +89,16 @@ impl Journal {
         max_mappings: usize,
     ) -> io::Result<(Self, Stream)> {
         let mut memory = Memory::new(NAME, len_in_memory(able, max_mappings))?;
-        let (mut journal, stream) = Self::lay_out(&mut memory, able, max_mappings)?;
+        let (journal, stream) = Self::lay_out(&mut memory, able, max_mappings)?;
         journal.head.set(word::MAPPINGS, max_mappings as u64);
         keep.set_memory_log(journal.memories.clone());
         journal.head.set(word::MAGIC, MAGIC);
         // Last: from here on another process may go on from it.
         let file = memory.file().map(AsFd::as_fd);
-        journal._held = file.and_then(|file| keep.hold_as(JOURNAL, file));
+        // There is always one: until the next is there, another process goes on from this.
+        if let Some(held) = file.and_then(|file| keep.hold_as(JOURNAL, file)) {
+            held.stay();
+        }
         Ok((journal, stream))
     }
 
@@ -108,7 +110,7 @@ impl Journal {
         max_mappings: usize,
     ) -> io::Result<(Self, Stream)> {
         let mut memory = Memory::open(file, len_in_memory(able, max_mappings))?;
-        let (mut journal, stream) = Self::lay_out(&mut memory, able, max_mappings)?;
+        let (journal, stream) = Self::lay_out(&mut memory, able, max_mappings)?;
         let is_ours = journal.head.get(word::MAGIC) == MAGIC
             && journal.head.get(word::MAPPINGS) == max_mappings as u64;
         if !is_ours {
@@ -116,7 +118,7 @@ impl Journal {
         }
         let generation = journal.head.get(word::GENERATION).wrapping_add(1);
         journal.head.set(word::GENERATION, generation);
-        journal._held = Some(held);
+        held.stay();
         Ok((journal, stream))
     }
 
@@ -133,7 +135,6 @@ impl Journal {
             mappings: MappingLog::new(memory.words(MappingLog::words(max_mappings))?),
             agreement: memory.bytes(AGREEMENT)?,
             checkpoints: Checkpoints::new(memory)?,
-            _held: None,
         };
         let outbox = Outbox::new(memory)?;
         let inbox = Inbox::new(memory, Server::inbox_capacity(able))?;

@@ -156,7 +156,12 @@ impl Host {
         let (handing, theirs) = Handing::new().unwrap();
         let mut next = spawn(&self.dir, &self.arguments, &self.listener, Some(theirs));
         let parked = self.worker.parking.parked();
-        assert!(parked.contains_key(&JOURNAL), "{}", self.log());
+        assert!(
+            parked.contains_key(&JOURNAL),
+            "{:?} {}",
+            parked.keys(),
+            self.log()
+        );
         handing.hand_over(parked).unwrap();
         let copies = parked.iter();
         let copies = copies.map(|(id, fd)| (*id, fd.as_fd().try_clone_to_owned().unwrap()));
