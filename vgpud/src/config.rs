@@ -232,6 +232,7 @@ mod tests {
             cgroup = "/sys/fs/cgroup/vgpud"
             memory-limit = "64M"
             restart = "never"
+            most-crashes = 5
             [parents.soft0]
             instances = 8
             video-memory = "2G"
@@ -248,6 +249,7 @@ mod tests {
         .unwrap();
         assert_eq!(config.daemon.on_stop, OnStop::End);
         assert_eq!(config.workers.restart, Restart::Never);
+        assert_eq!(config.workers.most_crashes.0.get(), 5);
         let soft = &config.parents["soft0"];
         assert_eq!(soft.video_memory, Some(Bytes(2 << 30)));
         assert_eq!(soft.limits["desktop"], 2);

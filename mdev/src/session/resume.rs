@@ -1,7 +1,7 @@
 //! Going on where another process stopped, under the same client, which sees nothing of it.
 //!
 //! 1. [`Left::find`]: the journal that was left, and the descriptors that it speaks of.
-//! 2. [`Session::resume`]: a session of them. The device gets its registers back as they were
+//! 2. `Session::resume`: a session of them. The device gets its registers back as they were
 //!    between two requests; nothing is done yet.
 //! 3. `Session::catch_up`: what was answered since then is done again, without an answer. A request
 //!    that was not answered is served as any other, unless two processes have died in it.
