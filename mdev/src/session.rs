@@ -260,46 +260,39 @@ impl<'a> Session<'a> {
         if is_new {
             self.agree()?;
         }
+        let mut is_noted = !is_new;
         loop {
             if self.resumed.is_some() && self.serve_old()? {
-                served = true;
+                (served, is_noted) = (true, false);
                 continue;
             }
-            let Some(Incoming { request, reply }) = self.server.next_request()? else {
+            let (server, waiter, mut handler) = self.parts();
+            let Some(Incoming { request, reply }) = server.next_request()? else {
                 break;
             };
             served = true;
-            self.around.metrics.requests.add(1);
-            let mut handler = Handler {
-                device: &mut *self.device,
-                around: &self.around,
-                migrator: &mut self.migrator,
-                doorbells: &mut self.doorbells,
-                recorder: self.recorder.as_mut(),
-            };
+            handler.around.metrics.requests.add(1);
             if matches!(
                 request,
                 Ok(Request::DeviceFeature(DeviceFeature::SetState(_)))
             ) {
                 // What the guest wrote before belongs to the state that the device stops in.
-                for number in self.waiter.take_rung(self.mailbox)? {
+                for number in waiter.take_rung(handler.mailbox)? {
                     handler.ring(number);
                 }
             }
-            if let Some(recorder) = &handler.recorder {
-                let position = reply.position().start;
-                recorder.journal.set_under_way(Some(position));
-            }
+            handler.begin(reply.position().start);
             let is_access = request.as_ref().is_ok_and(is_access);
             match request {
                 Ok(request) => handler.handle(request, reply)?,
                 Err(malformed) => handler.refuse_malformed(reply, malformed)?,
             }
-            if !is_access {
+            is_noted = !is_access;
+            if is_noted {
                 self.note();
             }
         }
-        if served {
+        if !is_noted {
             self.note();
         }
         Ok(served && self.server.agreed().is_some())
@@ -369,14 +362,21 @@ impl<'a> Session<'a> {
         self.handler().go_on();
     }
 
-    fn handler(&mut self) -> Handler<'_> {
-        Handler {
+    /// What receives, what waits, and what serves.
+    fn parts(&mut self) -> (&mut Server, &mut Waiter, Handler<'_>) {
+        let handler = Handler {
             device: &mut *self.device,
+            mailbox: self.mailbox,
             around: &self.around,
             migrator: &mut self.migrator,
             doorbells: &mut self.doorbells,
             recorder: self.recorder.as_mut(),
-        }
+        };
+        (&mut self.server, &mut self.waiter, handler)
+    }
+
+    fn handler(&mut self) -> Handler<'_> {
+        self.parts().2
     }
 
     /// Hands on what the client answers to commands of our own. `true` if there may be more.

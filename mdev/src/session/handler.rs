@@ -15,7 +15,7 @@ use super::{SessionError, Surroundings};
 use crate::device::{MediatedDevice, Reset};
 use crate::dma::{DmaError, IovaRange};
 use crate::irq::{IrqError, IrqIndex};
-use crate::mailbox::Call;
+use crate::mailbox::{Call, Mailbox};
 use crate::migration::migrator::Migrator;
 use crate::pci::Command;
 use crate::region::RegionIndex;
@@ -23,6 +23,7 @@ use crate::region::RegionIndex;
 /// What a request may touch.
 pub(super) struct Handler<'a> {
     pub(super) device: &'a mut dyn MediatedDevice,
+    pub(super) mailbox: &'a Mailbox,
     pub(super) around: &'a Surroundings,
     pub(super) migrator: &'a mut Migrator,
     pub(super) doorbells: &'a mut Doorbells,
@@ -158,6 +159,13 @@ impl Handler<'_> {
                 reply.empty()
             }
             Err(error) => self.refuse(reply, &error, error.errno()),
+        }
+    }
+
+    /// The request at this position is being carried out: a death is its.
+    pub(super) fn begin(&self, position: u64) {
+        if let Some(recorder) = &self.recorder {
+            recorder.journal.set_under_way(Some(position));
         }
     }
 

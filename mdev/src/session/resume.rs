@@ -14,7 +14,6 @@ use vfu::wire::Request;
 use vfu::wire::dma::DmaUnmap;
 
 use super::doorbells::Doorbells;
-use super::handler::Handler;
 use super::recorder::Recorder;
 use super::wait::Waiter;
 use super::{Session, SessionError, Surroundings, able};
@@ -125,6 +124,17 @@ impl Left {
     }
 }
 
+/// The last checkpoint; without registers if what was done since cannot be done again.
+fn last_checkpoint(journal: &Journal, inbox: &kept::Inbox) -> Option<Checkpoint> {
+    let mut checkpoint = journal.checkpoints.get()?;
+    // It may have what is not answered yet.
+    let since = checkpoint.position..inbox.start().max(checkpoint.position);
+    if inbox.bytes(since).is_none() {
+        checkpoint.registers = None;
+    }
+    Some(checkpoint)
+}
+
 /// Puts registers and configuration space back into the device, and leaves it stopped; if that
 /// cannot be, the device is reset, and keeps what it can of the second. `true` if all is there.
 fn put_back(device: &mut dyn MediatedDevice, checkpoint: Option<&Checkpoint>) -> bool {
@@ -179,72 +189,47 @@ impl<'a> Session<'a> {
         let agreement = if is_agreed { journal.agreement() } else { &[] };
         let resumed = server.resume(agreement, twin);
         resumed.map_err(SessionError::from)?;
-        let checkpoint = journal.checkpoints.get();
+        let checkpoint = last_checkpoint(&journal, server.inbox());
         let exact = put_back(device, checkpoint.as_ref());
         let mut recorder = Recorder::new(journal, around.keep.clone());
         recorder.reconnect([client].into_iter().chain(twin_held));
         let truncation = around.memory.connect(around.limits);
         truncation.wake_by(rustix::io::fcntl_dupfd_cloexec(mailbox, 0).map_err(SessionError::Os)?);
-        let mappings = &recorder.journal.mappings;
-        around.memory.kept_by(&around.keep, mappings);
-        around.memory.restore(&around.keep, &mappings.get())?;
-        let keep = &around.keep;
-        around.interrupts.kept_by(keep, &recorder.journal.irqs);
-        around.interrupts.set_intx_disabled(true);
-        around.interrupts.restore();
+        restore_surroundings(&around, &recorder.journal)?;
         let doorbells = Doorbells::restore(device.regions(), recorder.claim_doorbells());
-        keep.set_memory_log(recorder.journal.memories.clone());
+        around
+            .keep
+            .set_memory_log(recorder.journal.memories.clone());
         let waiter = Waiter::new(&server, mailbox, around.patience).map_err(SessionError::Os)?;
-        let mut session = Self {
+        if sent == kept::Sent::Answer(server.inbox().start()) {
+            // Another process had answered it, and had no time to note that.
+            server.pass_over().map_err(SessionError::from)?;
+        }
+        let mut migrator = Migrator::default();
+        if recorder.journal.is_migrating(server.inbox().start()) {
+            migrator.fail();
+        }
+        let checkpoint = checkpoint.filter(|_| exact);
+        let (resumed, given_up) = plan(server.inbox(), &recorder.journal, checkpoint.as_ref());
+        // Nothing fails from here on: the end of a session would be that of its client.
+        let session = Self {
             server,
             device,
             mailbox,
             around,
             truncation,
-            migrator: Migrator::default(),
+            migrator,
             doorbells,
             waiter,
             recorder: Some(recorder),
-            resumed: None,
+            resumed: Some(resumed),
         };
-        let given_up = session.plan(sent, checkpoint.filter(|_| exact))?;
         let outlook = Outlook {
             connected: true,
             exact,
             given_up,
         };
         Ok((session, outlook))
-    }
-
-    /// Decides what is to be done again, and what is not.
-    fn plan(
-        &mut self,
-        sent: kept::Sent,
-        checkpoint: Option<Checkpoint>,
-    ) -> Result<Option<String>, ResumeError> {
-        let start = self.server.inbox().start();
-        if sent == kept::Sent::Answer(start) {
-            // Another process had answered it, and had no time to note that.
-            self.server.pass_over().map_err(SessionError::from)?;
-        }
-        let start = self.server.inbox().start();
-        let Some(recorder) = &self.recorder else {
-            return Ok(None);
-        };
-        if recorder.journal.is_migrating(start) {
-            self.migrator.fail();
-        }
-        let death = recorder.journal.count_death();
-        let given_up = death.filter(|(_, deaths)| *deaths >= MOST_DEATHS);
-        self.resumed = Some(Resumed {
-            replay_from: checkpoint.map_or(start, |it| it.position),
-            given_up: given_up.map(|(position, _)| position),
-            old_until: self.server.inbox().end(),
-            fds_end: self.server.inbox().fds_end(),
-        });
-        Ok(given_up.map(|(position, deaths)| {
-            format!("the request at byte {position} of the stream, in which {deaths} workers died")
-        }))
     }
 
     /// Does what was answered since the registers were noted once more, and goes on with the device.
@@ -267,18 +252,10 @@ impl<'a> Session<'a> {
             migration.resume();
         }
         let mut position = resumed.replay_from;
-        while let Some((request, range)) = self.server.past_request(position) {
+        let (server, _, mut handler) = self.parts();
+        while let Some((request, range)) = server.past_request(position) {
             if resumed.given_up != Some(position) {
-                if let Some(recorder) = &self.recorder {
-                    recorder.journal.set_under_way(Some(position));
-                }
-                let mut handler = Handler {
-                    device: &mut *self.device,
-                    around: &self.around,
-                    migrator: &mut self.migrator,
-                    doorbells: &mut self.doorbells,
-                    recorder: self.recorder.as_mut(),
-                };
+                handler.begin(position);
                 if let Ok(request) = request {
                     handler.replay(&request);
                 }
@@ -364,6 +341,38 @@ impl<'a> Session<'a> {
         }
         Ok(true)
     }
+}
+
+/// Maps the client's memory again, and takes its eventfds. None of them is written yet.
+fn restore_surroundings(around: &Surroundings, journal: &Journal) -> Result<(), DmaError> {
+    around.memory.kept_by(&around.keep, &journal.mappings);
+    around
+        .memory
+        .restore(&around.keep, &journal.mappings.get())?;
+    around.interrupts.kept_by(&around.keep, &journal.irqs);
+    around.interrupts.set_intx_disabled(true);
+    around.interrupts.restore();
+    Ok(())
+}
+
+/// Decides what is to be done again, and what is not: that is told in words.
+fn plan(
+    inbox: &kept::Inbox,
+    journal: &Journal,
+    checkpoint: Option<&Checkpoint>,
+) -> (Resumed, Option<String>) {
+    let death = journal.count_death();
+    let given_up = death.filter(|(_, deaths)| *deaths >= MOST_DEATHS);
+    let resumed = Resumed {
+        replay_from: checkpoint.map_or(inbox.start(), |it| it.position),
+        given_up: given_up.map(|(position, _)| position),
+        old_until: inbox.end(),
+        fds_end: inbox.fds_end(),
+    };
+    let words = given_up.map(|(position, deaths)| {
+        format!("the request at byte {position} of the stream, in which {deaths} workers died")
+    });
+    (resumed, words)
 }
 
 /// What a session that goes on has still to mind.

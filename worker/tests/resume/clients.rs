@@ -203,7 +203,8 @@ fn a_migration_that_is_over_is_not_an_error() {
         guest.client.set_mig_state(state).unwrap();
     }
     host.kill(Signal::KILL);
-    assert!(host.recover().unwrap().exact);
+    let outlook = host.recover().unwrap();
+    assert!(outlook.exact, "{}", host.log());
     assert_eq!(guest.client.mig_state().unwrap(), MigState::Running);
     guest.copy(8);
     drop(guest);

@@ -123,6 +123,15 @@ impl Host {
         Ok(next.2)
     }
 
+    /// Has a new worker, with `more` on its command line, try to take over from the one of now.
+    pub(crate) fn upgrade_with(&mut self, more: &[&str]) -> Result<Outlook, String> {
+        let before = self.arguments.len();
+        self.arguments.extend(more.iter().map(|&it| it.to_owned()));
+        let outlook = self.upgrade();
+        self.arguments.truncate(before);
+        outlook
+    }
+
     /// Has a new worker take over from the one of now.
     pub(crate) fn upgrade(&mut self) -> Result<Outlook, String> {
         self.worker.parking.take_in().unwrap();
@@ -169,6 +178,8 @@ impl Host {
         match handing.answer(DEADLINE) {
             Ok(Answer::Ready(outlook)) => Ok((next, handing, outlook)),
             Ok(Answer::Refused { words }) => {
+                // No word will come.
+                drop(handing);
                 next.child.wait().unwrap();
                 Err(words)
             }

@@ -6,6 +6,7 @@ use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
 
 use rustix::net::RecvFlags;
 use vfu::client::Client;
@@ -13,6 +14,8 @@ use vfu::socket::{Received, Receiver, Sender};
 use vfu::wire::access::RegionAccess;
 use vfu::wire::version::Capabilities;
 use vfu::wire::{Command, Header};
+
+use crate::host::DEADLINE;
 
 /// Requests that are sent before the first of them is answered.
 const AHEAD: usize = 6;
@@ -32,7 +35,7 @@ pub(crate) enum End {
 /// A client in a thread of its own.
 pub(crate) struct Stream {
     stop: Arc<AtomicBool>,
-    pub(crate) answered: Arc<AtomicU64>,
+    answered: Arc<AtomicU64>,
     thread: JoinHandle<End>,
 }
 
@@ -47,6 +50,20 @@ impl Stream {
             stop,
             answered,
             thread,
+        }
+    }
+
+    /// How many answers came, all of them right.
+    pub(crate) fn answered(&self) -> u64 {
+        self.answered.load(Ordering::Relaxed)
+    }
+
+    /// Waits until so many came, or the connection has ended.
+    pub(crate) fn wait_for(&self, answers: u64) {
+        let deadline = Instant::now() + DEADLINE;
+        while self.answered() < answers && !self.is_over() {
+            assert!(Instant::now() < deadline, "{} answers", self.answered());
+            thread::sleep(Duration::from_micros(200));
         }
     }
 
