@@ -1,4 +1,14 @@
 //! The server's end of one connection: agrees on a version, hands out requests, takes replies.
+//!
+//! - `agreement`: VERSION, and how it is kept for another process.
+//! - [`Reply`]: the one answer to one request.
+//! - `twin`: the socket for the server's own commands, where the client took one.
+//! - [`refuse_client`], [`hang_up`]: the end of a connection that a client can bear.
+
+mod agreement;
+mod parting;
+mod reply;
+mod twin;
 
 use std::io;
 use std::ops::Range;
@@ -6,15 +16,16 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
 use kept::{Inbox, Outbox};
-use rustix::net::{
-    AddressFamily, RecvFlags, SendFlags, Shutdown, SocketFlags, SocketType, socketpair,
-};
+use rustix::net::{RecvFlags, Shutdown};
 
 use crate::Errno;
 use crate::socket::{BrokenStream, Received, Receiver, Sender};
-use crate::wire::header::MessageType;
 use crate::wire::version::{Capabilities, Version, VersionError};
-use crate::wire::{Command, Header, Malformed, Request};
+use crate::wire::{Header, Malformed, Request};
+
+pub use parting::{hang_up, refuse_client};
+pub use reply::Reply;
+use twin::Twin;
 
 /// Bytes around the data of the largest messages: the header and the head of an access.
 const FRAME_OVERHEAD: usize = 32;
@@ -61,13 +72,6 @@ pub struct Server {
     is_left_open: bool,
 }
 
-/// The server's end of the socket for its own commands.
-#[derive(Debug)]
-struct Twin {
-    receiver: Receiver,
-    sender: Sender,
-}
-
 /// A request, and the means to answer it.
 #[derive(Debug)]
 pub struct Incoming<'a> {
@@ -95,18 +99,6 @@ impl Server {
         let max_frame = FRAME_OVERHEAD + Version::MAX_JSON;
         let receiver = Receiver::resume(Arc::clone(&socket), max_frame, inbox);
         Self::with(receiver, Sender::resume(socket, outbox), able)
-    }
-
-    /// Goes on where another process stopped that had noted an agreement, if it had one yet.
-    pub fn resume(&mut self, agreement: &[u8], twin: Option<OwnedFd>) -> Result<(), ServerError> {
-        let Some((max, answer)) = agreement.split_first_chunk() else {
-            return Ok(());
-        };
-        self.client_max_data_xfer_size = u64::from_le_bytes(*max);
-        let answer = Version::parse(answer)?;
-        self.agree_on(answer);
-        self.twin = twin.map(Twin::new);
-        Ok(())
     }
 
     /// Whether dropping this leaves the connection as it is: another process goes on with it.
@@ -147,12 +139,12 @@ impl Server {
 
     /// The writing end for commands of the server's own.
     pub fn sender(&self) -> &Sender {
-        self.twin.as_ref().map_or(&self.sender, |twin| &twin.sender)
+        self.twin.as_ref().map_or(&self.sender, Twin::sender)
     }
 
     /// The socket that brings the replies to them, if it is another than the client's.
     pub fn twin(&self) -> Option<BorrowedFd<'_>> {
-        self.twin.as_ref().map(|twin| twin.receiver.as_fd())
+        self.twin.as_ref().map(|twin| twin.as_fd())
     }
 
     /// Reads once what has come on the twin socket, without waiting, and hands each reply to
@@ -229,73 +221,6 @@ impl Server {
         Ok(Some(Incoming { request, reply }))
     }
 
-    /// Takes VERSION and answers it. `None` if it is not here yet.
-    pub fn agree(&mut self) -> Result<Option<&Version>, ServerError> {
-        self.agree_noting(|_, _| ())
-    }
-
-    /// As [`Self::agree`]. Before the answer leaves, `note` is told what [`Self::resume`] takes in
-    /// a process that goes on after it has.
-    pub fn agree_noting(
-        &mut self,
-        note: impl FnOnce(&[u8], Option<BorrowedFd<'_>>),
-    ) -> Result<Option<&Version>, ServerError> {
-        if self.agreed.is_some() {
-            return Ok(self.agreed.as_ref());
-        }
-        let frame = match self.receiver.next_frame() {
-            Ok(Some(frame)) => frame,
-            Ok(None) => return Ok(None),
-            Err(broken) => return Err(refuse_frame(&self.sender, broken)),
-        };
-        let header = frame.header;
-        let reply = Reply {
-            sender: &self.sender,
-            out: &mut self.out,
-            header,
-            position: frame.position,
-        };
-        let is_version = header.command == Command::Version as u16
-            && header.message_type() == MessageType::Command;
-        if !is_version {
-            reply.error(Errno::INVAL)?;
-            return Err(ServerError::NotVersion(header.command));
-        }
-        let answer = match frame.fds.len() {
-            0 => Version::parse(frame.payload).and_then(|offer| {
-                self.client_max_data_xfer_size = offer.capabilities.max_data_xfer_size();
-                offer.answer(&self.able)
-            }),
-            fds => Err(Malformed::Fds(fds, "none").into()),
-        };
-        match answer {
-            Ok(answer) => {
-                let twin = has_twin(&answer).then(Twin::pair).transpose();
-                let (twin, theirs) = twin.map_err(ServerError::Twin)?.unzip();
-                let fds: Vec<_> = theirs.iter().map(AsFd::as_fd).collect();
-                let ours = twin.as_ref().map(|twin| twin.receiver.as_fd());
-                note(&agreement(self.client_max_data_xfer_size, &answer), ours);
-                reply.with_fds(&fds, |out| answer.emit(out))?;
-                self.twin = twin;
-                self.agree_on(answer);
-                Ok(self.agreed.as_ref())
-            }
-            Err(error) => {
-                reply.error(error.errno())?;
-                Err(error.into())
-            }
-        }
-    }
-
-    fn agree_on(&mut self, answer: Version) {
-        let data = answer.capabilities.max_data_xfer_size();
-        self.max_data_xfer_size = usize::try_from(data).unwrap_or(usize::MAX);
-        let frame_data = self.max_data_xfer_size.max(MIN_FRAME_DATA);
-        self.receiver
-            .set_max_frame(frame_data.saturating_add(FRAME_OVERHEAD));
-        self.agreed = Some(answer);
-    }
-
     /// What has come, and how far it is dealt with.
     pub fn inbox(&self) -> &Inbox {
         self.receiver.inbox()
@@ -336,13 +261,6 @@ fn check_size(request: Request<'_>, max: usize) -> Result<Request<'_>, Malformed
     }
 }
 
-/// What was agreed on, in bytes.
-fn agreement(client_max_data_xfer_size: u64, answer: &Version) -> Vec<u8> {
-    let mut bytes = client_max_data_xfer_size.to_le_bytes().to_vec();
-    answer.emit(&mut bytes);
-    bytes
-}
-
 fn has_twin(version: &Version) -> bool {
     version.capabilities.twin_socket.is_some()
 }
@@ -352,43 +270,6 @@ fn check_way(request: Request<'_>, has_twin: bool) -> Result<Request<'_>, Malfor
     match request {
         Request::DmaReply(..) if has_twin => Err(Malformed::UnexpectedReply),
         _ => Ok(request),
-    }
-}
-
-impl Twin {
-    /// Both ends of a fresh socket; the second is the client's.
-    fn pair() -> io::Result<(Self, OwnedFd)> {
-        let flags = SocketFlags::CLOEXEC;
-        let (ours, theirs) = socketpair(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
-        Ok((Self::new(ours), theirs))
-    }
-
-    fn new(ours: OwnedFd) -> Self {
-        let ours = Arc::new(ours);
-        let max_data = usize::try_from(Capabilities::DEFAULT_MAX_DATA_XFER_SIZE);
-        let max_frame = max_data
-            .unwrap_or(usize::MAX)
-            .saturating_add(FRAME_OVERHEAD);
-        Self {
-            receiver: Receiver::new(Arc::clone(&ours), max_frame),
-            sender: Sender::new(ours),
-        }
-    }
-
-    /// Reads once: a client that never stops must not hold up what else there is to do. An error
-    /// says that no more will come.
-    fn receive(&mut self, take: &mut impl FnMut(&Header, &[u8])) -> Result<Received, BrokenStream> {
-        let received = self.receiver.receive(RecvFlags::DONTWAIT)?;
-        if received == Received::Closed {
-            return Err(BrokenStream::Truncated);
-        }
-        while let Some(frame) = self.receiver.next_frame()? {
-            let is_reply = frame.header.message_type() == MessageType::Reply;
-            if is_reply && frame.fds.is_empty() {
-                take(&frame.header, frame.payload);
-            }
-        }
-        Ok(received)
     }
 }
 
@@ -403,69 +284,6 @@ fn refuse_frame(sender: &Sender, broken: BrokenStream) -> ServerError {
     broken.into()
 }
 
-/// The one answer to one request. Where the client wants none, nothing is sent.
-#[derive(Debug)]
-#[must_use = "a client waits 5 s for each reply"]
-pub struct Reply<'a> {
-    sender: &'a Sender,
-    out: &'a mut Vec<u8>,
-    header: Header,
-    /// Where the request lies in the stream.
-    position: Range<u64>,
-}
-
-impl Reply<'_> {
-    /// Success, with nothing to say.
-    pub fn empty(self) -> Result<(), ServerError> {
-        self.with(|_| ())
-    }
-
-    /// Success, with the payload that `emit` appends.
-    pub fn with(self, emit: impl FnOnce(&mut Vec<u8>)) -> Result<(), ServerError> {
-        self.with_fds(&[], emit)
-    }
-
-    /// Success, with a payload and file descriptors.
-    pub fn with_fds(
-        self,
-        fds: &[BorrowedFd<'_>],
-        emit: impl FnOnce(&mut Vec<u8>),
-    ) -> Result<(), ServerError> {
-        self.out.clear();
-        self.out.extend([0; Header::LEN]);
-        emit(self.out);
-        if self.header.is_no_reply() {
-            return Ok(());
-        }
-        let header = self.header.reply(self.out.len() - Header::LEN);
-        self.out[..Header::LEN].copy_from_slice(&header.to_bytes());
-        self.sender
-            .answer(&self.position, self.out, fds)
-            .map_err(ServerError::Send)
-    }
-
-    /// Failure.
-    pub fn error(self, errno: Errno) -> Result<(), ServerError> {
-        if self.header.is_no_reply() {
-            return Ok(());
-        }
-        let header = self.header.error_reply(errno);
-        self.sender
-            .answer(&self.position, &header.to_bytes(), &[])
-            .map_err(ServerError::Send)
-    }
-
-    /// Where the request lies in the stream of what the client sent, in bytes from its beginning.
-    pub fn position(&self) -> &Range<u64> {
-        &self.position
-    }
-
-    /// The command that is being answered, for the log.
-    pub fn command(&self) -> u16 {
-        self.header.command
-    }
-}
-
 impl AsFd for Server {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.receiver.as_fd()
@@ -478,33 +296,4 @@ impl Drop for Server {
             hang_up(&self.receiver);
         }
     }
-}
-
-/// Answers a client that will not be served. Its first command must be here, whose id the answer
-/// has to bear: one process counts the ids of all its connections, and QEMU aborts on an answer to
-/// what it has not asked. Without a command nothing is said.
-pub fn refuse_client(socket: impl AsFd, errno: Errno) {
-    let mut header = [0; Header::LEN];
-    let received = rustix::net::recv(&socket, &mut header, RecvFlags::DONTWAIT);
-    if let (Ok((_, Header::LEN)), Ok(command)) = (received, Header::parse(&header)) {
-        // A client that is gone already needs no answer; a fresh socket has room for this one.
-        let _ = rustix::net::send(
-            &socket,
-            &command.error_reply(errno).to_bytes(),
-            SendFlags::NOSIGNAL | SendFlags::DONTWAIT,
-        );
-    }
-    hang_up(socket);
-}
-
-/// Ends a connection, whoever else has duplicates of the socket, without a reset: that is what a
-/// client sees if bytes of its are left unread at the close, and QEMU 11.1 aborts on it, guest and
-/// all.
-pub fn hang_up(socket: impl AsFd) {
-    // From here on the client's sends fail, so what is left to read has an end.
-    let _ = rustix::net::shutdown(&socket, Shutdown::Both);
-    let mut unread = [0; 4096];
-    while rustix::net::recv(&socket, &mut unread, RecvFlags::DONTWAIT)
-        .is_ok_and(|(_, bytes)| bytes > 0)
-    {}
 }
