@@ -2,6 +2,7 @@
 //!
 //! - [`Park`]: who holds duplicates of descriptors, elsewhere.
 //! - [`Keep`]: which of them are held, and what a process before this one has left.
+//! - `shelf`: their numbers, and the duplicates for a park that comes later.
 //! - [`journal`]: the memory file that says what they are: mappings, interrupts, and how far the
 //!   stream is dealt with.
 //! - [`checkpoint`]: the device's registers, as they were between two requests.
@@ -12,6 +13,7 @@
 pub mod checkpoint;
 pub mod journal;
 pub mod logs;
+mod shelf;
 #[cfg(test)]
 mod tests;
 
@@ -22,6 +24,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::region_memory::RegionMemory;
 use logs::{KeptMemory, MemoryLog};
+use shelf::Shelf;
 
 /// Who holds duplicates of a process's descriptors, so that they outlive it.
 pub trait Park: Send {
@@ -43,10 +46,6 @@ pub const TWIN: u32 = 4;
 /// The first number that is given out.
 const FIRST_FREE: u32 = 16;
 
-/// So many eventfds are let go at a time, since to tell costs a system call. All else may be much
-/// memory, or a connection whose other end waits.
-const RELEASE_AT_ONCE: usize = 32;
-
 /// The descriptors of one device that outlive its process. Clones speak of the same.
 ///
 /// By default it keeps nothing, and costs nothing.
@@ -60,23 +59,6 @@ impl std::fmt::Debug for Keep {
         let state = if self.is_active() { "active" } else { "none" };
         write!(f, "Keep({state})")
     }
-}
-
-struct Shelf {
-    /// `None` once it failed, until there is another.
-    park: Option<Box<dyn Park>>,
-    /// Duplicates of all that is parked, for a park that comes later, and which [`Held`] is whose.
-    held: BTreeMap<u32, (OwnedFd, u64)>,
-    /// Counts what was ever held.
-    serial: u64,
-    /// What another process has parked, and nothing here stands for yet.
-    left: BTreeMap<u32, OwnedFd>,
-    next_id: u32,
-    released: Vec<u32>,
-    /// The device's memories, and those that another process left.
-    memories: Vec<KeptMemory>,
-    left_memories: Vec<KeptMemory>,
-    log: Option<MemoryLog>,
 }
 
 /// A descriptor that is held. Dropping it lets it go.
@@ -120,18 +102,7 @@ impl Keep {
 
     /// Goes on from what another process has left, which `park` holds already.
     pub fn resume(park: Box<dyn Park>, left: BTreeMap<u32, OwnedFd>) -> Self {
-        let highest = left.last_key_value().map_or(0, |(id, _)| *id);
-        let shelf = Shelf {
-            park: Some(park),
-            held: BTreeMap::new(),
-            serial: 0,
-            next_id: highest.max(FIRST_FREE - 1).wrapping_add(1),
-            left,
-            released: Vec::new(),
-            memories: Vec::new(),
-            left_memories: Vec::new(),
-            log: None,
-        };
+        let shelf = Shelf::new(park, left);
         Self {
             shelf: Some(Arc::new(Mutex::new(shelf))),
         }
@@ -187,23 +158,14 @@ impl Keep {
 
     /// Takes what another process has left under this number.
     pub fn claim(&self, id: u32) -> Option<(OwnedFd, Held)> {
-        let mut shelf = self.shelf()?;
-        let fd = shelf.left.remove(&id)?;
-        let duplicate = fd.try_clone().ok()?;
-        shelf.serial += 1;
-        let serial = shelf.serial;
-        shelf.held.insert(id, (fd, serial));
-        drop(shelf);
-        Some((duplicate, self.held(id, serial)))
+        let (fd, serial) = self.shelf()?.claim(id)?;
+        Some((fd, self.held(id, serial)))
     }
 
     /// Lets go of what was left and not claimed: nothing stands for it any more.
     pub fn settle(&self) {
         if let Some(mut shelf) = self.shelf() {
-            let unclaimed = std::mem::take(&mut shelf.left);
-            shelf.left_memories.clear();
-            unclaimed.into_keys().for_each(|id| shelf.release(id, true));
-            shelf.tell_released();
+            shelf.settle();
         }
     }
 
@@ -226,9 +188,7 @@ impl Keep {
 
     fn remember(&self, name: &str, memory: RegionMemory, held: Held) -> RegionMemory {
         if let Some(mut shelf) = self.shelf() {
-            let kept = KeptMemory::new(name, memory.len(), held.id());
-            shelf.memories.push(kept);
-            shelf.note_memories();
+            shelf.remember(KeptMemory::new(name, memory.len(), held.id()));
         }
         memory.held_by(held)
     }
@@ -236,15 +196,14 @@ impl Keep {
     /// Notes from now on in `log` which memories the device has.
     pub(crate) fn set_memory_log(&self, log: MemoryLog) {
         if let Some(mut shelf) = self.shelf() {
-            shelf.log = Some(log);
-            shelf.note_memories();
+            shelf.set_log(log);
         }
     }
 
     /// What another process had noted of its device's memories.
     pub(crate) fn set_left_memories(&self, left: Vec<KeptMemory>) {
         if let Some(mut shelf) = self.shelf() {
-            shelf.left_memories = left;
+            shelf.set_left_memories(left);
         }
     }
 
@@ -255,94 +214,6 @@ impl Keep {
             keep: self.clone(),
             may_wait: false,
             stays: false,
-        }
-    }
-}
-
-impl Shelf {
-    fn next_id(&mut self) -> u32 {
-        let is_free = |id: &u32| {
-            *id >= FIRST_FREE && !self.held.contains_key(id) && !self.left.contains_key(id)
-        };
-        let mut id = self.next_id;
-        while !is_free(&id) {
-            id = id.wrapping_add(1).max(FIRST_FREE);
-        }
-        self.next_id = id.wrapping_add(1);
-        id
-    }
-
-    /// Without a duplicate of its own a descriptor is not parked: who adopts it later would miss it.
-    fn park(&mut self, fds: &[(u32, BorrowedFd<'_>)]) -> u64 {
-        self.serial += 1;
-        for (id, fd) in fds {
-            if let Ok(fd) = fd.try_clone_to_owned() {
-                self.held.insert(*id, (fd, self.serial));
-            }
-        }
-        if let Some(park) = &mut self.park
-            && let Err(error) = park.park(fds)
-        {
-            self.lose_park(&error);
-        }
-        self.serial
-    }
-
-    /// Releases it, unless its number stands for another one by now.
-    fn let_go(&mut self, held: &Held) {
-        let current = self.held.get(&held.id);
-        if current.is_none_or(|(_, serial)| *serial == held.serial) {
-            self.release(held.id, held.may_wait);
-        }
-    }
-
-    fn release(&mut self, id: u32, may_wait: bool) {
-        self.held.remove(&id);
-        self.memories.retain(|memory| memory.id() != id);
-        self.note_memories();
-        self.released.push(id);
-        if !may_wait || self.released.len() >= RELEASE_AT_ONCE {
-            self.tell_released();
-        }
-    }
-
-    fn tell_released(&mut self) {
-        let released = std::mem::take(&mut self.released);
-        // A number may have been taken again since.
-        let gone: Vec<_> = released
-            .into_iter()
-            .filter(|id| !self.held.contains_key(id))
-            .collect();
-        if let Some(park) = &mut self.park
-            && !gone.is_empty()
-            && let Err(error) = park.release(&gone)
-        {
-            self.lose_park(&error);
-        }
-    }
-
-    fn lose_park(&mut self, error: &io::Error) {
-        tracing::warn!("nothing outlives this process any more: {error}");
-        self.park = None;
-    }
-
-    fn adopt(&mut self, mut park: Box<dyn Park>) -> io::Result<()> {
-        let held = self.held.iter();
-        let held: Vec<_> = held.map(|(id, (fd, _))| (*id, fd.as_fd())).collect();
-        park.park(&held)?;
-        self.released.clear();
-        self.park = Some(park);
-        Ok(())
-    }
-
-    fn find_left(&mut self, name: &str, len: u64) -> Option<u32> {
-        let wanted = self.left_memories.iter().position(|it| it.is(name, len))?;
-        Some(self.left_memories.remove(wanted).id())
-    }
-
-    fn note_memories(&self) {
-        if let Some(log) = &self.log {
-            log.set(&self.memories);
         }
     }
 }

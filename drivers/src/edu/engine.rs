@@ -5,13 +5,14 @@
 //! [`Engine::finish_in`] and [`Engine::reset`], for at most one transfer, whose waits for the
 //! client `mdev` has cancelled by then.
 
-use std::sync::mpsc::{self, Receiver, Sender, SyncSender};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::thread::{self, JoinHandle};
-use std::{io, iter};
+mod thread;
 
-use mdev::dma::messages::MessageError;
-use mdev::dma::{AccessError, GuestMemory, IovaRange};
+use std::io;
+use std::sync::mpsc::{self, Sender, SyncSender};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::{Builder, JoinHandle};
+
+use mdev::dma::{GuestMemory, IovaRange};
 use mdev::region_memory::RegionMemory;
 
 use super::ended::Ended;
@@ -19,6 +20,7 @@ use super::interrupt::Interrupt;
 use super::registers::cause;
 use super::settings::Way;
 use super::transfer::{BUFFER_LEN, Buffer, Transfer, TransferError};
+use thread::Worker;
 
 /// The engine's end that the session's thread holds. Dropping it ends the engine's thread.
 #[derive(Debug)]
@@ -122,7 +124,7 @@ impl Engine {
             buffer: [0; BUFFER_LEN],
             store,
         };
-        let thread = thread::Builder::new()
+        let thread = Builder::new()
             .name("edu-engine".to_owned())
             .spawn(move || worker.run(&received))?;
         Ok(Self {
@@ -254,130 +256,6 @@ impl Drop for Engine {
         drop(self.jobs.take());
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
-        }
-    }
-}
-
-/// What the thread owns.
-struct Worker {
-    shared: Arc<Shared>,
-    memory: GuestMemory,
-    buffer: Buffer,
-    store: Option<Arc<RegionMemory>>,
-}
-
-impl Worker {
-    /// Does jobs in order, until there is nobody who could give another.
-    fn run(mut self, jobs: &Receiver<Job>) {
-        for job in jobs {
-            match job {
-                Job::Factorial(number) => self.compute(number),
-                Job::Transfer(job) => self.transfer(job),
-                Job::Tell(told) => _ = told.send(Box::new(self.buffer)),
-                Job::Hold(buffer) => {
-                    self.buffer = *buffer;
-                    self.store();
-                }
-                Job::Forget => self.note(Ended::default()),
-                Job::Fence(done) => _ = done.send(()),
-            }
-        }
-    }
-
-    fn compute(&self, number: u32) {
-        let result = factorial(number);
-        let mut state = self.shared.state();
-        state.factorial = result;
-        state.is_computing = false;
-        if state.interrupt_after_factorial {
-            // Under the lock: a checkpoint has both, or neither.
-            self.shared.interrupt.raise(cause::FACTORIAL);
-        }
-    }
-
-    fn store(&self) {
-        if let Some(store) = &self.store
-            && let Err(error) = store.write(0, &self.buffer)
-        {
-            tracing::warn!("the buffer is not stored: {error}");
-        }
-    }
-
-    fn transfer(&mut self, job: TransferJob) {
-        let done = job
-            .transfer
-            .and_then(|transfer| transfer.run(&self.memory, &mut self.buffer, job.way));
-        if let Err(error) = &done {
-            tracing::debug!("a transfer was not done: {error}");
-        }
-        self.store();
-        let mut state = self.shared.state();
-        if state.is_stopped && done.as_ref().is_err_and(is_cancelled) {
-            return;
-        }
-        let errno = done.err().map_or(0, |error| error.errno().raw_os_error());
-        state.ended = Ended {
-            number: job.number,
-            errno,
-            // A state that was restored may have had any number.
-            failures: state.dma_failures.saturating_add(u64::from(errno != 0)),
-        };
-        // First: whoever goes on in another process does again what the guest cannot know of yet.
-        self.note(state.ended);
-        state.end_transfer();
-        if job.interrupt {
-            // Under the lock: a checkpoint has both, or neither.
-            self.shared.interrupt.raise(cause::DMA);
-        }
-    }
-
-    fn note(&self, ended: Ended) {
-        if let Some(store) = &self.store
-            && let Err(error) = ended.store(store)
-        {
-            tracing::warn!("the end of a transfer is not stored: {error}");
-        }
-    }
-}
-
-/// Whether a transfer failed for no other reason than that it was not to wait.
-fn is_cancelled(error: &TransferError) -> bool {
-    let cancelled = MessageError::Cancelled;
-    matches!(error, TransferError::Memory(AccessError::Message(error)) if *error == cancelled)
-}
-
-/// The factorial, as far as it fits 32 bits: the rest is cut off, as in QEMU.
-///
-/// From 34 on the low 32 bits are zero, and stay so, which bounds how long this takes.
-fn factorial(number: u32) -> u32 {
-    iter::successors(Some(1), |factor| Some(factor + 1))
-        .take_while(|factor| *factor <= number)
-        .try_fold(1_u32, |product, factor| match product {
-            0 => None,
-            _ => Some(product.wrapping_mul(factor)),
-        })
-        .unwrap_or(0)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_factorial_is_cut_off_at_32_bits() {
-        for (number, expected) in [
-            (0, 1),
-            (1, 1),
-            (5, 120),
-            (12, 479_001_600),
-            (13, 1_932_053_504),
-            (20, 2_192_834_560),
-            (33, 0x8000_0000),
-            (34, 0),
-            (35, 0),
-            (u32::MAX, 0),
-        ] {
-            assert_eq!(factorial(number), expected, "{number}!");
         }
     }
 }

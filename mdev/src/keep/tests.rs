@@ -11,7 +11,8 @@ use rustix::event::{EventfdFlags, eventfd};
 use vfu::wire::version::Capabilities;
 
 use super::journal::Journal;
-use super::{FIRST_FREE, Held, JOURNAL, Keep, Park, RELEASE_AT_ONCE};
+use super::shelf::RELEASE_AT_ONCE;
+use super::{FIRST_FREE, Held, JOURNAL, Keep, Park};
 use crate::session::able;
 
 /// Numbers of what a daemon holds, and whether it still takes any.
