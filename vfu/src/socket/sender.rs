@@ -91,7 +91,7 @@ impl Sender {
         Ok(())
     }
 
-    /// Does not wait in `sendmsg`, which waits anew for each piece of a large message: a peer
+    /// Does not wait in `sendmmsg`, which waits anew for each piece of a large message: a peer
     /// that reads a little now and then would hold it up for minutes.
     fn send_all(
         &self,
