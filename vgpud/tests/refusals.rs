@@ -271,3 +271,19 @@ fn a_bad_uuid_or_kind_of_body_is_refused() {
         refuser.check(("PUT", &definition), body, refused);
     }
 }
+
+#[test]
+fn every_operation_on_a_uuid_takes_it_as_the_document_has_it_and_no_other_way() {
+    let refuser = Refuser::in_use();
+    let document = refuser.daemon.raw("GET", "/v1/openapi.json", JSON, b"");
+    let document = document.json();
+    let paths = document["paths"].as_object().unwrap();
+    let simple = uuid(1).simple().to_string();
+    for (path, operations) in paths.iter().filter(|(path, _)| path.contains("{uuid}")) {
+        let path = path.replace("{parent}", "soft0").replace("{uuid}", &simple);
+        for method in operations.as_object().unwrap().keys() {
+            let (method, refused) = (method.to_uppercase(), (400, "EINVAL", "`uuid`"));
+            refuser.check((&method, &path), b"", refused);
+        }
+    }
+}

@@ -180,7 +180,7 @@ pub(super) async fn stop(
 )]
 pub(super) async fn upgrade(
     State(manager): State<Manager>,
-    Path(uuid): Path<Uuid>,
+    Path(Id(uuid)): Path<Id>,
 ) -> Result<Json<Upgrade>, Refusal> {
     Ok(Json(manager.upgrade(uuid).await?))
 }
