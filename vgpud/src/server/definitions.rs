@@ -6,11 +6,11 @@ use axum::http::StatusCode;
 use serde::Deserialize;
 use uuid::Uuid;
 
-use crate::api::{Definition, DefinitionRequest, Problem};
+use crate::api::{Definition, DefinitionRequest};
 use crate::manager::Manager;
 
 use super::extract::{Body, Path};
-use super::refusal::Refusal;
+use super::refusal::{Refusal, RefusedOrFailed};
 
 /// Where a definition is kept.
 #[derive(Deserialize, utoipa::IntoParams)]
@@ -29,8 +29,7 @@ pub(super) struct Place {
     path = "/v1/definitions",
     responses(
         (status = 200, body = Vec<Definition>),
-        (status = "4XX", body = Problem, content_type = "application/problem+json"),
-        (status = "5XX", body = Problem, content_type = "application/problem+json"),
+        RefusedOrFailed,
     )
 )]
 pub(super) async fn list(State(manager): State<Manager>) -> Result<Json<Vec<Definition>>, Refusal> {
@@ -44,8 +43,7 @@ pub(super) async fn list(State(manager): State<Manager>) -> Result<Json<Vec<Defi
     params(Place),
     responses(
         (status = 200, body = Definition),
-        (status = "4XX", body = Problem, content_type = "application/problem+json"),
-        (status = "5XX", body = Problem, content_type = "application/problem+json"),
+        RefusedOrFailed,
     )
 )]
 pub(super) async fn show(
@@ -64,8 +62,7 @@ pub(super) async fn show(
     responses(
         (status = 201, description = "it is new", body = Definition),
         (status = 200, description = "it replaces one", body = Definition),
-        (status = "4XX", body = Problem, content_type = "application/problem+json"),
-        (status = "5XX", body = Problem, content_type = "application/problem+json"),
+        RefusedOrFailed,
     )
 )]
 pub(super) async fn put(
@@ -89,8 +86,7 @@ pub(super) async fn put(
     params(Place),
     responses(
         (status = 204),
-        (status = "4XX", body = Problem, content_type = "application/problem+json"),
-        (status = "5XX", body = Problem, content_type = "application/problem+json"),
+        RefusedOrFailed,
     )
 )]
 pub(super) async fn remove(

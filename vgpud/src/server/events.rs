@@ -10,9 +10,11 @@ use futures_util::{Stream, stream};
 use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
 
-use crate::api::{Event, EventKind, Problem};
+use crate::api::{Event, EventKind};
 use crate::events::missed;
 use crate::manager::Manager;
+
+use super::refusal::Refused;
 
 /// What happens from now on, as server-sent events: `id`, `event` (the kind) and `data`, an `Event`
 /// as JSON. With the header Last-Event-ID, what came after that first.
@@ -22,7 +24,7 @@ use crate::manager::Manager;
     params(("last-event-id" = Option<u64>, Header, description = "The last one that was seen")),
     responses(
         (status = 200, content_type = "text/event-stream", body = String),
-        (status = "4XX", body = Problem, content_type = "application/problem+json"),
+        Refused,
     )
 )]
 pub(super) async fn follow(

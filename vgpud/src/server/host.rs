@@ -5,9 +5,11 @@ use axum::extract::State;
 use axum::http::header;
 use axum::response::IntoResponse;
 
-use crate::api::{HostFacts, Problem};
+use crate::api::HostFacts;
 use crate::manager::Manager;
 use crate::{host, metrics};
+
+use super::refusal::Refused;
 
 /// What this host can do, and what to do about what it cannot.
 #[utoipa::path(
@@ -15,7 +17,7 @@ use crate::{host, metrics};
     path = "/v1/host",
     responses(
         (status = 200, body = HostFacts),
-        (status = "4XX", body = Problem, content_type = "application/problem+json"),
+        Refused,
     )
 )]
 pub(super) async fn facts(State(manager): State<Manager>) -> Json<HostFacts> {
@@ -28,7 +30,7 @@ pub(super) async fn facts(State(manager): State<Manager>) -> Json<HostFacts> {
     path = "/metrics",
     responses(
         (status = 200, content_type = "text/plain; version=0.0.4", body = String),
-        (status = "4XX", body = Problem, content_type = "application/problem+json"),
+        Refused,
     )
 )]
 pub(super) async fn metrics(State(manager): State<Manager>) -> impl IntoResponse {

@@ -5,11 +5,11 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use uuid::Uuid;
 
-use crate::api::{AttributeChanges, CreateRequest, Instance, Problem, Upgrade, WorkerStatus};
+use crate::api::{AttributeChanges, CreateRequest, Instance, Upgrade, WorkerStatus};
 use crate::manager::{Created, Manager};
 
 use super::extract::{Body, Force, Id, Path, Query};
-use super::refusal::Refusal;
+use super::refusal::{Refusal, Refused, RefusedOrFailed};
 
 /// Every instance.
 #[utoipa::path(
@@ -17,7 +17,7 @@ use super::refusal::Refusal;
     path = "/v1/instances",
     responses(
         (status = 200, body = Vec<Instance>),
-        (status = "4XX", body = Problem, content_type = "application/problem+json"),
+        Refused,
     )
 )]
 pub(super) async fn list(State(manager): State<Manager>) -> Json<Vec<Instance>> {
@@ -31,8 +31,7 @@ pub(super) async fn list(State(manager): State<Manager>) -> Json<Vec<Instance>> 
     request_body = CreateRequest,
     responses(
         (status = 201, body = Instance),
-        (status = "4XX", body = Problem, content_type = "application/problem+json"),
-        (status = "5XX", body = Problem, content_type = "application/problem+json"),
+        RefusedOrFailed,
     )
 )]
 pub(super) async fn create(
@@ -50,7 +49,7 @@ pub(super) async fn create(
     params(("uuid" = Uuid, Path)),
     responses(
         (status = 200, body = Instance),
-        (status = "4XX", body = Problem, content_type = "application/problem+json"),
+        Refused,
     )
 )]
 pub(super) async fn show(
@@ -70,8 +69,7 @@ pub(super) async fn show(
     responses(
         (status = 201, description = "it was created", body = Instance),
         (status = 200, description = "it was there", body = Instance),
-        (status = "4XX", body = Problem, content_type = "application/problem+json"),
-        (status = "5XX", body = Problem, content_type = "application/problem+json"),
+        RefusedOrFailed,
     )
 )]
 pub(super) async fn put(
@@ -94,8 +92,7 @@ pub(super) async fn put(
     params(("uuid" = Uuid, Path), Force),
     responses(
         (status = 204),
-        (status = "4XX", body = Problem, content_type = "application/problem+json"),
-        (status = "5XX", body = Problem, content_type = "application/problem+json"),
+        RefusedOrFailed,
     )
 )]
 pub(super) async fn destroy(
@@ -115,8 +112,7 @@ pub(super) async fn destroy(
     request_body = AttributeChanges,
     responses(
         (status = 200, body = Instance),
-        (status = "4XX", body = Problem, content_type = "application/problem+json"),
-        (status = "5XX", body = Problem, content_type = "application/problem+json"),
+        RefusedOrFailed,
     )
 )]
 pub(super) async fn modify(
@@ -136,8 +132,7 @@ pub(super) async fn modify(
     params(("uuid" = Uuid, Path)),
     responses(
         (status = 200, body = Instance),
-        (status = "4XX", body = Problem, content_type = "application/problem+json"),
-        (status = "5XX", body = Problem, content_type = "application/problem+json"),
+        RefusedOrFailed,
     )
 )]
 pub(super) async fn start(
@@ -154,8 +149,7 @@ pub(super) async fn start(
     params(("uuid" = Uuid, Path), Force),
     responses(
         (status = 200, body = Instance),
-        (status = "4XX", body = Problem, content_type = "application/problem+json"),
-        (status = "5XX", body = Problem, content_type = "application/problem+json"),
+        RefusedOrFailed,
     )
 )]
 pub(super) async fn stop(
@@ -174,8 +168,7 @@ pub(super) async fn stop(
     params(("uuid" = Uuid, Path)),
     responses(
         (status = 200, body = Upgrade),
-        (status = "4XX", body = Problem, content_type = "application/problem+json"),
-        (status = "5XX", body = Problem, content_type = "application/problem+json"),
+        RefusedOrFailed,
     )
 )]
 pub(super) async fn upgrade(
@@ -192,8 +185,7 @@ pub(super) async fn upgrade(
     params(("uuid" = Uuid, Path)),
     responses(
         (status = 200, body = WorkerStatus),
-        (status = "4XX", body = Problem, content_type = "application/problem+json"),
-        (status = "5XX", body = Problem, content_type = "application/problem+json"),
+        RefusedOrFailed,
     )
 )]
 pub(super) async fn status(

@@ -3,11 +3,11 @@
 use axum::Json;
 use axum::extract::State;
 
-use crate::api::{Parent, Problem, Type};
+use crate::api::{Parent, Type};
 use crate::manager::Manager;
 
 use super::extract::Path;
-use super::refusal::Refusal;
+use super::refusal::{Refusal, Refused};
 
 /// Every parent, with its types, pools and children as they are now.
 #[utoipa::path(
@@ -15,7 +15,7 @@ use super::refusal::Refusal;
     path = "/v1/parents",
     responses(
         (status = 200, body = Vec<Parent>),
-        (status = "4XX", body = Problem, content_type = "application/problem+json"),
+        Refused,
     )
 )]
 pub(super) async fn list(State(manager): State<Manager>) -> Json<Vec<Parent>> {
@@ -29,7 +29,7 @@ pub(super) async fn list(State(manager): State<Manager>) -> Json<Vec<Parent>> {
     params(("parent" = String, Path, description = "Its name")),
     responses(
         (status = 200, body = Parent),
-        (status = "4XX", body = Problem, content_type = "application/problem+json"),
+        Refused,
     )
 )]
 pub(super) async fn show(
@@ -45,7 +45,7 @@ pub(super) async fn show(
     path = "/v1/types",
     responses(
         (status = 200, body = Vec<Type>),
-        (status = "4XX", body = Problem, content_type = "application/problem+json"),
+        Refused,
     )
 )]
 pub(super) async fn types(State(manager): State<Manager>) -> Json<Vec<Type>> {

@@ -11,6 +11,25 @@ use crate::error::{Error, title_of};
 #[derive(Debug)]
 pub(crate) struct Refusal(pub(crate) Problem);
 
+/// It was refused.
+// These words, and those below, stand in the document.
+#[derive(utoipa::IntoResponses)]
+#[response(status = "4XX", content_type = "application/problem+json")]
+#[expect(dead_code, reason = "it is there for the document alone")]
+pub(super) struct Refused(Problem);
+
+/// What the document says of an operation that can fail as well.
+#[derive(utoipa::IntoResponses)]
+#[expect(dead_code, reason = "it is there for the document alone")]
+pub(super) enum RefusedOrFailed {
+    /// It was refused.
+    #[response(status = "4XX", content_type = "application/problem+json")]
+    Refused(Problem),
+    /// It failed, for a reason that lies with the host.
+    #[response(status = "5XX", content_type = "application/problem+json")]
+    Failed(Problem),
+}
+
 impl Refusal {
     pub(crate) fn new(status: StatusCode, errno: &str, detail: String) -> Self {
         Self(Problem {

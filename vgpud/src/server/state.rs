@@ -10,12 +10,11 @@ use axum::response::{IntoResponse, Response};
 use futures_util::{Stream, StreamExt, stream};
 use tokio::io::{AsyncReadExt, AsyncSeekExt, AsyncWriteExt};
 
-use crate::api::Problem;
 use crate::error::Error;
 use crate::manager::Manager;
 
 use super::extract::{Id, Path};
-use super::refusal::Refusal;
+use super::refusal::{Refusal, RefusedOrFailed};
 
 /// Largest state that is taken: several times what any device saves. It lies in memory.
 const MAX_STATE: u64 = 1 << 30;
@@ -30,8 +29,7 @@ const CHUNK: usize = 256 << 10;
     params(("uuid" = Uuid, Path)),
     responses(
         (status = 200, content_type = "image/png", body = Vec<u8>),
-        (status = "4XX", body = Problem, content_type = "application/problem+json"),
-        (status = "5XX", body = Problem, content_type = "application/problem+json"),
+        RefusedOrFailed,
     )
 )]
 pub(super) async fn screenshot(
@@ -49,8 +47,7 @@ pub(super) async fn screenshot(
     params(("uuid" = Uuid, Path)),
     responses(
         (status = 200, content_type = "application/octet-stream", body = Vec<u8>),
-        (status = "4XX", body = Problem, content_type = "application/problem+json"),
-        (status = "5XX", body = Problem, content_type = "application/problem+json"),
+        RefusedOrFailed,
     )
 )]
 pub(super) async fn save(
@@ -88,8 +85,7 @@ fn chunks(file: File) -> impl Stream<Item = io::Result<Bytes>> {
     request_body(content = Vec<u8>, content_type = "application/octet-stream"),
     responses(
         (status = 204),
-        (status = "4XX", body = Problem, content_type = "application/problem+json"),
-        (status = "5XX", body = Problem, content_type = "application/problem+json"),
+        RefusedOrFailed,
     )
 )]
 pub(super) async fn restore(
