@@ -1,23 +1,15 @@
 //! A worker takes over from one that serves, and a daemon from another.
 
-mod fake_worker;
-mod support;
-
 use std::io::Write;
 use std::thread;
 use std::time::Duration;
 
-use fake_worker::{Vmm, behave, daemon_with, event, pid_of, wait_other};
 use rustix::process::Signal;
-use support::{Daemon, Process, uuid, wait_for};
 use vgpud::api::{EventKind, InstanceState};
 use vgpud::client::{Client, ClientError};
 
-#[test]
-#[ignore = "it is the worker of the other tests"]
-fn the_fake_worker() {
-    fake_worker::process::run();
-}
+use crate::fake::{Vmm, behave, daemon_with, event, pid_of, wait_other};
+use crate::support::{Daemon, Process, uuid, wait_for};
 
 #[test]
 fn a_worker_that_dies_when_it_has_gone_on_is_recovered_as_any() {

@@ -5,16 +5,7 @@
 //! process (eight bytes each), 'n' with nothing at all; 'a' aborts it; any other comes back. What is
 //! in the file `behaviour`, beside the control socket, has it misbehave.
 
-#![allow(
-    dead_code,
-    unreachable_pub,
-    clippy::allow_attributes,
-    clippy::unwrap_used,
-    clippy::expect_used,
-    reason = "each test program uses a part of it, and none outlives a surprise"
-)]
-
-pub mod process;
+mod process;
 
 use std::fs;
 use std::io::{Read, Write};
@@ -30,8 +21,14 @@ use crate::support::{Daemon, wait_for};
 /// What the script passes the arguments in.
 const ARGUMENTS: &str = "FAKE_WORKER";
 
-/// The test that becomes a worker: it must call [`process::run`].
-const TEST: &str = "the_fake_worker";
+/// The test that becomes a worker.
+const TEST: &str = "fake::the_worker";
+
+#[test]
+#[ignore = "it is the worker of the other tests"]
+fn the_worker() {
+    process::run();
+}
 
 /// The script that starts it, made in `folder`.
 fn program(folder: &Path) -> PathBuf {
@@ -47,14 +44,14 @@ fn program(folder: &Path) -> PathBuf {
 }
 
 /// A daemon whose workers are fakes, and the folder with their program.
-pub fn daemon_with(config: &str) -> (Daemon, tempfile::TempDir) {
+pub(crate) fn daemon_with(config: &str) -> (Daemon, tempfile::TempDir) {
     let folder = tempfile::tempdir().unwrap();
     let program = program(folder.path());
     (Daemon::start_with_worker(config, program), folder)
 }
 
 /// The first event of a kind, when it has come.
-pub fn event(daemon: &Daemon, kind: EventKind) -> Event {
+pub(crate) fn event(daemon: &Daemon, kind: EventKind) -> Event {
     let mut found = None;
     let see = |event: Event| {
         let is_it = event.kind == kind;
@@ -65,12 +62,12 @@ pub fn event(daemon: &Daemon, kind: EventKind) -> Event {
     found.unwrap()
 }
 
-pub fn pid_of(instance: &Instance) -> u64 {
+pub(crate) fn pid_of(instance: &Instance) -> u64 {
     instance.pid.unwrap().into()
 }
 
 /// Waits until another process serves.
-pub fn wait_other(daemon: &Daemon, old: &Instance) -> Instance {
+pub(crate) fn wait_other(daemon: &Daemon, old: &Instance) -> Instance {
     wait_for("another worker", || {
         let instance = daemon.client.instance(old.uuid).unwrap();
         let is_other = instance.pid.is_some() && instance.pid != old.pid;
@@ -79,15 +76,15 @@ pub fn wait_other(daemon: &Daemon, old: &Instance) -> Instance {
 }
 
 /// Has workers that are started from now on misbehave; "" for not.
-pub fn behave(daemon: &Daemon, how: &str) {
+pub(crate) fn behave(daemon: &Daemon, how: &str) {
     fs::write(daemon.path("run/vgpud/behaviour"), how).unwrap();
 }
 
 /// A client of a fake.
-pub struct Vmm(pub UnixStream);
+pub(crate) struct Vmm(pub(crate) UnixStream);
 
 impl Vmm {
-    pub fn connect(path: &str) -> Self {
+    pub(crate) fn connect(path: &str) -> Self {
         let stream = UnixStream::connect(path).unwrap();
         stream
             .set_read_timeout(Some(Duration::from_secs(30)))
@@ -95,14 +92,14 @@ impl Vmm {
         Self(stream)
     }
 
-    pub fn ask(&mut self, what: u8) -> u64 {
+    pub(crate) fn ask(&mut self, what: u8) -> u64 {
         self.0.write_all(&[what]).unwrap();
         let mut answer = [0; 8];
         self.0.read_exact(&mut answer).unwrap();
         u64::from_le_bytes(answer)
     }
 
-    pub fn echo(&mut self, byte: u8) {
+    pub(crate) fn echo(&mut self, byte: u8) {
         self.0.write_all(&[byte]).unwrap();
         let mut back = [0];
         self.0.read_exact(&mut back).unwrap();

@@ -1,22 +1,14 @@
 //! A worker takes over from one that crashed, under its client's connection.
 
-mod fake_worker;
-mod support;
-
 use std::io::{Read, Write};
 use std::os::unix::fs::symlink;
 use std::os::unix::net::UnixStream;
 
-use fake_worker::{Vmm, behave, daemon_with, event, pid_of, wait_other};
 use rustix::process::Signal;
-use support::{Process, uuid};
 use vgpud::api::{EventKind, InstanceState, Outcome};
 
-#[test]
-#[ignore = "it is the worker of the other tests"]
-fn the_fake_worker() {
-    fake_worker::process::run();
-}
+use crate::fake::{Vmm, behave, daemon_with, event, pid_of, wait_other};
+use crate::support::{Process, uuid};
 
 #[test]
 fn a_crash_is_recovered_with_the_same_descriptors_under_the_same_connection() {

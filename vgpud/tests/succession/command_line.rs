@@ -1,18 +1,8 @@
 //! `vgpu upgrade`, and what `vgpu show` tells of it.
 
-mod cli_support;
-mod fake_worker;
-mod support;
-
-use cli_support::{json_of, run, text, told};
-use fake_worker::{Vmm, behave, daemon_with};
-use support::uuid;
-
-#[test]
-#[ignore = "it is the worker of the other tests"]
-fn the_fake_worker() {
-    fake_worker::process::run();
-}
+use crate::cli_support::{json_of, run, text, told};
+use crate::fake::{Vmm, behave, daemon_with};
+use crate::support::uuid;
 
 #[test]
 fn an_upgrade_tells_its_pause_in_words_and_in_json() {

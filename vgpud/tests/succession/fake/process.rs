@@ -35,7 +35,7 @@ struct Fake {
 }
 
 /// Becomes a worker, if the script says so.
-pub fn run() {
+pub(super) fn run() {
     let Ok(arguments) = std::env::var(ARGUMENTS) else {
         return;
     };
