@@ -37,15 +37,8 @@ fn a_worker_that_is_killed_is_seen_told_counted_and_alone() {
     assert_eq!((exit.signal, exit.code), (Some(6), None));
     assert!(exit.last_words.is_some());
     assert_eq!((failed.crashes, failed.pid), (1, None));
-    let mut crashed = None;
-    let see = |event: vgpud::api::Event| {
-        crashed = Some(event);
-        crashed
-            .as_ref()
-            .is_some_and(|event| event.kind != EventKind::Crashed)
-    };
-    daemon.client.events(Some(0), see).unwrap();
-    assert_eq!(crashed.unwrap().instance, Some(uuid(1)));
+    let crashed = daemon.event(EventKind::Crashed);
+    assert_eq!(crashed.instance, Some(uuid(1)));
 
     // Nobody waits at a dead socket, the place is kept, and the other one serves on.
     assert!(UnixStream::connect(&victim.socket).is_err());

@@ -73,13 +73,8 @@ fn automatic_definitions_start_with_the_daemon_and_one_that_fails_hides_no_other
     let started = wait_for("the automatic one", || daemon.client.instance(uuid(2)).ok());
     assert!(started.defined);
     daemon.wait_state(uuid(2), InstanceState::Running);
-    let mut failed = None;
-    let see = |event: vgpud::api::Event| {
-        failed = (event.kind == EventKind::AutostartFailed).then_some(event);
-        failed.is_none()
-    };
-    daemon.client.events(Some(0), see).unwrap();
-    assert_eq!(failed.unwrap().instance, Some(uuid(1)));
+    let failed = daemon.event(EventKind::AutostartFailed);
+    assert_eq!(failed.instance, Some(uuid(1)));
     let uuids: Vec<_> = daemon
         .client
         .instances()

@@ -10,7 +10,7 @@ use support::group::Group;
 use support::{Daemon, Process, read, request, uuid};
 use vfu::client::Client as Vmm;
 use vfu::wire::dma::{DmaFlags, DmaMap};
-use vgpud::api::{EventKind, Instance, InstanceState};
+use vgpud::api::{EventKind, Exit, Instance, InstanceState};
 
 /// The configuration region of a PCI device, as VFIO numbers them.
 const CONFIG: u32 = 7;
@@ -81,29 +81,28 @@ fn fill(instance: &Instance) {
     assert!(taken > 100, "{taken}");
 }
 
-#[test]
-fn a_worker_over_its_memory_limit_ends_alone_and_says_so() {
-    let daemon = Daemon::start_with("[workers]\nmemory-limit = \"16M\"");
+/// One of two workers is filled until it ends: how it did. The other serves on.
+fn fill_one_of_two(daemon: &Daemon) -> Exit {
     let victim = daemon.create(uuid(1), "edu-1");
     let other = daemon.create(uuid(2), "edu-1");
     let mut others = Vmm::connect(other.socket.as_ref()).unwrap();
     fill(&victim);
-    let exit = daemon.wait_state(uuid(1), InstanceState::Failed).last_exit;
-    let exit = exit.unwrap();
+    let failed = daemon.wait_state(uuid(1), InstanceState::Failed);
+    read(&mut others, CONFIG, 0);
+    assert_eq!(daemon.client.instance(uuid(2)).unwrap(), other);
+    failed.last_exit.unwrap()
+}
+
+#[test]
+fn a_worker_over_its_memory_limit_ends_alone_and_says_so() {
+    let daemon = Daemon::start_with("[workers]\nmemory-limit = \"16M\"");
+    let exit = fill_one_of_two(&daemon);
     assert_eq!(exit.signal, Some(6), "{exit:?}");
     let words = exit.last_words.unwrap();
     assert!(words.contains("memory allocation of "), "{words}");
     assert!(words.contains("workers.memory-limit"), "{words}");
-    let mut told = None;
-    let see = |event: vgpud::api::Event| {
-        let is_it = event.kind == EventKind::Crashed;
-        told = is_it.then_some(event.detail);
-        !is_it
-    };
-    daemon.client.events(Some(0), see).unwrap();
-    assert!(told.unwrap().contains(&words));
-    read(&mut others, CONFIG, 0);
-    assert_eq!(daemon.client.instance(uuid(2)).unwrap(), other);
+    let crashed = daemon.event(EventKind::Crashed);
+    assert!(crashed.detail.contains(&words));
     // One that has too little to start with says so as well.
     let daemon = Daemon::start_with("[workers]\nmemory-limit = \"1M\"");
     let error = daemon
@@ -132,14 +131,7 @@ fn a_worker_that_the_kernel_ends_for_memory_ends_alone_and_this_is_told() {
     };
     let config = format!("[workers]\ncgroup = \"{}\"", group.0.display());
     let daemon = Daemon::start_with(&config);
-    let victim = daemon.create(uuid(1), "edu-1");
-    let other = daemon.create(uuid(2), "edu-1");
-    let mut others = Vmm::connect(other.socket.as_ref()).unwrap();
-    fill(&victim);
-    let exit = daemon.wait_state(uuid(1), InstanceState::Failed).last_exit;
-    let exit = exit.unwrap();
+    let exit = fill_one_of_two(&daemon);
     assert_eq!(exit.signal, Some(9), "{exit:?}");
     assert!(exit.reason.contains("out of memory"), "{exit:?}");
-    read(&mut others, CONFIG, 0);
-    assert_eq!(daemon.client.instance(uuid(2)).unwrap(), other);
 }

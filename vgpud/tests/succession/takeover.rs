@@ -7,7 +7,7 @@ use std::os::unix::net::UnixStream;
 use rustix::process::Signal;
 use vgpud::api::{EventKind, InstanceState, Outcome};
 
-use crate::fake::{Vmm, behave, daemon_with, event, pid_of, wait_other};
+use crate::fake::{Vmm, behave, daemon_with, pid_of, wait_other};
 use crate::support::{Process, uuid};
 
 #[test]
@@ -24,8 +24,8 @@ fn a_crash_is_recovered_with_the_same_descriptors_under_the_same_connection() {
     let recovery = new.last_recovery.unwrap();
     assert_eq!(recovery.outcome, Outcome::Exact);
     assert!(new.last_exit.unwrap().reason.contains("SIGABRT"));
-    assert_eq!(event(&daemon, EventKind::Crashed).instance, Some(old.uuid));
-    let told = event(&daemon, EventKind::Recovered);
+    assert_eq!(daemon.event(EventKind::Crashed).instance, Some(old.uuid));
+    let told = daemon.event(EventKind::Recovered);
     assert_eq!(told.detail, recovery.detail);
     let metrics = daemon.client.metrics().unwrap();
     assert!(metrics.contains("vgpud_instance_recoveries_total{"));
@@ -66,11 +66,7 @@ fn three_crashes_in_a_minute_end_it_and_the_client_sees_an_end_not_a_reset() {
     assert!(failed.last_exit.unwrap().reason.contains("SIGABRT"));
     // Bytes of its are unread: even so it is an end.
     assert_eq!(vmm.0.read(&mut [0; 8]).unwrap(), 0);
-    assert!(
-        event(&daemon, EventKind::GaveUp)
-            .detail
-            .contains("3 crashes")
-    );
+    assert!(daemon.event(EventKind::GaveUp).detail.contains("3 crashes"));
     assert!(UnixStream::connect(&instance.socket).is_err());
     // Who starts it begins anew.
     let again = daemon.client.start(uuid(1)).unwrap();

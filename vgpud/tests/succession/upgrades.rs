@@ -8,7 +8,7 @@ use rustix::process::Signal;
 use vgpud::api::{EventKind, InstanceState};
 use vgpud::client::{Client, ClientError};
 
-use crate::fake::{Vmm, behave, daemon_with, event, pid_of, wait_other};
+use crate::fake::{Vmm, behave, daemon_with, pid_of, wait_other};
 use crate::support::{Daemon, Process, uuid, wait_for};
 
 #[test]
@@ -44,7 +44,7 @@ fn an_upgrade_keeps_connection_and_descriptors() {
         assert_eq!(after.pid, Some(upgrade.pid));
         assert_eq!(daemon.client.status(uuid(1)).unwrap().pid, upgrade.pid);
     }
-    event(&daemon, EventKind::Upgraded);
+    daemon.event(EventKind::Upgraded);
     // The third one is recovered from what the first had parked.
     vmm.0.write_all(b"a").unwrap();
     assert_eq!(vmm.ask(b'i'), journal);
@@ -102,7 +102,7 @@ fn after_a_daemons_kill_its_workers_are_adopted_and_recovered_as_before() {
         end(&mut daemon);
         vmm.echo(b'x');
         daemon.start_again();
-        event(&daemon, EventKind::Adopted);
+        daemon.event(EventKind::Adopted);
         assert_eq!(vmm.ask(b'p'), pid_of(&old));
     }
     Process::open(old.pid.unwrap()).signal(Signal::KILL);
@@ -110,7 +110,7 @@ fn after_a_daemons_kill_its_workers_are_adopted_and_recovered_as_before() {
     assert_eq!((vmm.ask(b'i'), vmm.ask(b'p')), (journal, pid_of(&new)));
     daemon.kill();
     daemon.start_again();
-    event(&daemon, EventKind::Adopted);
+    daemon.event(EventKind::Adopted);
     let upgrade = daemon.client.upgrade(uuid(1)).unwrap();
     assert_eq!(
         (vmm.ask(b'i'), vmm.ask(b'p')),
@@ -125,7 +125,7 @@ fn a_worker_that_cannot_be_adopted_is_watched_all_the_same() {
     let instance = daemon.create(uuid(1), "edu-1");
     daemon.kill();
     daemon.start_again();
-    let told = event(&daemon, EventKind::NotAdopted);
+    let told = daemon.event(EventKind::NotAdopted);
     assert!(told.detail.contains("not a request"), "{}", told.detail);
     Process::open(instance.pid.unwrap()).signal(Signal::KILL);
     let failed = daemon.wait_state(uuid(1), InstanceState::Failed);
@@ -166,7 +166,7 @@ fn a_daemon_that_dies_in_the_middle_of_an_upgrade_leaves_the_old_worker_serving(
     });
     behave(&daemon, "");
     daemon.start_again();
-    event(&daemon, EventKind::Adopted);
+    daemon.event(EventKind::Adopted);
     assert_eq!(vmm.ask(b'p'), pid_of(&old));
     let upgrade = daemon.client.upgrade(uuid(1)).unwrap();
     assert_eq!(vmm.ask(b'p'), u64::from(upgrade.pid));

@@ -24,7 +24,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use tempfile::TempDir;
 use uuid::Uuid;
-use vgpud::api::{CreateRequest, Instance, InstanceState};
+use vgpud::api::{CreateRequest, Event, EventKind, Instance, InstanceState};
 use vgpud::client::Client;
 use worker::control::Control;
 
@@ -148,6 +148,18 @@ impl Daemon {
             let instance = self.client.instance(uuid).unwrap();
             (instance.state == state).then_some(instance)
         })
+    }
+
+    /// The first event of a kind, when it has come.
+    pub fn event(&self, kind: EventKind) -> Event {
+        let mut found = None;
+        let see = |event: Event| {
+            let is_it = event.kind == kind;
+            found = is_it.then_some(event);
+            !is_it
+        };
+        self.client.events(Some(0), see).unwrap();
+        found.unwrap()
     }
 
     /// Kills workers of an instance until it is given up.

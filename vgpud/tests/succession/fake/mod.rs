@@ -14,7 +14,7 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use vgpud::api::{Event, EventKind, Instance, InstanceState};
+use vgpud::api::{Instance, InstanceState};
 
 use crate::support::{Daemon, wait_for};
 
@@ -48,18 +48,6 @@ pub(crate) fn daemon_with(config: &str) -> (Daemon, tempfile::TempDir) {
     let folder = tempfile::tempdir().unwrap();
     let program = program(folder.path());
     (Daemon::start_with_worker(config, program), folder)
-}
-
-/// The first event of a kind, when it has come.
-pub(crate) fn event(daemon: &Daemon, kind: EventKind) -> Event {
-    let mut found = None;
-    let see = |event: Event| {
-        let is_it = event.kind == kind;
-        found = is_it.then_some(event);
-        !is_it
-    };
-    daemon.client.events(Some(0), see).unwrap();
-    found.unwrap()
 }
 
 pub(crate) fn pid_of(instance: &Instance) -> u64 {
