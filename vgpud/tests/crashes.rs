@@ -1,7 +1,5 @@
 //! What is left when a worker or the daemon is killed.
 
-#![expect(clippy::unwrap_used, reason = "helpers of tests are tests too")]
-
 mod support;
 
 use std::fs;
@@ -9,7 +7,7 @@ use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
 use rustix::process::Signal;
-use support::{Daemon, Process, read, request, uuid, wait_for};
+use support::{Daemon, Process, lives, read, request, uuid, wait_for};
 use vfu::client::Client as Vmm;
 use vgpud::api::{EventKind, InstanceState};
 
@@ -207,12 +205,6 @@ fn a_request_that_was_cut_off_is_done_whole() {
     wait_for("an instance", || daemon.client.instance(uuid(1)).ok());
     drop(stream);
     daemon.wait_state(uuid(1), InstanceState::Running);
-}
-
-/// The liveness register answers with the complement.
-fn lives(vmm: &mut Vmm, value: u32) {
-    vmm.region_write(0, 4, &value.to_le_bytes()).unwrap();
-    assert_eq!(read(vmm, 0, 4), (!value).to_le_bytes());
 }
 
 #[test]

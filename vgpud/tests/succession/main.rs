@@ -6,6 +6,7 @@
 mod cli_support;
 mod command_line;
 mod fake;
+mod programs;
 #[path = "../support/mod.rs"]
 mod support;
 mod takeover;

@@ -254,6 +254,12 @@ pub fn read(vmm: &mut vfu::client::Client, region: u32, offset: u64) -> [u8; 4] 
     bytes
 }
 
+/// `edu` serves: its liveness register answers with the complement.
+pub fn lives(vmm: &mut vfu::client::Client, value: u32) {
+    vmm.region_write(0, 4, &value.to_le_bytes()).unwrap();
+    assert_eq!(read(vmm, 0, 4), (!value).to_le_bytes());
+}
+
 pub fn uuid(number: u128) -> Uuid {
     Uuid::from_u128(0x1000_0000_0000_4000_8000_0000_0000_0000 + number)
 }
@@ -286,7 +292,7 @@ pub fn names(folder: &Path) -> Vec<String> {
 }
 
 /// The worker of the same build, or of the one that `VGPUD_BIN` names.
-fn worker_program() -> PathBuf {
+pub fn worker_program() -> PathBuf {
     let beside = Path::new(env!("CARGO_BIN_EXE_vgpud")).with_file_name("vgpu-worker");
     if beside.exists() {
         return beside;
