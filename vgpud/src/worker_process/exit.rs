@@ -25,6 +25,9 @@ const ADVICE: &str = "note: run with `RUST_BACKTRACE=";
 /// Before what a worker says that took over from another. What is above it are another's words.
 pub(crate) const SUCCESSION: &str = "---- another worker takes over ----";
 
+/// After the words of one that did not. What is below it are those of the one that served before.
+pub(crate) const NO_SUCCESSION: &str = "---- it does not ----";
+
 /// How a process ended: the two ends of wait(2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum End {
@@ -120,7 +123,8 @@ pub(crate) fn last_line(log: &Path) -> Option<String> {
     file.take(TAIL).read_to_end(&mut tail).ok()?;
     let tail = String::from_utf8_lossy(&tail);
     let says_something = |line: &&str| !line.trim().is_empty() && !line.starts_with(ADVICE);
-    let mut own = tail.lines().rev().take_while(|line| *line != SUCCESSION);
+    let is_own = |line: &&str| ![SUCCESSION, NO_SUCCESSION].contains(line);
+    let mut own = tail.lines().rev().take_while(is_own);
     let line = own.find(says_something)?;
     Some(line.strip_prefix(PROGRAM).unwrap_or(line).to_owned())
 }
@@ -197,6 +201,8 @@ mod tests {
             (b"\xff\n", Some("\u{fffd}")),
             (b"one\n---- another worker takes over ----\n", None),
             (b"---- another worker takes over ----\ntwo\n", Some("two")),
+            (b"two\n---- it does not ----\n", None),
+            (b"two\n---- it does not ----\none\n", Some("one")),
         ] {
             fs::write(&log, content).unwrap();
             assert_eq!(last_line(&log).as_deref(), line);

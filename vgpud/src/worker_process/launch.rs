@@ -21,7 +21,7 @@ use crate::error::Error;
 use crate::paths::Paths;
 
 use super::confinement::Confinement;
-use super::exit::{SUCCESSION, reap};
+use super::exit::{NO_SUCCESSION, SUCCESSION, reap};
 use super::keeping::Keeping;
 use super::{Worker, identity, socket};
 
@@ -208,6 +208,14 @@ fn open_log(log: &Path, is_shared: bool) -> io::Result<File> {
     };
     let _ = writeln!(file, "{SUCCESSION}");
     Ok(file)
+}
+
+/// Tells in a log that the worker that was to take over is gone, and did not.
+pub(super) fn close_log(log: &Path) {
+    // What cannot be written is missed by nobody but who reads it.
+    if let Ok(mut file) = File::options().append(true).open(log) {
+        let _ = writeln!(file, "{NO_SUCCESSION}");
+    }
 }
 
 /// A descriptor of a child, by which it is seen to end. From then on it is reaped by it.

@@ -16,7 +16,7 @@ use crate::records::WorkerIdentity;
 
 use super::exit::reap;
 use super::keeping::Keeping;
-use super::launch::{Launcher, Plan, Sockets, watch};
+use super::launch::{Launcher, Plan, Sockets, close_log, watch};
 use super::{Worker, socket};
 
 /// A worker that does not serve yet. Dropping it ends it.
@@ -149,6 +149,7 @@ impl Drop for Successor {
         if self.handing.is_some() {
             // Best effort: a file left behind is replaced by the next.
             let _ = socket::remove(&self.control);
+            close_log(&self.log);
         }
     }
 }

@@ -103,6 +103,20 @@ fn a_program_with_another_journal_refuses_and_the_worker_that_serves_goes_on() {
 }
 
 #[test]
+fn what_a_program_said_that_refused_are_not_the_last_words_of_the_worker_that_went_on() {
+    let installed = Installed::new();
+    let config = "[workers]\nrestart = \"never\"";
+    let daemon = Daemon::start_with_worker(config, installed.place());
+    let instance = daemon.create(uuid(1), "edu-1");
+    installed.install(&installed.other());
+    daemon.client.upgrade(uuid(1)).unwrap_err();
+    Process::open(instance.pid.unwrap()).kill();
+    let failed = daemon.wait_state(uuid(1), InstanceState::Failed);
+    let exit = failed.last_exit.unwrap();
+    assert_eq!((exit.signal, exit.last_words), (Some(9), None));
+}
+
+#[test]
 fn a_crash_while_a_program_with_another_journal_is_installed_is_given_up_until_the_next_start() {
     let (daemon, installed, vmm) = serving();
     installed.install(&installed.other());
