@@ -170,6 +170,10 @@ fn send_away(control: &Control, old: &Worker) {
 
 fn refusal(uuid: Uuid, error: ControlError) -> Error {
     match error {
+        // It does not stand still, for now.
+        ControlError::Refused { errno, message } if errno == "EBUSY" => {
+            Error::Refused { errno, message }
+        }
         ControlError::Refused { .. } => Error::NotKept(uuid),
         mute => Error::Mute(uuid, mute.to_string()),
     }

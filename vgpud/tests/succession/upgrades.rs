@@ -82,6 +82,21 @@ fn after_an_upgrade_that_fails_the_old_worker_goes_on() {
 }
 
 #[test]
+fn a_worker_that_does_not_stand_still_is_busy_and_not_of_an_older_build() {
+    let (daemon, _folder) = daemon_with("");
+    behave(&daemon, "busy");
+    let old = daemon.create(uuid(1), "edu-1");
+    let mut vmm = Vmm::connect(&old.socket);
+    let refused = daemon.client.upgrade(uuid(1)).unwrap_err();
+    let problem = refused.problem().unwrap();
+    assert_eq!((problem.errno.as_str(), problem.status), ("EBUSY", 409));
+    let words = "did not come to a stop";
+    assert!(problem.detail.contains(words), "{}", problem.detail);
+    assert_eq!(vmm.ask(b'p'), pid_of(&old));
+    assert_eq!(daemon.client.instance(uuid(1)).unwrap(), old);
+}
+
+#[test]
 fn only_what_runs_is_upgraded() {
     let (daemon, _folder) = daemon_with("");
     daemon.create(uuid(1), "edu-1");

@@ -208,6 +208,10 @@ impl Fake {
                 self.park_all();
                 Answer::Done
             }
+            Request::HandOver if self.behaviour == "busy" => Answer::Error {
+                errno: "EBUSY".to_owned(),
+                message: "did not come to a stop".to_owned(),
+            },
             Request::HandOver => {
                 *self.turn.lock().unwrap() = true;
                 Answer::Done
