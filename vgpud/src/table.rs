@@ -32,6 +32,14 @@ pub(crate) struct Entry {
     share: Share,
 }
 
+impl Entry {
+    /// Whether this very worker serves it: another one may have taken over meanwhile.
+    pub(crate) fn is_served_by(&self, worker: &Arc<Worker>) -> bool {
+        let current = self.worker.as_ref();
+        current.is_some_and(|current| Arc::ptr_eq(current, worker))
+    }
+}
+
 /// Every instance and pool.
 #[derive(Debug)]
 pub(crate) struct Table {

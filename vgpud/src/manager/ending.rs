@@ -96,8 +96,7 @@ impl Manager {
     fn judge(&self, uuid: Uuid, worker: &Arc<Worker>, exit: &Exit) -> Option<Verdict> {
         let mut table = self.table();
         let entry = table.entry_mut(uuid)?;
-        let current = entry.worker.as_ref()?;
-        if !Arc::ptr_eq(current, worker) {
+        if !entry.is_served_by(worker) {
             return None;
         }
         let parked = worker.keeping.inherit();

@@ -188,8 +188,7 @@ impl Manager {
         let Some(entry) = table.entry_mut(uuid) else {
             return false;
         };
-        let current = entry.worker.as_ref();
-        let is_there = current.is_some_and(|current| Arc::ptr_eq(current, worker));
+        let is_there = entry.is_served_by(worker);
         if is_there {
             entry.state = InstanceState::Stopping;
         }

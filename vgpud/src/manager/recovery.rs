@@ -131,8 +131,7 @@ impl Manager {
             let Some(entry) = table.entry_mut(uuid) else {
                 return;
             };
-            let current = entry.worker.as_ref();
-            if !current.is_some_and(|current| Arc::ptr_eq(current, worker)) {
+            if !entry.is_served_by(worker) {
                 // It has ended as well: the next one waits for its turn already.
                 return;
             }

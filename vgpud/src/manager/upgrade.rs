@@ -137,8 +137,7 @@ impl Manager {
     ) -> Result<(Arc<Worker>, Word), Error> {
         let mut table = self.table();
         let entry = table.entry_mut(uuid).ok_or(Error::NoInstance(uuid))?;
-        let current = entry.worker.as_ref();
-        if !current.is_some_and(|current| Arc::ptr_eq(current, old)) {
+        if !entry.is_served_by(old) {
             let words = "the old one has ended meanwhile, and is being recovered";
             return Err(Error::NotTakenOver(uuid, words.to_owned()));
         }
