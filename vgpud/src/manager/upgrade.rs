@@ -17,7 +17,6 @@ use worker::resume::Outlook;
 use crate::api::{EventKind, Upgrade};
 use crate::blocking::{blocking, detached};
 use crate::error::Error;
-use crate::worker_process::keeping::listener_of;
 use crate::worker_process::launch::{Plan, wait_answers};
 use crate::worker_process::successor::{Successor, Word};
 use crate::worker_process::{Worker, socket};
@@ -85,12 +84,9 @@ impl Manager {
     fn replace(&self, uuid: Uuid, old: &Arc<Worker>, plan: &Plan) -> Result<Replaced, Error> {
         let refused = |error| refusal(uuid, error);
         let control = Control::connect(&old.control).map_err(refused)?;
-        let parked = old.keeping.duplicate();
-        let parked = parked.map_err(Error::os("duplicate what a worker has parked"))?;
-        let listener = listener_of(&parked).ok_or(Error::NotKept(uuid))?;
-        let listener = listener.try_clone();
+        let listener = old.keeping.listener();
         let listener = listener.map_err(Error::os("duplicate the listener"))?;
-        drop(parked);
+        let listener = listener.ok_or(Error::NotKept(uuid))?;
         let aside = Aside::put(old.control.clone(), self.0.paths.control_aside(uuid))?;
         // The slow part, for which nobody waits: its program begins while the old one serves.
         let mut successor = self.0.launcher.start_successor(plan, listener)?;

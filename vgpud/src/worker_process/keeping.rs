@@ -66,6 +66,14 @@ impl Keeping {
         parking.map_or_else(Parked::new, Parking::into_parked)
     }
 
+    /// A duplicate of the listening socket; none if no other worker can go on from what is parked.
+    pub(crate) fn listener(&self) -> io::Result<Option<OwnedFd>> {
+        self.take_in();
+        let place = self.lock();
+        let listener = place.as_ref().map(Parking::parked).and_then(listener_of);
+        listener.map(OwnedFd::try_clone).transpose()
+    }
+
     /// Duplicates of all that is parked.
     pub(crate) fn duplicate(&self) -> io::Result<Parked> {
         self.take_in();
@@ -123,8 +131,10 @@ mod tests {
         let mut depositor = Depositor::new(theirs);
         depositor.park(&all[..1]).unwrap();
         assert!(keeping.take_in());
-        assert!(listener_of(&keeping.duplicate().unwrap()).is_none());
+        assert!(keeping.listener().unwrap().is_none());
         depositor.park(&all[1..]).unwrap();
+        assert!(keeping.listener().unwrap().is_some());
+        assert_eq!(keeping.duplicate().unwrap().len(), 2);
         drop(depositor);
         let parked = keeping.inherit();
         assert!(listener_of(&parked).is_some());
