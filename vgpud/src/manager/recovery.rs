@@ -201,17 +201,22 @@ impl Manager {
     }
 }
 
+/// What became of the device, in words.
+pub(super) fn device_after(outlook: &Outlook) -> &'static str {
+    match (outlook.exact, outlook.connected) {
+        (true, _) => "the device has the state that it had",
+        (false, true) => "the device was reset: its driver has to be bound anew",
+        (false, false) => "the device was reset; nobody was connected",
+    }
+}
+
 /// How it came out, in words.
 fn recovery_of(outlook: &Outlook, took: Duration, count: usize) -> Recovery {
-    let (outcome, state) = match (outlook.exact, outlook.connected) {
-        (true, _) => (Outcome::Exact, "the device has the state that it had"),
-        (false, true) => (
-            Outcome::Reset,
-            "the device was reset: its driver has to be bound anew",
-        ),
-        (false, false) => (Outcome::Reset, "the device was reset; nobody was connected"),
+    let outcome = match outlook.exact {
+        true => Outcome::Exact,
+        false => Outcome::Reset,
     };
-    let mut detail = state.to_owned();
+    let mut detail = device_after(outlook).to_owned();
     if let Some(skipped) = &outlook.skipped {
         detail = format!("{detail}; a request was given up, which ended two workers: {skipped}");
     }

@@ -22,6 +22,7 @@ use crate::worker_process::successor::{Successor, Word};
 use crate::worker_process::{Worker, socket};
 
 use super::Manager;
+use super::recovery::device_after;
 
 /// How long the new worker may take to tell whether it can go on: the client gives up after 5 s, and
 /// until then the old one can go on.
@@ -75,7 +76,12 @@ impl Manager {
         }
         let events = &self.0.events;
         let parent = self.parent_of(uuid)?;
-        events.tell(EventKind::Upgraded, uuid, &parent, in_words(&upgrade));
+        events.tell(
+            EventKind::Upgraded,
+            uuid,
+            &parent,
+            in_words(&outlook, pause),
+        );
         self.save_or_log(uuid).await;
         Ok(upgrade)
     }
@@ -174,13 +180,8 @@ fn refusal(uuid: Uuid, error: ControlError) -> Error {
     }
 }
 
-fn in_words(upgrade: &Upgrade) -> String {
-    let state = match (upgrade.connected, upgrade.exact) {
-        (_, true) => "the device has the state that it had",
-        (true, false) => "the device was reset: its driver has to be bound anew",
-        (false, false) => "the device was reset; nobody was connected",
-    };
-    let pause = upgrade.pause_us;
+fn in_words(outlook: &Outlook, pause: Duration) -> String {
+    let (pause, state) = (pause.as_micros(), device_after(outlook));
     format!(
         "a new worker took over in {}.{} ms; {state}",
         pause / 1000,
