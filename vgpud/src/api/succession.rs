@@ -11,7 +11,7 @@ pub struct Recovery {
     pub outcome: Outcome,
     /// In words.
     #[schema(
-        example = "the device has the state that it had; 12 ms; the 1st crash within a minute"
+        example = "the device has the state that it had; after 12 ms; crashes within a minute: 1"
     )]
     pub detail: String,
     /// How long the client was not served.
