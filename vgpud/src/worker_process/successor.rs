@@ -14,6 +14,7 @@ use worker::resume::{Answer, Handing, Outlook};
 use crate::error::Error;
 use crate::records::WorkerIdentity;
 
+use super::confinement::Confinement;
 use super::exit::reap;
 use super::keeping::Keeping;
 use super::launch::{Launcher, Plan, Sockets, close_log, watch};
@@ -26,6 +27,7 @@ pub(crate) struct Successor {
     /// What it becomes when it goes on.
     process: Option<Process>,
     handing: Option<Handing>,
+    confinement: Confinement,
     control: PathBuf,
     log: PathBuf,
 }
@@ -81,6 +83,7 @@ impl Launcher {
                 parking,
             }),
             handing: Some(handing),
+            confinement: plan.confinement.clone(),
             control,
             log,
         })
@@ -119,9 +122,10 @@ impl Successor {
         // It may be gone already.
         let _ = pidfd_send_signal(&pidfd, Signal::KILL);
         let exit = reap(pidfd.as_fd(), &self.log);
+        let exit = self.confinement.explain_exit(exit);
         match exit.last_words {
-            Some(words) => format!("it {}: {words}", exit.reason),
-            None => format!("it {}", exit.reason),
+            Some(words) => format!("{}: {words}", exit.reason),
+            None => exit.reason,
         }
     }
 

@@ -97,6 +97,23 @@ fn a_worker_that_does_not_stand_still_is_busy_and_not_of_an_older_build() {
 }
 
 #[test]
+fn a_new_worker_that_has_too_little_memory_says_which_limit_that_is() {
+    let (daemon, _folder) = daemon_with("[workers]\nmemory-limit = \"64M\"");
+    daemon.create(uuid(1), "edu-1");
+    behave(&daemon, "starve");
+    let refused = daemon.client.upgrade(uuid(1)).unwrap_err();
+    let problem = refused.problem().unwrap();
+    assert_eq!(problem.errno, "EPROTO");
+    for words in [
+        ": killed by SIGABRT",
+        ": memory allocation of 4096 bytes",
+        "workers.memory-limit",
+    ] {
+        assert!(problem.detail.contains(words), "{}", problem.detail);
+    }
+}
+
+#[test]
 fn only_what_runs_is_upgraded() {
     let (daemon, _folder) = daemon_with("");
     daemon.create(uuid(1), "edu-1");

@@ -98,6 +98,10 @@ fn take_over(type_name: String, behaviour: String) -> Fake {
             eprintln!("vgpu-worker: too new");
             process::exit(1);
         }
+        "starve" => {
+            eprintln!("memory allocation of 4096 bytes failed");
+            process::abort();
+        }
         "refuse" => {
             let words = "of another make".to_owned();
             let _ = taking.answer(&resume::Answer::Refused { words });
