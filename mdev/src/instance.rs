@@ -123,7 +123,13 @@ fn go_on(
 ) -> Resumed {
     let Resumption { left, may_go_on } = resumption;
     if !left.is_connected() {
-        let (recorder, stream, outlook) = left.restore_device(device, &around.keep);
+        let (recorder, stream, outlook) = match left.restore_device(device, &around.keep) {
+            Ok(restored) => restored,
+            Err(error) => {
+                may_go_on(Err(error));
+                return Resumed::Not;
+            }
+        };
         if !may_go_on(Ok(outlook)) {
             return Resumed::Not;
         }
@@ -164,7 +170,7 @@ fn wait_for_client(
         match mail {
             Some(Mail::Client(socket)) => return Ok(Some(socket)),
             Some(Mail::Call(call)) => call(device),
-            Some(Mail::Pause(until)) => until(),
+            Some(Mail::Pause(until)) => pause(recorder.as_deref(), until),
             Some(Mail::Stop) => return Ok(None),
             None => {
                 mailbox.rest();
@@ -187,6 +193,18 @@ fn wait_for_client(
             recorder.note(device, 0);
         }
     }
+}
+
+/// Stands still until `until` returns.
+fn pause(recorder: Option<&Recorder>, until: Box<dyn FnOnce() + Send>) {
+    let hand_over = |handed_over| {
+        if let Some(recorder) = recorder {
+            recorder.journal.set_handed_over(handed_over);
+        }
+    };
+    hand_over(true);
+    until();
+    hand_over(false);
 }
 
 /// An error in one line, with what caused it.

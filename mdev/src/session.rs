@@ -257,8 +257,16 @@ impl<'a> Session<'a> {
             migration.stop();
         }
         self.note();
+        self.set_handed_over(true);
         until();
+        self.set_handed_over(false);
         self.handler().go_on();
+    }
+
+    fn set_handed_over(&self, handed_over: bool) {
+        if let Some(recorder) = &self.recorder {
+            recorder.journal.set_handed_over(handed_over);
+        }
     }
 
     /// What receives, what waits, and what serves.

@@ -48,6 +48,8 @@ mod word {
     /// Not 0: what [`MIGRATING`] will be once the request is answered whose position, plus one, is
     /// in the bits from 1 on.
     pub(super) const NEXT_MIGRATING: usize = 10;
+    /// Whether a process stands still, to hand over or to go on.
+    pub(super) const HANDED_OVER: usize = 11;
     pub(super) const COUNT: usize = 16;
 }
 
@@ -225,6 +227,15 @@ impl Journal {
     pub(crate) fn will_migrate(&self, position: u64, migrating: bool) {
         let next = position.wrapping_add(1) << 1 | u64::from(migrating);
         self.head.set(word::NEXT_MIGRATING, next);
+    }
+
+    /// Whether a process stands still, and goes on if another one cannot.
+    pub(crate) fn is_handed_over(&self) -> bool {
+        self.head.get(word::HANDED_OVER) != 0
+    }
+
+    pub(crate) fn set_handed_over(&self, handed_over: bool) {
+        self.head.set(word::HANDED_OVER, handed_over.into());
     }
 
     /// How many processes have gone on from it.

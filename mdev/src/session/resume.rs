@@ -35,6 +35,9 @@ pub enum ResumeError {
     /// Half an answer has left, and its end is lost.
     #[error("the answer to the last request had left in part")]
     HalfAnAnswer,
+    /// The device does not take its registers, and who stands still can go on with them.
+    #[error("the device does not take the registers that it had")]
+    Registers,
     /// A mapping cannot be made again.
     #[error("the client's memory cannot be mapped again: {0}")]
     Dma(#[from] DmaError),
@@ -96,51 +99,69 @@ impl Left {
         self,
         device: &mut dyn MediatedDevice,
         keep: &Keep,
-    ) -> (Recorder, Stream, Outlook) {
+    ) -> Result<(Recorder, Stream, Outlook), ResumeError> {
         let had_client = self.stream.0.end() > 0;
         let exact = if had_client {
             device.reset(Reset::Close);
             true
         } else {
-            put_back(device, self.journal.checkpoints.get().as_ref())
+            put_back(
+                device,
+                self.journal.checkpoints.get().as_ref(),
+                &self.journal,
+            )?
         };
+        self.journal.set_handed_over(false);
         keep.set_memory_log(self.journal.memories.clone());
         keep.settle();
         let outlook = Outlook {
             exact,
             ..Outlook::default()
         };
-        (
-            Recorder::new(self.journal, keep.clone()),
-            self.stream,
-            outlook,
-        )
+        let recorder = Recorder::new(self.journal, keep.clone());
+        Ok((recorder, self.stream, outlook))
     }
 }
 
-/// Puts registers and configuration space back into the device, and leaves it stopped; if that
-/// cannot be, the device is reset, and keeps what it can of the second. `true` if all is there.
-fn put_back(device: &mut dyn MediatedDevice, checkpoint: Option<&Checkpoint>) -> bool {
-    let Some(checkpoint) = checkpoint else {
-        return false;
-    };
+/// Puts registers and configuration space back into the device, and leaves it stopped. If that
+/// cannot be, the device is reset, and keeps what it can of the second; unless another process
+/// stands still that can go on with them. `true` if all is there.
+fn put_back(
+    device: &mut dyn MediatedDevice,
+    checkpoint: Option<&Checkpoint>,
+    journal: &Journal,
+) -> Result<bool, ResumeError> {
+    if checkpoint.is_some_and(|checkpoint| recall(device, checkpoint)) {
+        return Ok(true);
+    }
+    if journal.is_handed_over() {
+        // Before anything is done to memory that is that process's too.
+        return Err(ResumeError::Registers);
+    }
+    device.reset(Reset::Device);
+    let config = checkpoint.and_then(|it| device.config().restored(&it.config));
+    if let Some(config) = config {
+        *device.config() = config;
+    }
+    Ok(false)
+}
+
+/// Whether the device has taken all of a checkpoint. Else it has taken nothing.
+fn recall(device: &mut dyn MediatedDevice, checkpoint: &Checkpoint) -> bool {
     let Some(config) = device.config().restored(&checkpoint.config) else {
         return false;
     };
-    if let Some(migration) = device.migration() {
-        migration.stop();
-        if let Some((version, registers)) = &checkpoint.registers {
-            match migration.recall(*version, Fields::new(Tag::Registers, registers)) {
-                Ok(()) => {
-                    *device.config() = config;
-                    device.migration().into_iter().for_each(|it| it.restored());
-                    return true;
-                }
-                Err(error) => tracing::warn!("the device is reset: {error}"),
-            }
-        }
+    let Some(((version, registers), migration)) =
+        checkpoint.registers.as_ref().zip(device.migration())
+    else {
+        return false;
+    };
+    migration.stop();
+    if let Err(error) = migration.recall(*version, Fields::new(Tag::Registers, registers)) {
+        tracing::warn!("the device does not take its registers: {error}");
+        return false;
     }
-    device.reset(Reset::Device);
     *device.config() = config;
-    false
+    device.migration().into_iter().for_each(|it| it.restored());
+    true
 }

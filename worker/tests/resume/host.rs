@@ -12,7 +12,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use ::worker::control::Control;
-use ::worker::parking::{JOURNAL, Parking};
+use ::worker::parking::{JOURNAL, Parked, Parking};
 use ::worker::resume::{Answer, Handing, Outlook};
 use command_fds::{CommandFdExt, FdMapping};
 use rustix::process::{Pid, Signal, kill_process};
@@ -114,9 +114,14 @@ impl Host {
         }
     }
 
+    /// Takes in all that a worker that is gone has parked.
+    pub(crate) fn take_in(&mut self) {
+        while self.worker.parking.take_in().unwrap() {}
+    }
+
     /// Starts another worker in place of one that is gone.
     pub(crate) fn recover(&mut self) -> Result<Outlook, String> {
-        while self.worker.parking.take_in().unwrap() {}
+        self.take_in();
         let mut next = self.hand(false)?;
         std::mem::swap(&mut self.worker, &mut next.0);
         next.1.go().unwrap();
@@ -134,9 +139,18 @@ impl Host {
 
     /// Has a new worker take over from the one of now.
     pub(crate) fn upgrade(&mut self) -> Result<Outlook, String> {
+        self.upgrade_after(|_| ())
+    }
+
+    /// The same, after something was done to what is handed over.
+    pub(crate) fn upgrade_after(
+        &mut self,
+        change: impl FnOnce(&Parked),
+    ) -> Result<Outlook, String> {
         self.worker.parking.take_in().unwrap();
         self.control().hand_over().unwrap();
         self.worker.parking.take_in().unwrap();
+        change(self.worker.parking.parked());
         let control = self.path("control");
         fs::rename(&control, self.path("old")).unwrap();
         let old = Control::connect(&self.path("old")).unwrap();

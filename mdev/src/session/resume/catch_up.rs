@@ -18,6 +18,9 @@ impl Session<'_> {
             return Ok(());
         };
         self.server.leave_open(false);
+        if let Some(recorder) = &self.recorder {
+            recorder.journal.set_handed_over(false);
+        }
         let generation = self
             .recorder
             .as_ref()

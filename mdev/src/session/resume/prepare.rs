@@ -43,7 +43,7 @@ impl<'a> Session<'a> {
         let resumed = server.resume(agreement, twin);
         resumed.map_err(SessionError::from)?;
         let checkpoint = last_checkpoint(&journal, server.inbox());
-        let exact = put_back(device, checkpoint.as_ref());
+        let exact = put_back(device, checkpoint.as_ref(), &journal)?;
         let mut recorder = Recorder::new(journal, around.keep.clone());
         recorder.reconnect([client].into_iter().chain(twin_held));
         let truncation = around.memory.connect(around.limits);
