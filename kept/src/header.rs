@@ -20,11 +20,11 @@ const MSG_LEN: usize = WORDS - 1;
 /// The word that holds `msg_controllen`.
 const CONTROL_LEN: usize = 5;
 
-/// Most descriptors with one message; `SCM_MAX_FD` of the kernel.
-const MAX_FDS: usize = 253;
+/// Most file descriptors the kernel passes with one message: its `SCM_MAX_FD`.
+pub const SCM_MAX_FD: usize = 253;
 
 /// Words of ancillary data with that many.
-const CONTROL: usize = (16 + MAX_FDS * 4 + 4) / size_of::<u64>();
+const CONTROL: usize = (16 + SCM_MAX_FD * 4 + 4) / size_of::<u64>();
 
 const _: () = assert!(size_of::<libc::mmsghdr>() == 64);
 const _: () = assert!(std::mem::offset_of!(libc::msghdr, msg_controllen) == CONTROL_LEN * 8);
@@ -150,7 +150,7 @@ impl Header {
         fds: &[std::os::fd::BorrowedFd<'_>],
         flags: i32,
     ) -> io::Result<usize> {
-        if fds.len() > MAX_FDS {
+        if fds.len() > SCM_MAX_FD {
             return Err(io::ErrorKind::InvalidInput.into());
         }
         let buffer = libc::iovec {

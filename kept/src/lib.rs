@@ -18,6 +18,7 @@ pub mod inbox;
 pub mod memory;
 pub mod outbox;
 
+pub use header::SCM_MAX_FD;
 pub use inbox::{Inbox, Received};
 pub use memory::{Bytes, Memory, Words};
 pub use outbox::{Outbox, Sent};

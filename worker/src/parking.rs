@@ -17,11 +17,9 @@ use rustix::net::{
     sendmsg, socketpair,
 };
 use serde::{Deserialize, Serialize};
+use vfu::socket::SCM_MAX_FD;
 
 use crate::protocol::MAX_DOCUMENT;
-
-/// Most descriptors in one packet; `SCM_MAX_FD` of the kernel.
-const MAX_FDS: usize = 253;
 
 /// Most descriptors that are kept for one worker: it could have the daemon run out of them.
 pub const MAX_PARKED: usize = 8192;
@@ -64,7 +62,7 @@ pub(crate) fn send(
     flags: SendFlags,
 ) -> io::Result<()> {
     let document = serde_json::to_vec(parcel)?;
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_FDS))];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(SCM_MAX_FD))];
     let mut ancillary = SendAncillaryBuffer::new(&mut space);
     if !fds.is_empty() && !ancillary.push(SendAncillaryMessage::ScmRights(fds)) {
         return Err(io::ErrorKind::InvalidInput.into());
@@ -81,7 +79,7 @@ pub(crate) fn send_all<'a>(
     flags: SendFlags,
 ) -> io::Result<()> {
     let fds: Vec<_> = fds.into_iter().collect();
-    for chunk in fds.chunks(MAX_FDS) {
+    for chunk in fds.chunks(SCM_MAX_FD) {
         let (park, fds): (Vec<_>, Vec<_>) = chunk.iter().copied().unzip();
         let parcel = Parcel {
             park,
@@ -105,7 +103,7 @@ pub(crate) enum Packet {
 /// Receives one packet.
 pub(crate) fn receive(socket: impl AsFd, flags: RecvFlags) -> io::Result<Packet> {
     let mut document = vec![0; MAX_DOCUMENT];
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_FDS))];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(SCM_MAX_FD))];
     let mut ancillary = RecvAncillaryBuffer::new(&mut space);
     let mut room = [IoSliceMut::new(&mut document)];
     let flags = flags | RecvFlags::CMSG_CLOEXEC;
@@ -217,7 +215,7 @@ impl mdev::keep::Park for Depositor {
 
     fn release(&mut self, ids: &[u32]) -> io::Result<()> {
         // So that a packet is never longer than a document.
-        for ids in ids.chunks(MAX_FDS) {
+        for ids in ids.chunks(SCM_MAX_FD) {
             let parcel = Parcel {
                 park: Vec::new(),
                 release: ids.to_vec(),

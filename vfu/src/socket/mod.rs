@@ -16,8 +16,7 @@ use std::os::fd::OwnedFd;
 
 use crate::wire::Header;
 
-/// Most file descriptors the kernel passes with one message; `SCM_MAX_FD`.
-pub const SCM_MAX_FD: usize = 253;
+pub use kept::SCM_MAX_FD;
 
 /// Why a connection cannot go on. The stream may be out of step, so it is closed.
 #[derive(Debug, thiserror::Error)]
