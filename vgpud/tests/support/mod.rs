@@ -85,8 +85,9 @@ impl Daemon {
             .open(self.path("vgpud.log"))
             .unwrap();
         let child = host::command(self.starter, env!("CARGO_BIN_EXE_vgpud"))
-            .arg("--root")
-            .arg(self.root.path())
+            // From where it is: workers, which are elsewhere, find their files all the same.
+            .current_dir(self.root.path())
+            .args(["--root", "."])
             .arg("--worker")
             .arg(&self.worker)
             // What a daemon's environment says must not reach a worker.
