@@ -34,12 +34,13 @@ impl KeptMemory {
     }
 }
 
-/// Which memories the device has.
+/// Which memories the device has, and whether all is parked that the journal speaks of.
 #[derive(Clone, Debug)]
 pub(crate) struct MemoryLog(Words);
 
 impl MemoryLog {
-    pub(crate) const WORDS: usize = 3 * MEMORIES;
+    pub(crate) const WORDS: usize = 3 * MEMORIES + 1;
+    const INCOMPLETE: usize = 3 * MEMORIES;
 
     pub(crate) fn new(words: Words) -> Self {
         Self(words)
@@ -54,6 +55,15 @@ impl MemoryLog {
             self.0.set(3 * place + 2, memory.map_or(0, |it| it.len));
             self.0.set(3 * place, memory.map_or(0, |it| it.id.into()));
         }
+    }
+
+    /// Says whether something could not be parked.
+    pub(crate) fn set_incomplete(&self, incomplete: bool) {
+        self.0.set(Self::INCOMPLETE, incomplete.into());
+    }
+
+    pub(crate) fn is_incomplete(&self) -> bool {
+        self.0.get(Self::INCOMPLETE) != 0
     }
 
     pub(crate) fn get(&self) -> Vec<KeptMemory> {

@@ -98,6 +98,7 @@ impl Shelf {
     pub(super) fn set_log(&mut self, log: MemoryLog) {
         self.log = Some(log);
         self.note_memories();
+        self.note_completeness();
     }
 
     pub(super) fn set_left_memories(&mut self, left: Vec<KeptMemory>) {
@@ -140,6 +141,14 @@ impl Shelf {
     fn lose_park(&mut self, error: &io::Error) {
         tracing::warn!("nothing outlives this process any more: {error}");
         self.park = None;
+        self.note_completeness();
+    }
+
+    /// Whoever has what was parked before must not go on from that: something is missing.
+    fn note_completeness(&self) {
+        if let Some(log) = &self.log {
+            log.set_incomplete(self.park.is_none());
+        }
     }
 
     pub(super) fn adopt(&mut self, mut park: Box<dyn Park>) -> io::Result<()> {
@@ -148,6 +157,7 @@ impl Shelf {
         park.park(&held)?;
         self.released.clear();
         self.park = Some(park);
+        self.note_completeness();
         Ok(())
     }
 

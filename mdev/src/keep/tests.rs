@@ -13,7 +13,9 @@ use vfu::wire::version::Capabilities;
 use super::journal::Journal;
 use super::shelf::RELEASE_AT_ONCE;
 use super::{FIRST_FREE, Held, JOURNAL, Keep, Park};
+use crate::dma::DmaLimits;
 use crate::session::able;
+use crate::session::resume::{Left, ResumeError};
 
 /// Numbers of what a daemon holds, and whether it still takes any.
 #[derive(Clone, Debug, Default)]
@@ -146,6 +148,28 @@ fn a_park_that_fails_harms_nobody_and_the_next_one_gets_all() {
     let next = Daemon::default();
     keep.adopt(Box::new(next.clone())).unwrap();
     assert_eq!(next.ids(), [first.id(), second.id()]);
+}
+
+/// A daemon that stood still, say, until there was no room for more.
+#[test]
+fn nobody_goes_on_from_what_is_not_all_there() {
+    let limits = DmaLimits {
+        max_mappings: 8,
+        ..DmaLimits::default()
+    };
+    let find = |daemon: &Daemon| {
+        let keep = Keep::resume(Box::new(Daemon::default()), daemon.copies());
+        Left::find(&keep, &limits)
+    };
+    let (keep, daemon) = keep();
+    let (_journal, _) = Journal::new(&keep, &able(), limits.max_mappings).unwrap();
+    find(&daemon).unwrap();
+    daemon.fail();
+    let _memory = keep.hold(fd().as_fd()).unwrap();
+    assert!(matches!(find(&daemon), Err(ResumeError::Incomplete)));
+    let next = Daemon::default();
+    keep.adopt(Box::new(next.clone())).unwrap();
+    find(&next).unwrap();
 }
 
 #[test]

@@ -29,6 +29,9 @@ pub enum ResumeError {
     /// Nothing was parked, or another program's.
     #[error("there is no journal that this program understands: {0}")]
     Journal(#[source] io::Error),
+    /// A descriptor of the session could not be parked.
+    #[error("not all of the session was kept")]
+    Incomplete,
     /// A client is connected, and its socket is not there.
     #[error("the client's socket was not kept")]
     NoClient,
@@ -74,6 +77,9 @@ impl Left {
         let (file, held) = keep.claim(JOURNAL).ok_or_else(missing)?;
         let opened = Journal::open(file, held, &able(), limits.max_mappings);
         let (journal, stream) = opened.map_err(ResumeError::Journal)?;
+        if journal.memories.is_incomplete() {
+            return Err(ResumeError::Incomplete);
+        }
         keep.set_left_memories(journal.memories.get());
         let is_connected = journal.is_connected();
         let client = is_connected.then(|| keep.claim(CLIENT)).flatten();
