@@ -32,7 +32,6 @@ use tracing_subscriber::EnvFilter;
 
 use listener::{ClaimedPath, ClientSource};
 use requests::Responder;
-use taking_over::Predecessor;
 use worker::arguments::{Arguments, BAD_ARGUMENTS};
 
 fn main() -> ExitCode {
@@ -104,8 +103,17 @@ fn serve(arguments: &Arguments) -> anyhow::Result<()> {
         ..Surroundings::new(&services)
     };
     let signals_handle = signals.handle();
-    let (clients, client_path) = source.start(&mail)?;
-    let resumption = predecessor.map(Predecessor::resumption).transpose()?;
+    let (clients, client_path, resumption) = match predecessor {
+        None => {
+            let (clients, path) = source.start(&mail)?;
+            (clients, path, None)
+        }
+        Some(predecessor) => {
+            let mail = mail.clone();
+            let resumption = predecessor.resumption(move || source.start(&mail).map(drop))?;
+            (Clients::Any, None, Some(resumption))
+        }
+    };
     let device_thread = spawn("device", move || {
         let end = run_device(device, &mailbox, &around, clients, resumption);
         signals_handle.close();

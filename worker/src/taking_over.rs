@@ -57,13 +57,22 @@ pub(crate) fn hold_listener(keep: &Keep, source: &ClientSource) -> Option<Held> 
 
 impl Predecessor {
     /// What the device's thread goes on from; an error, which the asker was told, if that cannot
-    /// be.
-    pub(crate) fn resumption(self) -> anyhow::Result<Resumption> {
+    /// be. Clients are taken, by `accept`, once it goes on: until then they are the other worker's.
+    pub(crate) fn resumption(
+        self,
+        accept: impl FnOnce() -> anyhow::Result<()> + Send + 'static,
+    ) -> anyhow::Result<Resumption> {
         let Self { taking, left } = self;
         match left {
             Ok(left) => Ok(Resumption {
                 left,
-                may_go_on: Box::new(move |outlook| ask(&taking, outlook)),
+                may_go_on: Box::new(move |outlook| {
+                    ask(&taking, outlook);
+                    if let Err(error) = accept() {
+                        tracing::error!("no other client can connect: {error:#}");
+                    }
+                    true
+                }),
             }),
             Err(error) => {
                 ask(&taking, Err(error));
@@ -74,7 +83,7 @@ impl Predecessor {
 }
 
 /// Tells how the device would go on, and waits for the word. Without it the process ends.
-fn ask(taking: &Taking, outlook: Result<Outlook, ResumeError>) -> bool {
+fn ask(taking: &Taking, outlook: Result<Outlook, ResumeError>) {
     let answer = match outlook {
         Ok(outlook) => Answer::Ready(worker::resume::Outlook {
             connected: outlook.connected,
@@ -88,13 +97,11 @@ fn ask(taking: &Taking, outlook: Result<Outlook, ResumeError>) -> bool {
             }
         }
     };
-    let may_go_on = taking.answer(&answer).unwrap_or(false);
-    if !may_go_on {
+    if !taking.answer(&answer).unwrap_or(false) {
         tracing::info!("another worker goes on");
         // At once: nothing here may end what is another worker's.
         process::exit(worker::resume::RESUME_REFUSED.into());
     }
-    may_go_on
 }
 
 /// A device that stands still, so that another worker can go on.
