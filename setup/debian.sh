@@ -13,7 +13,7 @@ DEBIAN_PACKAGES=(
     grep gzip hostname init-system-helpers kmod libc-bin login mount ncurses-bin
     passwd perl-base procps sed sysvinit-utils tar util-linux
     systemd-sysv udev dbus
-    man-db groff-base
+    curl man-db groff-base
     mdevctl apparmor
     libvirt-clients libvirt-daemon libvirt-daemon-driver-qemu libvirt-daemon-log
 )

@@ -6,6 +6,8 @@
 //! - [`process`]: a program of ours is started, and ends with the test.
 //! - [`vgpu`]: one of those is a vGPU; [`relay`] stands before one, as a VMM that migrates.
 //! - [`daemon`]: another is the daemon, which has vGPUs of its own.
+//! - [`debian`]: a root of Debian's programs and ours, for what an administrator types there;
+//!   [`document`] is what a page of docs/ has him type.
 //! - [`machine`]: a machine is described, then booted.
 //! - [`qemu`]: what comes out is a [`Vm`], a running QEMU.
 //! - [`initramfs`], from [`modules`] and [`cpio`]: what the guest boots into, kept between runs.
@@ -19,6 +21,8 @@
 
 pub mod cpio;
 pub mod daemon;
+pub mod debian;
+pub mod document;
 pub mod error;
 pub mod guest;
 pub mod initramfs;
@@ -35,6 +39,7 @@ mod stream;
 pub mod vgpu;
 
 pub use daemon::Daemon;
+pub use debian::DebianRoot;
 pub use error::{Error, Result};
 pub use machine::{Machine, Memory};
 pub use process::Process;

@@ -292,4 +292,20 @@ mod tests {
             assert_eq!(parse_bytes(text), bytes, "'{text}'");
         }
     }
+
+    #[test]
+    fn what_the_pages_show_is_taken() {
+        let pages = [
+            include_str!("../../docs/daemon.md"),
+            include_str!("../../docs/sharing.md"),
+        ];
+        for page in pages {
+            let shown = page.split_once("```toml\n");
+            let shown = shown.or_else(|| page.split_once("vgpud.toml <<'END'\n"));
+            let (_, shown) = shown.unwrap();
+            let end = shown.find("```").into_iter().chain(shown.find("\nEND"));
+            let shown = &shown[..end.min().unwrap()];
+            assert_ne!(Config::parse(shown).unwrap(), Config::default(), "{shown}");
+        }
+    }
 }

@@ -282,4 +282,54 @@ mod tests {
             assert!(!problem.title.is_empty());
         }
     }
+
+    #[test]
+    fn the_words_of_each_refusal_are_in_the_page_on_troubles() {
+        let page = include_str!("../../docs/troubleshooting.md");
+        let uuid = Uuid::nil();
+        let (parent, type_name) = ("p".to_owned(), "t".to_owned());
+        for (error, words) in [
+            (Error::NoInstance(uuid), "there is no vGPU"),
+            (Error::NoDefinition(parent.clone(), uuid), "is not defined"),
+            (Error::NoParent(parent.clone()), "there is no parent"),
+            (
+                Error::NoType {
+                    parent: parent.clone(),
+                    type_name: type_name.clone(),
+                },
+                "offers no type",
+            ),
+            (
+                Error::Exists(uuid, String::new()),
+                "is there already, and is not what is asked for",
+            ),
+            (
+                Error::NoPlace {
+                    parent: parent.clone(),
+                    type_name: type_name.clone(),
+                },
+                "no place is free",
+            ),
+            (
+                Error::NoVideoMemory { parent, type_name },
+                "too little video memory left",
+            ),
+            (Error::NoUser, "no user is free for its worker"),
+            (Error::Busy(uuid), "a VMM is connected"),
+            (Error::NotRunning(uuid), "does not run"),
+            (Error::Mute(uuid, String::new()), "does not answer"),
+            (
+                Error::Stillborn(uuid, String::new()),
+                "ended before it was ready",
+            ),
+            (
+                Error::NotTakenOver(uuid, String::new()),
+                "no other worker takes over",
+            ),
+            (Error::NotKept(uuid), "cannot be replaced while it serves"),
+        ] {
+            assert!(error.to_string().contains(words), "{error}");
+            assert!(page.contains(words), "{words}");
+        }
+    }
 }
