@@ -1,5 +1,5 @@
-//! What docs/ tells people to type works as it is written there: each page in a root of its own,
-//! where our programs are installed and a daemon runs.
+//! What README.md and docs/ tell people to type works as it is written there: each page in a root
+//! of its own, where our programs are installed and a daemon runs.
 //!
 //! What a reader brings along is ours there: the disk of his VM is a stock kernel that binds its
 //! display, `systemctl restart vgpud` ends the daemon and starts it, as its unit does (the unit
@@ -72,9 +72,7 @@ fn root(programs: &Programs) -> Result<Option<DebianRoot>> {
 }
 
 fn run_page(name: &str) -> Result<()> {
-    let page = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("../docs")
-        .join(name);
+    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(name);
     let blocks = blocks(&fs::read_to_string(&page)?)?;
     if blocks.is_empty() {
         return Err("no commands".into());
@@ -87,7 +85,7 @@ fn run_page(name: &str) -> Result<()> {
     };
     let script = BEFORE.to_owned() + &script(name, &blocks);
     let dir = tempfile::tempdir()?;
-    let mut process = root.run(&script, &dir.path().join(name))?;
+    let mut process = root.run(&script, &dir.path().join("log"))?;
     let status = process.wait_exit(LIMIT)?;
     if status.success() && process.log().ends_with("--- the end\n") {
         return Ok(());
@@ -96,16 +94,21 @@ fn run_page(name: &str) -> Result<()> {
 }
 
 #[test]
+fn the_first_steps_run_as_they_are_told() {
+    run_page("README.md").unwrap();
+}
+
+#[test]
 fn the_first_vm_runs_as_it_is_told() {
-    run_page("first-vm.md").unwrap();
+    run_page("docs/first-vm.md").unwrap();
 }
 
 #[test]
 fn limits_are_set_and_met_as_it_is_told() {
-    run_page("sharing.md").unwrap();
+    run_page("docs/sharing.md").unwrap();
 }
 
 #[test]
 fn each_trouble_has_the_words_that_it_is_told_by() {
-    run_page("troubleshooting.md").unwrap();
+    run_page("docs/troubleshooting.md").unwrap();
 }
