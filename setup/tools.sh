@@ -16,6 +16,13 @@ need_gpio() {
     export VGPUD_GPIO
 }
 
+# need_cargo_deb: puts cargo-deb on the PATH, building it into the cache if it is
+# not there.
+need_cargo_deb() {
+    PATH=$CACHE/tools/bin:$PATH
+    command -v cargo-deb >/dev/null || with_lock build_tool cargo-deb '^3.8'
+}
+
 # build_tool CRATE VERSION [EXAMPLE]: the crate's program of its own name, or
 # that example; unoptimised, since it runs for a second and builds for minutes.
 build_tool() {

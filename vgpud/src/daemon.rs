@@ -1,7 +1,8 @@
-//! The daemon as a whole: from its options to its end.
+//! The daemon as a whole: from its command line to its end.
 
 use std::fs::File;
 use std::io::IsTerminal;
+use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, anyhow, bail};
@@ -11,12 +12,15 @@ use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
 use crate::catalogue;
-use crate::config::Config;
+use crate::config::{ApiConfig, Config};
 use crate::files;
 use crate::manager::Manager;
 use crate::paths::Paths;
+use crate::programs;
 use crate::server;
 use crate::server::listen::{self, Token, UnixSocket};
+use crate::server::passed;
+use crate::service;
 use crate::worker_process::users;
 
 /// Most threads for work that blocks. Each waits for a worker or a disk, and goes when there is no
@@ -30,7 +34,7 @@ pub struct Options {
     pub config: Option<PathBuf>,
     /// What all paths start at.
     pub root: PathBuf,
-    /// `vgpu-worker`, if it does not lie beside the daemon's own program.
+    /// `vgpu-worker`, if it does not lie where [`programs::worker`] looks.
     pub worker: Option<PathBuf>,
 }
 
@@ -44,8 +48,10 @@ pub fn start_log() {
         .init();
 }
 
-/// Runs until SIGTERM or SIGINT. Workers live on, unless the configuration says otherwise.
+/// Runs until SIGTERM or SIGINT. Workers live on, unless the configuration says otherwise. The
+/// process has no other thread yet.
 pub fn run(options: &Options) -> anyhow::Result<()> {
+    let passed = passed::take()?;
     let usual = Paths::new(&options.root);
     let config_path = options.config.clone().unwrap_or_else(|| usual.config());
     let mut config = Config::read(&config_path, options.config.is_some())?;
@@ -74,15 +80,19 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
         .context("cannot start threads")?;
     let manager = Manager::new(config.clone(), paths, parents, program)
         .context("cannot tell this boot from others")?;
-    runtime.block_on(serve(&config, &manager))
+    runtime.block_on(serve(&config, &manager, passed))
 }
 
-async fn serve(config: &Config, manager: &Manager) -> anyhow::Result<()> {
+async fn serve(
+    config: &Config,
+    manager: &Manager,
+    passed: Option<UnixListener>,
+) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate()).context("cannot take signals")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot take signals")?;
-    manager.recover().await?;
+    let adoptions = manager.recover().await?;
     let (router, _) = server::router(manager.clone());
-    let socket = UnixSocket::bind(manager.paths(), &config.api)?;
+    let socket = open_socket(manager.paths(), &config.api, passed)?;
     if let Some(tcp) = &config.api.tcp {
         let token = Token::read(&tcp.token_file)?;
         let (address, router) = (tcp.listen, router.clone());
@@ -93,26 +103,49 @@ async fn serve(config: &Config, manager: &Manager) -> anyhow::Result<()> {
         });
     }
     let starter = manager.clone();
-    tokio::spawn(async move { starter.autostart().await });
+    let autostart = tokio::spawn(async move { starter.autostart().await });
+    tokio::spawn(service::follow(manager.clone(), adoptions, autostart));
     let trimmer = manager.clone();
     tokio::spawn(async move { trimmer.trim_logs().await });
-    tracing::info!("the API is at {}", manager.paths().api().display());
+    let place = socket.path().map(Path::display);
+    tracing::info!(
+        place = place.map(tracing::field::display),
+        "the API is served"
+    );
     let ended = tokio::select! {
         served = socket.serve(router, std::future::pending()) => served.context("the API ended"),
         _ = terminate.recv() => Ok(()),
         _ = interrupt.recv() => Ok(()),
     };
+    service::stopping();
     manager.farewell().await;
     ended
 }
 
-/// The program that serves a vGPU: of the same build, it lies beside this program.
+/// The socket that was passed, or one that is made.
+fn open_socket(
+    paths: &Paths,
+    config: &ApiConfig,
+    passed: Option<UnixListener>,
+) -> Result<UnixSocket, crate::Error> {
+    let Some(listener) = passed else {
+        return UnixSocket::bind(paths, config);
+    };
+    let is_said = [&config.owner, &config.group, &config.mode];
+    if is_said.iter().any(|said| said.is_some()) {
+        tracing::warn!(
+            "the API's socket was made by whoever started this: they say whose it is, and not \
+             api.owner, api.group and api.mode (systemctl edit vgpud.socket)"
+        );
+    }
+    UnixSocket::passed(listener)
+}
+
+/// The program that serves a vGPU.
 fn find_worker(named: Option<&Path>) -> anyhow::Result<PathBuf> {
     let path = match named {
         Some(path) => path.to_owned(),
-        None => std::env::current_exe()
-            .context("cannot tell where vgpud itself is")?
-            .with_file_name("vgpu-worker"),
+        None => programs::worker().context("cannot tell where vgpud itself is")?,
     };
     std::path::absolute(&path).with_context(|| format!("there is no {}", path.display()))
 }

@@ -13,9 +13,10 @@
 //! - `events`, [`metrics`]: what happened, and what is counted.
 //!
 //! Beside it: [`daemon`] (the program as a whole), [`config`] and [`paths`] (how and where things
-//! are to be), [`catalogue`] and `drm` (parents and types), `accounts` (owners of sockets), [`host`]
-//! (what this host can do), [`picture`] (PNG files), `proc` (what a process uses), [`error`] (why a
-//! request is refused).
+//! are to be), [`catalogue`] and `drm` (parents and types), `accounts` (owners of sockets), `service`
+//! (what a service manager is told), [`programs`] (where the worker's program is), [`host`] (what this
+//! host can do), [`picture`] (PNG files), `proc` (what a process uses), [`error`] (why a request is
+//! refused).
 //!
 //! Not here: devices (`drivers`), sessions (`mdev`), the worker's own sandbox (`worker`).
 
@@ -41,8 +42,10 @@ pub mod paths;
 pub mod picture;
 pub mod pool;
 mod proc;
+pub mod programs;
 mod records;
 pub mod server;
+mod service;
 mod table;
 mod turns;
 mod worker_process;

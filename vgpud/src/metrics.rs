@@ -178,7 +178,7 @@ fn tell_instances(text: &mut Text, samples: &[Sample]) {
         text,
         samples,
         ("proportional_memory_bytes", "gauge", help),
-        |sample| Some(sample.usage?.proportional),
+        |sample| sample.usage?.proportional,
     );
     let help = "CPU time of the worker.";
     tell(

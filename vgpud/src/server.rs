@@ -1,6 +1,7 @@
 //! The answering end of the API: HTTP, JSON, errors in one form.
 //!
 //! - [`listen`]: the UNIX socket, and TCP if that is asked for, where each request needs a token,
+//! - `passed`: the UNIX socket of whoever started the daemon, if it made one,
 //! - `refusal`, `extract`, `strict`: a body is what the document says of it, and every error is
 //!   problem+json, also those of HTTP itself,
 //! - `parents`, `instances`, `state`, `definitions`, `events`, `host`: one handler for each
@@ -13,6 +14,7 @@ mod host;
 mod instances;
 pub mod listen;
 mod parents;
+pub(crate) mod passed;
 mod refusal;
 mod state;
 mod strict;

@@ -5,6 +5,7 @@ use std::os::fd::AsFd;
 use std::path::Path;
 use std::sync::Arc;
 
+use tokio::task::JoinHandle;
 use uuid::Uuid;
 use worker::control::{Control, ControlError};
 use worker::parking::Parking;
@@ -17,12 +18,12 @@ use super::Manager;
 
 impl Manager {
     /// Has a worker park with this daemon, in its turn.
-    pub(super) fn begin_adoption(&self, uuid: Uuid, worker: Arc<Worker>) {
+    pub(super) fn begin_adoption(&self, uuid: Uuid, worker: Arc<Worker>) -> JoinHandle<()> {
         let manager = self.clone();
         tokio::spawn(async move {
             let _turn = manager.0.turns.wait(uuid).await;
             manager.adopt_in_turn(uuid, worker).await;
-        });
+        })
     }
 
     async fn adopt_in_turn(&self, uuid: Uuid, worker: Arc<Worker>) {

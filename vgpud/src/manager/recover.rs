@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Signal, geteuid, pidfd_send_signal};
+use tokio::task::JoinHandle;
 use uuid::Uuid;
 use worker::control::{Control, ControlError};
 
@@ -27,14 +28,16 @@ const UNKNOWN_PATIENCE: Timespec = Timespec {
 impl Manager {
     /// Takes in what an earlier daemon left: workers that live go on, places that are taken stay
     /// taken. What is to run and does not is for [`Manager::autostart`]. Once, before anything else.
-    pub async fn recover(&self) -> Result<(), Error> {
+    ///
+    /// Returns the adoptions that have begun: until one ends, that worker parks with nobody.
+    pub async fn recover(&self) -> Result<Vec<JoinHandle<()>>, Error> {
         let manager = self.clone();
         let living = blocking(move || manager.recover_now()).await?;
-        for (uuid, worker) in living {
+        let adoptions = living.into_iter().map(|(uuid, worker)| {
             self.watch(uuid, Arc::clone(&worker));
-            self.begin_adoption(uuid, worker);
-        }
-        Ok(())
+            self.begin_adoption(uuid, worker)
+        });
+        Ok(adoptions.collect())
     }
 
     fn recover_now(&self) -> Result<Vec<(Uuid, Arc<Worker>)>, Error> {

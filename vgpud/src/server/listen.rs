@@ -5,7 +5,8 @@ use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
+use std::os::unix::net::UnixListener;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use axum::Router;
@@ -27,11 +28,12 @@ use super::refusal::Refusal;
 /// Shortest token that is taken: one that is guessed opens the host's vGPUs to the network.
 const MIN_TOKEN: usize = 16;
 
-/// The API's UNIX socket. Its file goes with it.
+/// The API's UNIX socket. Its file goes with it, if it was made here.
 #[derive(Debug)]
 pub struct UnixSocket {
     listener: tokio::net::UnixListener,
-    _file: SocketFile,
+    path: Option<PathBuf>,
+    _file: Option<SocketFile>,
 }
 
 impl UnixSocket {
@@ -43,15 +45,37 @@ impl UnixSocket {
             mode: config.mode.clone(),
         };
         let access = Access::resolve(&access, &SocketAccess::default())?;
-        let (listener, file) = socket::bind_at(paths, &paths.api(), access)?;
+        let path = paths.api();
+        let (listener, file) = socket::bind_at(paths, &path, access)?;
+        Self::new(listener, Some(path), Some(file))
+    }
+
+    /// Listens on a socket that somebody else made. Its file is theirs. Within a tokio runtime.
+    pub fn passed(listener: UnixListener) -> Result<Self, Error> {
+        let address = listener.local_addr().ok();
+        let path = address.and_then(|address| address.as_pathname().map(Path::to_owned));
+        Self::new(listener, path, None)
+    }
+
+    fn new(
+        listener: UnixListener,
+        path: Option<PathBuf>,
+        file: Option<SocketFile>,
+    ) -> Result<Self, Error> {
         let listener = listener
             .set_nonblocking(true)
             .and_then(|()| tokio::net::UnixListener::from_std(listener))
             .map_err(Error::os("listen for the API"))?;
         Ok(Self {
             listener,
+            path,
             _file: file,
         })
+    }
+
+    /// Where it is, if it has a name.
+    pub fn path(&self) -> Option<&Path> {
+        self.path.as_deref()
     }
 
     /// Serves until `stop` is done, and the requests that are under way then.

@@ -16,7 +16,7 @@ pub mod http;
 use std::fs;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -79,12 +79,17 @@ impl Daemon {
 
     /// Starts it where an earlier one was.
     pub fn start_again(&mut self) {
+        self.start_from(host::command(self.starter, env!("CARGO_BIN_EXE_vgpud")));
+    }
+
+    /// Starts it there by a command that passes its arguments on to `vgpud`.
+    pub fn start_from(&mut self, mut command: Command) {
         let log = fs::File::options()
             .create(true)
             .append(true)
             .open(self.path("vgpud.log"))
             .unwrap();
-        let child = host::command(self.starter, env!("CARGO_BIN_EXE_vgpud"))
+        let child = command
             // From where it is: workers, which are elsewhere, find their files all the same.
             .current_dir(self.root.path())
             .args(["--root", "."])
