@@ -59,7 +59,8 @@ pub trait MediatedDevice: Send {
         Vec::new()
     }
 
-    /// Changes an attribute while the device runs. On error nothing has changed.
+    /// Changes an attribute while the device runs. On error nothing has changed. A value that no
+    /// device would take is refused as that, also where the attribute is fixed.
     fn set_attribute(&mut self, name: &str, value: &str) -> Result<(), AttributeError> {
         let _ = value;
         Err(AttributeError::Unknown(name.to_owned()))

@@ -2,6 +2,7 @@
 
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Bytes, Incoming};
@@ -39,6 +40,9 @@ pub enum ClientError {
     /// The other end is not the daemon, or another version of it.
     #[error("the answer makes no sense: {0}")]
     Garbled(String),
+    /// It took longer than the client waits.
+    #[error("the daemon has not answered within {0:?}")]
+    Late(Duration),
     /// What is sent cannot be read, or what is received not written.
     #[error(transparent)]
     Io(#[from] std::io::Error),
@@ -59,6 +63,7 @@ impl ClientError {
 pub struct Client {
     path: PathBuf,
     runtime: Runtime,
+    patience: Option<Duration>,
 }
 
 type Result<T> = std::result::Result<T, ClientError>;
@@ -70,7 +75,14 @@ impl Client {
         Ok(Self {
             path: path.to_owned(),
             runtime: runtime.enable_all().build()?,
+            patience: None,
         })
+    }
+
+    /// Waits no longer than this for an answer to a request as a whole.
+    pub fn with_patience(mut self, patience: Duration) -> Self {
+        self.patience = Some(patience);
+        self
     }
 
     /// Every parent.
@@ -96,6 +108,12 @@ impl Client {
     /// Creates an instance, or finds the one that the same request created.
     pub fn create(&self, uuid: Uuid, request: &CreateRequest) -> Result<Instance> {
         self.ask(Method::PUT, &format!("/v1/instances/{uuid}"), Some(request))
+    }
+
+    /// Creates an instance, and does not take one that is there for it: that is EEXIST.
+    pub fn create_new(&self, uuid: Uuid, request: &CreateRequest) -> Result<Instance> {
+        let path = format!("/v1/instances/{uuid}?exclusive=true");
+        self.ask(Method::PUT, &path, Some(request))
     }
 
     /// Creates an instance under a UUID of the daemon's choice.
@@ -270,7 +288,7 @@ impl Client {
         request: Request<Full<Bytes>>,
         mut take: impl FnMut(&[u8]) -> Result<bool>,
     ) -> Result<()> {
-        self.runtime.block_on(async {
+        let exchange = async {
             let mut response = self.send(request).await?;
             while let Some(frame) = response.frame().await {
                 if let Some(piece) = frame?.data_ref()
@@ -280,6 +298,13 @@ impl Client {
                 }
             }
             Ok(())
+        };
+        self.runtime.block_on(async {
+            let Some(patience) = self.patience else {
+                return exchange.await;
+            };
+            let ended = tokio::time::timeout(patience, exchange).await;
+            ended.unwrap_or(Err(ClientError::Late(patience)))
         })
     }
 

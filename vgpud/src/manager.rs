@@ -9,12 +9,14 @@
 //! - `recovery`: another worker takes over from one that ended by itself,
 //! - `upgrade`: one of the installed program takes over from one that serves,
 //! - `running`: what is asked of an instance that runs,
+//! - `attributes`: those of an instance that is there are changed,
 //! - `define`: persistent definitions,
 //! - `logs`: what workers say, kept short,
 //! - `recover`, `adopt`: what an earlier daemon left, and what is to be started with this one,
 //! - `farewell`: what becomes of them when this daemon is stopped.
 
 mod adopt;
+mod attributes;
 mod create;
 mod define;
 mod ending;

@@ -202,8 +202,8 @@ fn a_bad_change_or_definition_is_refused_and_changes_nothing() {
             "'dma' cannot be 'x'",
         ),
         (
-            r#"{"attributes":[{"name":"dma-mask","value":"32"}]}"#,
-            "can only be given when",
+            r#"{"attributes":[{"name":"dma","value":"copy"},{"name":"dma-mask","value":"99"}]}"#,
+            "'dma-mask' cannot be '99'",
         ),
     ] {
         let refused = (422, "EINVAL", words);

@@ -140,6 +140,9 @@ pub enum Landlock {
     None,
 }
 
+/// The errno of an attribute that can only be given when its device is created.
+pub const FIXED: &str = "EPERM";
+
 /// An attribute and its value.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Attribute {

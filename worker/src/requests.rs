@@ -6,12 +6,15 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use mdev::Services;
+use mdev::device::AttributeError;
 use mdev::mailbox::{Mail, MailSender};
 use mdev::metrics::Metrics;
 use mdev::migration::snapshot::{self, SnapshotError};
 use rustix::net::{SocketFlags, accept_with};
 use worker::parking::Depositor;
-use worker::protocol::{Answer, Attribute, Counters, Envelope, Request, Sandbox, Status, VERSION};
+use worker::protocol::{
+    Answer, Attribute, Counters, Envelope, FIXED, Request, Sandbox, Status, VERSION,
+};
 use worker::{seqpacket, state_file};
 
 use crate::taking_over::Pause;
@@ -195,6 +198,7 @@ impl Responder {
             .call(move |device| device.set_attribute(&name, &value))
         {
             Err(gone) => refuse("ENODEV", gone.to_string()),
+            Ok(Err(error @ AttributeError::Fixed(_))) => refuse(FIXED, error.to_string()),
             Ok(Err(error)) => refuse("EINVAL", error.to_string()),
             Ok(Ok(())) => Answer::Done,
         }

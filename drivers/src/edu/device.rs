@@ -10,7 +10,7 @@ use mdev::keep::Keep;
 use mdev::pci::ConfigSpace;
 use mdev::region::{RegionIndex, Regions};
 use mdev::region_memory::RegionMemory;
-use mdev::{MediatedDevice, Migration, Services};
+use mdev::{Attributes, MediatedDevice, Migration, Services};
 
 use super::ended::STORE_LEN;
 use super::engine::{Engine, TransferJob};
@@ -277,7 +277,12 @@ impl MediatedDevice for EduDevice {
                 self.settings.way = Way::parse(value)?;
                 Ok(())
             }
-            DMA_MASK | PANIC_REGISTER => Err(AttributeError::Fixed(name.to_owned())),
+            DMA_MASK | PANIC_REGISTER => {
+                // A value that a new device would not take either is no reason to make one.
+                let value = (name.to_owned(), value.to_owned());
+                Settings::parse(&Attributes(vec![value]))?;
+                Err(AttributeError::Fixed(name.to_owned()))
+            }
             _ => Err(AttributeError::Unknown(name.to_owned())),
         }
     }

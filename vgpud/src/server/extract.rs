@@ -77,6 +77,17 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Query<T> {
     }
 }
 
+/// Whether an instance that is there already will do.
+#[derive(Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct Exclusive {
+    /// Refuse with EEXIST if there is an instance of this UUID, also if it is what is asked for: as
+    /// `O_EXCL` does, and the kernel's mdev.
+    #[serde(default)]
+    pub(crate) exclusive: bool,
+}
+
 /// Whether a VMM that is connected is to be cut off.
 #[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]

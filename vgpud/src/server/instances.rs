@@ -6,9 +6,10 @@ use axum::http::StatusCode;
 use uuid::Uuid;
 
 use crate::api::{AttributeChanges, CreateRequest, Instance, Upgrade, WorkerStatus};
+use crate::error::Error;
 use crate::manager::{Created, Manager};
 
-use super::extract::{Body, Force, Id, Path, Query};
+use super::extract::{Body, Exclusive, Force, Id, Path, Query};
 use super::refusal::{Refusal, Refused, RefusedOrFailed};
 
 /// Every instance.
@@ -60,11 +61,11 @@ pub(super) async fn show(
 }
 
 /// Creates an instance under this UUID. The same request again gets the instance as it is; another
-/// one is refused with EEXIST.
+/// one is refused with EEXIST, and so is any with `exclusive=true`.
 #[utoipa::path(
     put,
     path = "/v1/instances/{uuid}",
-    params(("uuid" = Uuid, Path)),
+    params(("uuid" = Uuid, Path), Exclusive),
     request_body = CreateRequest,
     responses(
         (status = 201, description = "it was created", body = Instance),
@@ -75,11 +76,15 @@ pub(super) async fn show(
 pub(super) async fn put(
     State(manager): State<Manager>,
     Path(Id(uuid)): Path<Id>,
+    Query(Exclusive { exclusive }): Query<Exclusive>,
     Body(request): Body<CreateRequest>,
 ) -> Result<(StatusCode, Json<Instance>), Refusal> {
     let (instance, created) = manager.create(uuid, request).await?;
     let status = match created {
         Created::Now => StatusCode::CREATED,
+        Created::Before if exclusive => {
+            return Err(Error::Exists(uuid, "a new one is".to_owned()).into());
+        }
         Created::Before => StatusCode::OK,
     };
     Ok((status, Json(instance)))

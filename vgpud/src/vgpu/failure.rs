@@ -76,7 +76,7 @@ fn report_client(error: &ClientError) -> ExitCode {
             eprintln!("vgpu: {error}");
             ExitCode::from(UNREACHABLE)
         }
-        ClientError::Garbled(_) | ClientError::Io(_) => {
+        ClientError::Garbled(_) | ClientError::Late(_) | ClientError::Io(_) => {
             eprintln!("vgpu: {error}");
             ExitCode::FAILURE
         }

@@ -122,8 +122,17 @@ fn the_way_of_transfers_may_be_changed_and_the_mask_may_not() {
     assert_eq!(set("dma-mask", "64"), (Err(fixed), expect("copy")));
     let unknown = AttributeError::Unknown("msi".to_owned());
     assert_eq!(set("msi", "off"), (Err(unknown), expect("copy")));
-    let (wrong, after) = set("dma", "never");
-    assert!(matches!(wrong, Err(AttributeError::Invalid { .. })));
-    assert_eq!(after, expect("copy"));
+    for (name, value) in [
+        ("dma", "never"),
+        ("dma-mask", "99"),
+        ("panic-register", "x"),
+    ] {
+        let (wrong, after) = set(name, value);
+        assert!(
+            matches!(wrong, Err(AttributeError::Invalid { .. })),
+            "{name}"
+        );
+        assert_eq!(after, expect("copy"));
+    }
     assert_eq!(set("dma", "pin"), (Ok(()), expect("pin")));
 }

@@ -1,0 +1,185 @@
+//! Attributes of an instance that is there are changed.
+//!
+//! What the device takes while it runs, it is given. What can only be given when a device is
+//! created, its worker is started anew with, as long as no VMM is connected: nobody has seen the
+//! device yet. mdevctl needs that: it creates a device first, and writes its attributes then.
+
+use std::mem;
+
+use uuid::Uuid;
+use worker::control::{Control, ControlError};
+use worker::protocol::FIXED;
+
+use crate::api::{Attribute, EventKind, Instance};
+use crate::blocking::detached;
+use crate::error::Error;
+
+use super::Manager;
+use super::create::{MAX_ATTRIBUTES, check_attributes};
+
+impl Manager {
+    /// Changes attributes, all or none; one that runs at once, and for the times that come. What has
+    /// that value already is left alone.
+    pub async fn set_attributes(
+        &self,
+        uuid: Uuid,
+        changes: Vec<Attribute>,
+    ) -> Result<Instance, Error> {
+        if changes.is_empty() {
+            return Err(Error::Invalid("no attribute is given".to_owned()));
+        }
+        check_attributes(&changes)?;
+        let manager = self.clone();
+        detached(async move {
+            let _turn = manager.0.turns.wait(uuid).await;
+            manager.set_in_turn(uuid, changes).await?;
+            let parent = manager.parent_of(uuid)?;
+            let events = &manager.0.events;
+            events.tell(
+                EventKind::Modified,
+                uuid,
+                &parent,
+                "attributes were set".to_owned(),
+            );
+            manager.instance(uuid).await
+        })
+        .await
+    }
+
+    async fn set_in_turn(&self, uuid: Uuid, changes: Vec<Attribute>) -> Result<(), Error> {
+        let kept = self.attributes_after(uuid, &changes)?;
+        let set = self
+            .ask(uuid, move |control| set_all(&control, &changes))
+            .await;
+        let former = match set {
+            Ok(former) => former,
+            Err(Error::NotRunning(_)) => Vec::new(),
+            Err(Error::Refused { errno, message }) if errno == FIXED => {
+                return self.start_anew_with(uuid, kept, message).await;
+            }
+            Err(error) => return Err(error),
+        };
+        let saved = self.keep_attributes(uuid, kept).await;
+        if saved.is_err() {
+            self.set_back(uuid, former).await;
+        }
+        saved.map(drop)
+    }
+
+    /// Starts its worker anew, with attributes that it cannot be given as it is. If a VMM is
+    /// connected, that is refused in the device's words.
+    async fn start_anew_with(
+        &self,
+        uuid: Uuid,
+        kept: Vec<Attribute>,
+        message: String,
+    ) -> Result<(), Error> {
+        match self.stop_in_turn(uuid, false).await {
+            Err(Error::Busy(_)) => {
+                let errno = "EBUSY".to_owned();
+                let message = format!("{message}, and a VMM is connected to it");
+                return Err(Error::Refused { errno, message });
+            }
+            stopped => stopped?,
+        }
+        let changed = match self.keep_attributes(uuid, kept).await {
+            Ok(before) => match self.launch(uuid).await {
+                Ok(()) => Ok(()),
+                Err(error) => {
+                    if let Err(left) = self.keep_attributes(uuid, before).await {
+                        // What was first is told; this is for who runs the host.
+                        tracing::error!("{uuid} keeps attributes that it cannot have: {left}");
+                    }
+                    Err(error)
+                }
+            },
+            Err(error) => Err(error),
+        };
+        if changed.is_err() {
+            self.launch(uuid).await?;
+        }
+        let parent = self.parent_of(uuid)?;
+        self.tell_started(uuid, &parent);
+        changed
+    }
+
+    /// The attributes that it is to have.
+    fn attributes_after(&self, uuid: Uuid, changes: &[Attribute]) -> Result<Vec<Attribute>, Error> {
+        let table = self.table();
+        let entry = table.entry(uuid).ok_or(Error::NoInstance(uuid))?;
+        let kept = merge(&entry.record.attributes, changes);
+        if kept.len() > MAX_ATTRIBUTES {
+            return Err(Error::Invalid(format!(
+                "it has {MAX_ATTRIBUTES} attributes already"
+            )));
+        }
+        Ok(kept)
+    }
+
+    /// Keeps attributes for the times that come: those from before. On error those are kept.
+    async fn keep_attributes(
+        &self,
+        uuid: Uuid,
+        kept: Vec<Attribute>,
+    ) -> Result<Vec<Attribute>, Error> {
+        let swap = |attributes| {
+            let mut table = self.table();
+            let entry = table.entry_mut(uuid).ok_or(Error::NoInstance(uuid))?;
+            Ok(mem::replace(&mut entry.record.attributes, attributes))
+        };
+        let before = swap(kept)?;
+        if let Err(error) = self.save(uuid).await {
+            swap(before)?;
+            return Err(error);
+        }
+        Ok(before)
+    }
+
+    async fn set_back(&self, uuid: Uuid, former: Vec<Attribute>) {
+        let set = self.ask(uuid, move |control| {
+            set_back(&control, &former);
+            Ok(())
+        });
+        if let Err(error) = set.await {
+            tracing::warn!("attributes of {uuid} cannot be set back: {error}");
+        }
+    }
+}
+
+/// Sets attributes one after the other, but for those that have that value: what they were before,
+/// the last first. If one is refused, those before it are set back.
+fn set_all(control: &Control, changes: &[Attribute]) -> Result<Vec<Attribute>, ControlError> {
+    let status = control.status()?;
+    let mut current: Vec<Attribute> = status.attributes.into_iter().map(Into::into).collect();
+    let mut former = Vec::new();
+    for change in changes {
+        let old = current.iter_mut().find(|old| old.name == change.name);
+        if old.as_deref() == Some(change) {
+            continue;
+        }
+        if let Err(error) = control.set_attribute(&change.name, &change.value) {
+            set_back(control, &former);
+            return Err(error);
+        }
+        former.splice(..0, old.map(|old| mem::replace(old, change.clone())));
+    }
+    Ok(former)
+}
+
+fn set_back(control: &Control, former: &[Attribute]) {
+    for Attribute { name, value } in former {
+        if let Err(error) = control.set_attribute(name, value) {
+            tracing::warn!("attribute {name} cannot be set back: {error}");
+        }
+    }
+}
+
+/// The attributes that an instance has after changes: each name once among the changed ones.
+fn merge(existing: &[Attribute], changes: &[Attribute]) -> Vec<Attribute> {
+    let mut kept = existing.to_vec();
+    for change in changes {
+        kept.retain(|attribute| attribute.name != change.name);
+        kept.push(change.clone());
+    }
+    kept
+}
