@@ -4,10 +4,13 @@
 //! - `device.rs`: the device itself, an [`mdev::MediatedDevice`],
 //! - further files for its parts, each a model on its own.
 //!
+//! Beside them `monitor`: what a guest finds at the end of a display's cable.
+//!
 //! Read `serial` first: it is the smallest. Then `edu`, the smallest with DMA and a thread.
 
 pub mod bochs;
 pub mod edu;
+mod monitor;
 pub mod serial;
 
 use mdev::{Driver, TypeSpec};

@@ -11,9 +11,9 @@ use mdev::region_memory::RegionMemory;
 use mdev::scanout::{Geometry, ScanoutPublisher};
 use mdev::{MediatedDevice, Migration, Services};
 
-use super::edid;
 use super::mmio::{self, Mmio};
-use super::model::{MODE, Mode, Model};
+use super::model::{MODE, Model};
+use crate::monitor::{Mode, edid};
 
 /// What QEMU's `bochs-display` says. Revision 2 tells a guest that there are extended registers.
 const IDENTITY: Identity = Identity {

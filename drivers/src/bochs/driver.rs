@@ -4,7 +4,8 @@ use mdev::device::{AttributeError, BuildError};
 use mdev::{Attributes, Driver, MediatedDevice, Services, TypeSpec};
 
 use super::device::Bochs;
-use super::model::{MODE, MODELS, Mode, Model};
+use super::model::{MODE, MODELS, Model};
+use crate::monitor::Mode;
 
 /// Builds bochs displays.
 #[derive(Clone, Copy, Debug)]

@@ -13,8 +13,9 @@
 //! - `dispi`: the VBE DISPI registers, which set a mode and a place in memory.
 //! - `vga`: what is left of a VGA: ports that are ignored, save blanking.
 //! - `extended`: the byte order of pixels.
-//! - `edid`: the monitor that the guest finds, with its modes timed by `timing`.
 //! - `state`: what is saved of a display.
+//!
+//! The monitor that the guest finds is `crate::monitor`'s.
 //!
 //! Left out: interrupts (the hardware has none), a VGA BIOS and text modes, pixels of other than
 //! 32 bits, DISPI banking and `GETCAPS`, and hot-plug of the monitor: a change of the `mode`
@@ -23,14 +24,12 @@
 mod device;
 mod dispi;
 mod driver;
-mod edid;
 mod extended;
 mod mmio;
 mod model;
 mod state;
 #[cfg(test)]
 mod tests;
-mod timing;
 mod vga;
 
 pub use driver::BochsDriver;

@@ -6,9 +6,8 @@ use mdev::region_memory::RegionMemory;
 use mdev::state::{Fields, StateError};
 
 use super::device::Bochs;
-use super::edid;
 use super::mmio::Mmio;
-use super::model::Mode;
+use crate::monitor::{Mode, edid};
 
 impl Migration for Bochs {
     fn kind(&self) -> &str {

@@ -3,11 +3,11 @@
 //! VESA Enhanced EDID 1.4; numbers of sections and tables below are its own. One block is enough:
 //! the largest mode of all types fits a detailed timing.
 
-use super::model::Mode;
+use super::mode::Mode;
 use super::timing::{Blanking, Timing};
 
 /// Bytes of a block.
-pub(super) const LEN: usize = 128;
+pub(crate) const LEN: usize = 128;
 
 const HEADER: [u8; 8] = [0, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0];
 const VERSION: [u8; 2] = [1, 4];
@@ -78,7 +78,7 @@ const NO_BORDER: u8 = 0;
 const SYNC: u8 = 0x18 | 0x02;
 
 /// The block of a monitor that prefers one mode and can also show the others up to `largest`.
-pub(super) fn block(preferred: Mode, largest: Mode) -> Vec<u8> {
+pub(crate) fn block(preferred: Mode, largest: Mode) -> Vec<u8> {
     let mut block = Vec::with_capacity(LEN);
     block.extend(HEADER);
     block.extend(manufacturer().to_be_bytes());
@@ -212,8 +212,14 @@ fn sync(horizontal: Blanking, vertical: Blanking) -> [u8; 4] {
 
 #[cfg(test)]
 mod tests {
-    use super::super::model::MODELS;
+
     use super::*;
+
+    const LARGEST: [Mode; 3] = [
+        Mode::new(800, 600),
+        Mode::new(1920, 1080),
+        Mode::new(3840, 2160),
+    ];
 
     /// The visible and total size, and the clock in 10 kHz, of descriptor `index`.
     fn parse_timing(block: &[u8], index: usize) -> ([u16; 4], u16) {
@@ -228,9 +234,8 @@ mod tests {
     }
 
     fn modes() -> impl Iterator<Item = (Mode, Mode)> {
-        MODELS.into_iter().flat_map(|model| {
-            [model.largest, Mode::new(640, 480), Mode::new(64, 64)]
-                .map(|preferred| (preferred, model.largest))
+        LARGEST.into_iter().flat_map(|largest| {
+            [largest, Mode::new(640, 480), Mode::new(64, 64)].map(|preferred| (preferred, largest))
         })
     }
 
