@@ -158,14 +158,9 @@ impl Daemon {
 
     /// The first event of a kind, when it has come.
     pub fn event(&self, kind: EventKind) -> Event {
-        self.event_that(|event| event.kind == kind)
-    }
-
-    /// The first of which this holds, once it has happened.
-    pub fn event_that(&self, is_it: impl Fn(&Event) -> bool) -> Event {
         let mut found = None;
         let see = |event: Event| {
-            let is_it = is_it(&event);
+            let is_it = event.kind == kind;
             found = is_it.then_some(event);
             !is_it
         };
