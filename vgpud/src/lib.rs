@@ -12,7 +12,7 @@
 //! - `worker_process`: a worker's process: started with its socket, watched, ended.
 //! - `events`, [`metrics`]: what happened, and what is counted.
 //!
-//! Beside it: [`daemon`] (the program as a whole), [`config`] and [`paths`] (how and where things
+//! Beside it: [`daemon`] and [`arguments`] (the program as a whole), [`config`] and [`paths`] (how and where things
 //! are to be), [`catalogue`] and `drm` (parents and types), `accounts` (owners of sockets), `service`
 //! (what a service manager is told), [`programs`] (where the worker's program is), [`host`] (what this
 //! host can do), [`picture`] (PNG files), `proc` (what a process uses), [`error`] (why a request is
@@ -22,6 +22,7 @@
 
 mod accounts;
 pub mod api;
+pub mod arguments;
 mod blocking;
 pub mod catalogue;
 pub mod client;

@@ -1,16 +1,21 @@
-//! `vgpu completions`, `vgpu man`: made of the command line's own description.
+//! `vgpu completions`, `vgpu man`: made of the command lines' own descriptions.
 
-use std::fs;
-use std::io;
-use std::path::PathBuf;
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use clap::CommandFactory;
 use clap_complete::Shell;
 use clap_mangen::Man;
+use vgpud::arguments;
 
 use crate::Vgpu;
 use crate::output::print;
+
+/// What no command line tells of the daemon.
+const DAEMON_DESCRIPTION: &str = include_str!("vgpud-description.roff");
+const DAEMON_SECTIONS: &str = include_str!("vgpud-sections.roff");
 
 #[derive(clap::Args)]
 pub(crate) struct CompletionsArguments {
@@ -21,7 +26,7 @@ pub(crate) struct CompletionsArguments {
 
 #[derive(clap::Args)]
 pub(crate) struct ManArguments {
-    /// Where to write vgpu.1, and a page for each command
+    /// Where to write vgpu.1, a page for each command, and vgpud.8
     #[arg(value_name = "DIR")]
     folder: Option<PathBuf>,
 }
@@ -41,7 +46,22 @@ pub(crate) fn man(arguments: &ManArguments) -> anyhow::Result<()> {
     let what = || format!("cannot write to {}", folder.display());
     let written: io::Result<()> =
         fs::create_dir_all(folder).and_then(|()| clap_mangen::generate_to(Vgpu::command(), folder));
-    written.with_context(what)
+    written
+        .and_then(|()| write_daemons(&folder.join("vgpud.8")))
+        .with_context(what)
+}
+
+/// The page of the daemon, which prints none itself: it is no command of people's.
+fn write_daemons(path: &Path) -> io::Result<()> {
+    let mut file = File::create(path)?;
+    let page = Man::new(arguments::Arguments::command()).section("8");
+    page.render_title(&mut file)?;
+    page.render_name_section(&mut file)?;
+    page.render_synopsis_section(&mut file)?;
+    file.write_all(DAEMON_DESCRIPTION.as_bytes())?;
+    page.render_options_section(&mut file)?;
+    file.write_all(DAEMON_SECTIONS.as_bytes())?;
+    page.render_version_section(&mut file)
 }
 
 #[cfg(test)]
