@@ -40,7 +40,12 @@ pub struct Options {
 
 /// Logs to standard error, as `RUST_LOG` says.
 pub fn start_log() {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    start_log_with(EnvFilter::new("info"));
+}
+
+/// The same; `usual` is what is logged if it says nothing.
+pub fn start_log_with(usual: EnvFilter) {
+    let filter = EnvFilter::try_from_default_env().unwrap_or(usual);
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)

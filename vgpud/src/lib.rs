@@ -16,7 +16,8 @@
 //! are to be), [`catalogue`] and `drm` (parents and types), `accounts` (owners of sockets), `service`
 //! (what a service manager is told), [`programs`] (where the worker's program is), [`host`] (what this
 //! host can do), [`picture`] (PNG files), `proc` (what a process uses), [`error`] (why a request is
-//! refused).
+//! refused). And [`mdev_tree`]: the kernel's mdev files, for the program `vgpu-mdev`, which asks the
+//! daemon.
 //!
 //! Not here: devices (`drivers`), sessions (`mdev`), the worker's own sandbox (`worker`).
 
@@ -37,6 +38,7 @@ mod events;
 mod files;
 pub mod host;
 pub mod manager;
+pub mod mdev_tree;
 pub mod mdevctl_file;
 pub mod metrics;
 pub mod paths;

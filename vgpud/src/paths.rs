@@ -69,6 +69,11 @@ impl Paths {
         self.run.join("api.sock")
     }
 
+    /// Where `vgpu-mdev` mounts its tree.
+    pub fn mdev(&self) -> PathBuf {
+        self.run.join("mdev")
+    }
+
     /// Held by the daemon while it lives.
     pub fn lock(&self) -> PathBuf {
         self.run.join("lock")

@@ -113,7 +113,11 @@ pub(crate) fn modify(arguments: &Arguments) -> anyhow::Result<()> {
             Some(file) => file.attributes,
             None => arguments.added().into_iter().collect(),
         };
-        let instance = client.set_attributes(uuid, attributes)?;
+        // A file may hold none: mdevctl hands over what it keeps.
+        let instance = match attributes.is_empty() {
+            true => client.instance(uuid)?,
+            false => client.set_attributes(uuid, attributes)?,
+        };
         if arguments.json && changed.is_none() {
             print_json(&instance)?;
         }

@@ -12,6 +12,7 @@
 pub mod group;
 pub mod host;
 pub mod http;
+pub mod mdev;
 
 use std::fs;
 use std::os::fd::OwnedFd;
@@ -189,7 +190,7 @@ impl Daemon {
 
     /// Names in the run folder, but for the daemon's own.
     pub fn run_files(&self) -> Vec<String> {
-        let own = ["api.sock", "lock", ".new"];
+        let own = ["api.sock", "lock", ".new", "mdev", "mdev.lock"];
         names(&self.path("run/vgpud"))
             .into_iter()
             .filter(|name| !own.contains(&name.as_str()))
