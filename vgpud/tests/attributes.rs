@@ -1,5 +1,7 @@
 //! Attributes of instances that are there: set live, or with a worker that is started anew.
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests are tests too")]
+
 mod support;
 
 use support::{Daemon, lives, request, uuid, wait_for};
