@@ -66,6 +66,11 @@ impl Daemon {
         Ok(())
     }
 
+    /// What all its paths start at.
+    pub fn root(&self) -> &Path {
+        self.root.path()
+    }
+
     /// The socket of its API.
     pub fn api(&self) -> PathBuf {
         self.root.path().join(API)

@@ -8,6 +8,7 @@
 //! - [`daemon`]: another is the daemon, which has vGPUs of its own.
 //! - [`debian`]: a root of Debian's programs and ours, for what an administrator types there;
 //!   [`document`] is what a page of docs/ has him type.
+//! - [`mdevctl`]: Debian's own, on the files that `vgpu-mdev` mounts for that daemon.
 //! - [`machine`]: a machine is described, then booted.
 //! - [`qemu`]: what comes out is a [`Vm`], a running QEMU.
 //! - [`initramfs`], from [`modules`] and [`cpio`]: what the guest boots into, kept between runs.
@@ -27,6 +28,7 @@ pub mod error;
 pub mod guest;
 pub mod initramfs;
 pub mod machine;
+pub mod mdevctl;
 pub mod modules;
 pub mod process;
 pub mod programs;
@@ -42,6 +44,7 @@ pub use daemon::Daemon;
 pub use debian::DebianRoot;
 pub use error::{Error, Result};
 pub use machine::{Machine, Memory};
+pub use mdevctl::Mdevctl;
 pub use process::Process;
 pub use programs::Programs;
 pub use qemu::Vm;

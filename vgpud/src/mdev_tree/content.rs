@@ -116,10 +116,10 @@ fn of_status(status: &WorkerStatus, name: &str) -> Option<u64> {
     }
 }
 
-/// Bytes of memory that a worker takes, what it shares counted in proportion.
+/// Bytes of a worker's memory that lie in RAM.
 fn memory(pid: u32) -> Result<Vec<u8>, Errno> {
     match proc::usage(pid) {
-        Ok(usage) => Ok(line(usage.proportional)),
+        Ok(usage) => Ok(line(usage.resident)),
         Err(error) => Err(Errno::from_io_error(&error).unwrap_or(Errno::IO)),
     }
 }
