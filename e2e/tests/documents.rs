@@ -54,6 +54,9 @@ truncate -s 1M disk.img
 start-vgpud
 "#;
 
+/// Where our package has what mdevctl asks for our devices.
+const CALLOUT: &str = "/usr/lib/mdevctl/scripts.d/callouts/vgpud";
+
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
 /// A root with our programs and QEMU; none where that is not to be had.
@@ -64,8 +67,10 @@ fn root(programs: &Programs) -> Result<Option<DebianRoot>> {
     };
     let initrd = initrd.build(programs)?;
     let root = DebianRoot::from_env()?.and_then(|root| root.bind_qemu(programs));
+    let callout = concat!(env!("CARGO_MANIFEST_DIR"), "/../packaging/mdevctl/vgpud");
     Ok(root.map(|root| {
-        root.bind(&programs.bin, "/opt/vgpud")
+        root.bind(Path::new(callout), CALLOUT)
+            .bind(&programs.bin, "/opt/vgpud")
             .bind(&programs.kernel, "/opt/vmlinuz")
             .bind(&initrd, "/opt/initrd")
     }))
@@ -106,6 +111,11 @@ fn the_first_vm_runs_as_it_is_told() {
 #[test]
 fn limits_are_set_and_met_as_it_is_told() {
     run_page("docs/sharing.md").unwrap();
+}
+
+#[test]
+fn mdevctl_runs_as_it_is_told() {
+    run_page("docs/mdev.md").unwrap();
 }
 
 #[test]
