@@ -170,11 +170,6 @@ impl Manager {
         let record = &entry.record;
         let request = &record.request;
         let paths = &self.0.paths;
-        let usual = &self.0.config.sockets;
-        let mut access = request.socket.clone();
-        access.owner = access.owner.or_else(|| usual.owner.clone());
-        access.group = access.group.or_else(|| usual.group.clone());
-        access.mode = access.mode.or_else(|| usual.mode.clone());
         Instance {
             uuid: record.uuid,
             parent: request.parent.clone(),
@@ -182,7 +177,7 @@ impl Manager {
             attributes: record.attributes.clone(),
             state: entry.state,
             socket: paths.socket(record.uuid).display().to_string(),
-            access,
+            access: request.socket.or(&self.0.config.sockets),
             control: paths.control(record.uuid).display().to_string(),
             pid: entry.worker.as_ref().map(|worker| worker.identity.pid),
             crashes: record.crashes,

@@ -35,6 +35,7 @@ fn every_command_is_there_and_its_help_too() {
         "show",
         "upgrade",
         "attach",
+        "libvirt-hook",
         "screenshot",
         "save",
         "restore",
@@ -84,8 +85,9 @@ fn there_is_a_man_page_for_every_command() {
         "{whole}"
     );
     for name in commands() {
+        let in_roff = name.replace('-', r"\-");
         assert!(
-            whole.contains(&format!(r"vgpu\-{name}(1)")),
+            whole.contains(&format!(r"vgpu\-{in_roff}(1)")),
             "{name}: {whole}"
         );
         let page = fs::read_to_string(folder.join(format!("vgpu-{name}.1"))).unwrap();

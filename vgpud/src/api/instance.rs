@@ -53,6 +53,18 @@ pub struct SocketAccess {
     pub mode: Option<String>,
 }
 
+impl SocketAccess {
+    /// The same, with what is left out as it is usual.
+    pub(crate) fn or(&self, usual: &Self) -> Self {
+        let or = |own: &Option<String>, usual: &Option<String>| own.clone().or(usual.clone());
+        Self {
+            owner: or(&self.owner, &usual.owner),
+            group: or(&self.group, &usual.group),
+            mode: or(&self.mode, &usual.mode),
+        }
+    }
+}
+
 /// Where a vGPU stands in its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]

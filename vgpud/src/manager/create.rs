@@ -3,7 +3,7 @@
 use uuid::Uuid;
 
 use crate::accounts::Access;
-use crate::api::{Attribute, CreateRequest, EventKind, Instance};
+use crate::api::{Attribute, CreateRequest, EventKind, Instance, SocketAccess};
 use crate::blocking::detached;
 use crate::clock;
 use crate::error::Error;
@@ -57,7 +57,7 @@ impl Manager {
             .entry(uuid)
             .map(|entry| entry.record.request.clone());
         if let Some(existing) = existing {
-            return match difference(&existing, &request) {
+            return match difference(&existing, &request, &self.0.config.sockets) {
                 None => Ok(Created::Before),
                 Some(what) => Err(Error::Exists(uuid, what)),
             };
@@ -103,14 +103,18 @@ impl Manager {
 
 /// What a request asks for that an instance is not. Whether it is to be started does not count:
 /// it may have been stopped since.
-fn difference(existing: &CreateRequest, asked: &CreateRequest) -> Option<String> {
+fn difference(
+    existing: &CreateRequest,
+    asked: &CreateRequest,
+    usual: &SocketAccess,
+) -> Option<String> {
     if existing.parent != asked.parent {
         Some(format!("its parent is {}", existing.parent))
     } else if existing.type_name != asked.type_name {
         Some(format!("its type is {}", existing.type_name))
     } else if existing.attributes != asked.attributes {
         Some("it was created with other attributes".to_owned())
-    } else if existing.socket != asked.socket {
+    } else if existing.socket.or(usual) != asked.socket.or(usual) {
         Some("its socket is another's".to_owned())
     } else {
         None
@@ -180,17 +184,24 @@ mod tests {
     fn the_same_request_is_told_from_another() {
         let request: CreateRequest =
             serde_json::from_str(r#"{"parent":"soft0","type":"edu-1"}"#).unwrap();
+        let usual = SocketAccess {
+            mode: Some("0600".to_owned()),
+            ..SocketAccess::default()
+        };
         let mut stopped = request.clone();
         stopped.start = false;
-        assert_eq!(difference(&request, &stopped), None);
+        assert_eq!(difference(&request, &stopped, &usual), None);
         let mut other = request.clone();
         other.attributes.push(attribute("dma", "copy"));
-        assert!(difference(&request, &other).is_some());
+        assert!(difference(&request, &other, &usual).is_some());
         let mut other = request.clone();
         other.type_name = "edu-2".to_owned();
-        assert!(difference(&request, &other).is_some());
+        assert!(difference(&request, &other, &usual).is_some());
+        let mut usual_said = request.clone();
+        usual_said.socket.mode = usual.mode.clone();
+        assert_eq!(difference(&request, &usual_said, &usual), None);
         let mut other = request.clone();
         other.socket.mode = Some("0660".to_owned());
-        assert!(difference(&request, &other).is_some());
+        assert!(difference(&request, &other, &usual).is_some());
     }
 }

@@ -8,21 +8,39 @@ use anyhow::Context;
 use clap::ValueEnum;
 use serde::Serialize;
 use serde_json::json;
-use vgpud::api::InstanceState;
 
+use crate::failure::Usage;
+use crate::libvirt::domain::Domain;
+use crate::libvirt::metadata::Metadata;
 use crate::output::{print as print_text, print_json};
-use crate::target::{Api, Named};
+use crate::target::Api;
+use found::{Found, Several};
+
+mod found;
+
+/// Slots of the guest's first PCI bus: 0 is the bridge's, 31 the chipset's.
+const SLOTS: std::ops::RangeInclusive<u8> = 1..=30;
+
+/// Where the first vGPU lies unless it is told. libvirt gives slots from 1 on, so that what it plugs
+/// in does not move a vGPU, nor meet one.
+const FIRST_SLOT: &str = "0x10";
 
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
     #[command(flatten)]
-    named: Named,
+    several: Several,
     /// For what
     #[arg(short, long, value_enum, default_value = "qemu")]
     format: Format,
-    /// The guest's memory; libvirt takes it from the domain
+    /// The guest's memory; libvirt takes it from the domain, unless it is a whole one
     #[arg(short, long, value_name = "SIZE", default_value = "1G", value_parser = memory_size)]
     memory: String,
+    /// For libvirt: print a whole small domain of this name
+    #[arg(long, value_name = "NAME", value_parser = domain_name)]
+    domain: Option<String>,
+    /// For libvirt: the slot of the guest's first PCI bus where the vGPU is; further ones are beside it
+    #[arg(long, value_name = "SLOT", default_value = FIRST_SLOT, value_parser = slot)]
+    slot: u8,
     /// Print JSON: the text, and the arguments one by one
     #[arg(long)]
     json: bool,
@@ -46,32 +64,39 @@ enum Format {
 #[derive(Serialize)]
 struct Attachment<'a> {
     format: Format,
+    /// The first one's.
     socket: &'a str,
+    sockets: &'a [&'a str],
     text: &'a str,
     /// None for libvirt.
     arguments: Option<&'a [String]>,
 }
 
 pub(crate) fn print(arguments: &Arguments) -> anyhow::Result<()> {
-    let client = arguments.api.client()?;
-    let instance = client.instance(arguments.named.uuid()?)?;
+    if arguments.domain.is_some() && arguments.format != Format::Libvirt {
+        return Err(Usage("--domain is for --format libvirt".to_owned()).into());
+    }
+    let vgpus = found::find(&arguments.several, &arguments.api)?;
+    let sockets: Vec<_> = vgpus.iter().map(|vgpu| vgpu.socket.as_str()).collect();
+    let first = sockets.first().context("no UUID is given")?;
     let told = match arguments.format {
-        Format::Qemu => Some(qemu(&instance.socket, &arguments.memory)),
-        Format::CloudHypervisor => Some(cloud_hypervisor(&instance.socket, &arguments.memory)?),
+        Format::Qemu => Some(qemu(&sockets, &arguments.memory)),
+        Format::CloudHypervisor => Some(cloud_hypervisor(&sockets, &arguments.memory)?),
         Format::Libvirt => None,
     };
     let text = match &told {
         Some(told) => shell_lines(told),
-        None => libvirt(&instance.socket),
+        None => libvirt(arguments, &vgpus)?,
     };
-    if instance.state != InstanceState::Running {
-        let uuid = instance.uuid;
+    for vgpu in vgpus.iter().filter(|vgpu| !vgpu.is_running) {
+        let uuid = vgpu.uuid;
         eprintln!("vgpu: {uuid} does not run: before its machine, vgpu start {uuid}");
     }
     if arguments.json {
         return print_json(&Attachment {
             format: arguments.format,
-            socket: &instance.socket,
+            socket: first,
+            sockets: &sockets,
             text: &text,
             arguments: told.as_deref(),
         });
@@ -79,29 +104,33 @@ pub(crate) fn print(arguments: &Arguments) -> anyhow::Result<()> {
     Ok(print_text(&text)?)
 }
 
-/// The value of QEMU's `-device`.
-fn qemu_device(socket: &str) -> String {
+/// The value of QEMU's `-device`, in a slot if there is one to be in.
+fn qemu_device(socket: &str, slot: Option<u8>) -> String {
     // By hand, for its order: QEMU wants the driver's name for nothing else, people do.
     let path = json!(socket);
-    format!(r#"{{"driver":"vfio-user-pci","socket":{{"type":"unix","path":{path}}}}}"#)
+    let slot = slot.map_or_else(String::new, |slot| format!(r#","addr":"{slot:#x}""#));
+    format!(r#"{{"driver":"vfio-user-pci","socket":{{"type":"unix","path":{path}}}{slot}}}"#)
 }
 
-fn qemu(socket: &str, memory: &str) -> Vec<String> {
+fn qemu(sockets: &[&str], memory: &str) -> Vec<String> {
     let backend = format!("memory-backend-memfd,id=vgpu-memory,size={memory},share=on");
-    let device = qemu_device(socket);
-    [
+    let machine = [
         ["-object", &backend],
         ["-machine", "q35,memory-backend=vgpu-memory"],
         ["-m", memory],
-        ["-device", &device],
-    ]
-    .concat()
-    .into_iter()
-    .map(str::to_owned)
-    .collect()
+    ];
+    let mut told: Vec<_> = machine.concat().into_iter().map(str::to_owned).collect();
+    for socket in sockets {
+        told.extend(["-device".to_owned(), qemu_device(socket, None)]);
+    }
+    told
 }
 
-fn cloud_hypervisor(socket: &str, memory: &str) -> anyhow::Result<Vec<String>> {
+fn cloud_hypervisor(sockets: &[&str], memory: &str) -> anyhow::Result<Vec<String>> {
+    let [socket] = sockets else {
+        let words = "one vGPU at a time for Cloud Hypervisor";
+        return Err(Usage(words.to_owned()).into());
+    };
     // Its options are split at commas, whatever stands around them.
     let is_plain = !socket.contains([',', '"', '[', ']']);
     is_plain
@@ -116,35 +145,26 @@ fn cloud_hypervisor(socket: &str, memory: &str) -> anyhow::Result<Vec<String>> {
         .with_context(|| format!("Cloud Hypervisor cannot be told of a path like {socket}"))
 }
 
-fn libvirt(socket: &str) -> String {
-    let device = escape_xml(&qemu_device(socket));
-    format!(
-        "<domain xmlns:qemu='http://libvirt.org/schemas/domain/qemu/1.0'>
-  <memoryBacking>
-    <source type='memfd'/>
-    <access mode='shared'/>
-  </memoryBacking>
-  <qemu:commandline>
-    <qemu:arg value='-device'/>
-    <qemu:arg value='{device}'/>
-  </qemu:commandline>
-</domain>
-"
-    )
-}
-
-/// Text inside an attribute in single quotes.
-fn escape_xml(text: &str) -> String {
-    let mut escaped = String::with_capacity(text.len());
-    for c in text.chars() {
-        match c {
-            '&' => escaped.push_str("&amp;"),
-            '<' => escaped.push_str("&lt;"),
-            '\'' => escaped.push_str("&apos;"),
-            c => escaped.push(c),
+fn libvirt(arguments: &Arguments, vgpus: &[Found]) -> anyhow::Result<String> {
+    let mut devices = Vec::new();
+    for (vgpu, slot) in vgpus.iter().zip(arguments.slot..) {
+        if !SLOTS.contains(&slot) {
+            let words = format!("there is no slot {slot:#x} for {}", vgpu.uuid);
+            return Err(Usage(words).into());
         }
+        devices.push(qemu_device(&vgpu.socket, Some(slot)));
     }
-    escaped
+    let metadata = Metadata {
+        api: arguments.api.unusual()?,
+        vgpus: vgpus.iter().map(Found::named).collect(),
+    };
+    let domain = Domain {
+        name: arguments.domain.as_deref(),
+        memory: &arguments.memory,
+        metadata: &metadata,
+        devices: &devices,
+    };
+    Ok(domain.xml())
 }
 
 /// Options and their values, a line for each pair.
@@ -180,71 +200,26 @@ fn memory_size(text: &str) -> Result<String, String> {
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const SOCKET: &str = "/run/vgpud/c2177883-f1bb-47f0-914d-32a22e3a8804.sock";
-
-    #[test]
-    fn qemu_is_told_of_the_socket_and_of_shared_memory() {
-        let expected = r#"-object memory-backend-memfd,id=vgpu-memory,size=2G,share=on \
--machine q35,memory-backend=vgpu-memory \
--m 2G \
--device '{"driver":"vfio-user-pci","socket":{"type":"unix","path":"/run/vgpud/c2177883-f1bb-47f0-914d-32a22e3a8804.sock"}}'
-"#;
-        assert_eq!(shell_lines(&qemu(SOCKET, "2G")), expected);
-    }
-
-    #[test]
-    fn cloud_hypervisor_is_told_of_the_socket_and_of_shared_memory() {
-        let expected = "--memory size=512M,shared=on \\\n\
-            --user-device socket=/run/vgpud/c2177883-f1bb-47f0-914d-32a22e3a8804.sock\n";
-        let told = cloud_hypervisor(SOCKET, "512M").unwrap();
-        assert_eq!(shell_lines(&told), expected);
-        assert!(cloud_hypervisor("/a,b", "1G").is_err());
-    }
-
-    #[test]
-    fn libvirt_is_told_of_the_socket_and_of_shared_memory() {
-        let expected = r#"<domain xmlns:qemu='http://libvirt.org/schemas/domain/qemu/1.0'>
-  <memoryBacking>
-    <source type='memfd'/>
-    <access mode='shared'/>
-  </memoryBacking>
-  <qemu:commandline>
-    <qemu:arg value='-device'/>
-    <qemu:arg value='{"driver":"vfio-user-pci","socket":{"type":"unix","path":"/run/vgpud/c2177883-f1bb-47f0-914d-32a22e3a8804.sock"}}'/>
-  </qemu:commandline>
-</domain>
-"#;
-        assert_eq!(libvirt(SOCKET), expected);
-    }
-
-    #[test]
-    fn odd_paths_are_quoted_for_each_reader() {
-        let odd = r#"/a 'b"&<"#;
-        let device = r#"{"driver":"vfio-user-pci","socket":{"type":"unix","path":"/a 'b\"&<"}}"#;
-        assert_eq!(qemu_device(odd), device);
-        let line = shell_lines(&qemu(odd, "1G"));
-        assert!(line.contains(r#""path":"/a '\''b\"&<""#), "{line}");
-        let xml = libvirt(odd);
-        assert!(xml.contains(r#""path":"/a &apos;b\"&amp;&lt;""#), "{xml}");
-    }
-
-    #[test]
-    fn memory_has_a_unit() {
-        for (text, is_good) in [
-            ("1G", true),
-            ("512M", true),
-            ("0G", false),
-            ("1", false),
-            ("G", false),
-            ("-1G", false),
-            ("1G,share=off", false),
-            ("", false),
-        ] {
-            assert_eq!(memory_size(text).is_ok(), is_good, "{text}");
-        }
+/// A name that libvirt takes: it makes a file of it.
+fn domain_name(text: &str) -> Result<String, String> {
+    let is_good = !text.trim().is_empty() && !text.contains(|c: char| c == '/' || c.is_control());
+    match is_good {
+        true => Ok(text.to_owned()),
+        false => Err("a domain's name has no slash and no control characters".to_owned()),
     }
 }
+
+/// A slot as `lspci` and QEMU write it, with 0x before, or as a decimal number.
+fn slot(text: &str) -> Result<u8, String> {
+    let number = match text.strip_prefix("0x") {
+        Some(digits) => u8::from_str_radix(digits, 16),
+        None => text.parse(),
+    };
+    match number {
+        Ok(slot) if SLOTS.contains(&slot) => Ok(slot),
+        _ => Err("a slot is a number from 1 to 0x1e".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests;

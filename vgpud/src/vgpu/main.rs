@@ -4,6 +4,7 @@
 //! - Definitions, which last: [`define`], [`modify`].
 //! - vGPUs, which run: [`life`] (start, stop), [`upgrade`], [`ask`] (status, set), [`screenshot`], [`state`] (save
 //!   and restore), [`attach`] (what a VMM is to be told).
+//! - For libvirt: [`libvirt`] (its hook).
 //! - Without a daemon: [`run`], and whatever takes `--control`.
 //! - About the command itself: [`pages`] (completions, man pages).
 //!
@@ -16,6 +17,7 @@ mod define;
 mod doctor;
 mod events;
 mod failure;
+mod libvirt;
 mod life;
 mod list;
 mod modify;
@@ -87,9 +89,14 @@ enum Command {
     Show(show::Arguments),
     /// Print what a VMM is to be told, to use a vGPU
     ///
-    /// For libvirt: the parts to add to a domain with `virsh edit`. Else: a VMM's arguments, quoted for
-    /// a shell. The guest's memory is shared, without which a device works, but slower.
+    /// For libvirt: the parts to add to a domain with `virsh edit`, or a whole domain. Else: a VMM's
+    /// arguments, quoted for a shell. The guest's memory is shared, without which a device works, but
+    /// slower. What is defined is attached to as well as what runs.
     Attach(attach::Arguments),
+    /// Start the vGPUs that a domain of libvirt's names, or end them
+    ///
+    /// For libvirt's hook script, which hands on its arguments; the domain comes on standard input.
+    LibvirtHook(libvirt::hook::Arguments),
     /// Save what a running vGPU shows as a PNG file
     Screenshot(screenshot::Arguments),
     /// Save the state of a running vGPU to a file
@@ -135,6 +142,7 @@ fn obey(command: Command) -> anyhow::Result<ExitCode> {
         Command::Upgrade(arguments) => return upgrade::upgrade(&arguments),
         Command::Show(arguments) => show::show(&arguments),
         Command::Attach(arguments) => attach::print(&arguments),
+        Command::LibvirtHook(arguments) => libvirt::hook::obey(arguments),
         Command::Screenshot(arguments) => screenshot::save(&arguments),
         Command::Save(arguments) => state::save(&arguments),
         Command::Restore(arguments) => state::restore(&arguments),

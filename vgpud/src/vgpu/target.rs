@@ -1,12 +1,15 @@
 //! Which vGPU is meant, and where the daemon listens.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use uuid::Uuid;
 use vgpud::api::Attribute;
 use vgpud::client::Client;
 use worker::control::Control;
+
+/// Where the daemon listens, if nobody says.
+const USUAL_API: &str = "/run/vgpud/api.sock";
 
 /// Where the daemon listens.
 #[derive(clap::Args)]
@@ -17,7 +20,7 @@ pub(crate) struct Api {
         value_name = "PATH",
         env = "VGPUD_API",
         hide_env_values = true,
-        default_value = "/run/vgpud/api.sock"
+        default_value = USUAL_API
     )]
     api: PathBuf,
 }
@@ -25,6 +28,18 @@ pub(crate) struct Api {
 impl Api {
     pub(crate) fn client(&self) -> anyhow::Result<Client> {
         Client::new(&self.api).context("cannot prepare for the daemon's answers")
+    }
+
+    /// The folder of the daemon's socket, where those of its vGPUs are as well; from the root.
+    pub(crate) fn folder(&self) -> anyhow::Result<PathBuf> {
+        let api = std::path::absolute(&self.api).context("the daemon's socket has no path")?;
+        Ok(api.parent().map(Path::to_owned).unwrap_or_default())
+    }
+
+    /// The daemon's socket, from the root, where it is not the usual one.
+    pub(crate) fn unusual(&self) -> anyhow::Result<Option<PathBuf>> {
+        let api = std::path::absolute(&self.api).context("the daemon's socket has no path")?;
+        Ok((api != Path::new(USUAL_API)).then_some(api))
     }
 }
 
