@@ -15,6 +15,10 @@ use tempfile::TempDir;
 
 use crate::{Error, Process, Programs, Result};
 
+mod shell;
+
+pub use shell::Shell;
+
 /// Makes the root, and enters it.
 const ENTER: &str = include_str!("debian/enter.sh");
 

@@ -41,4 +41,11 @@ while [ $# != 0 ]; do
     shift 2
 done
 cp "$script" "$root/tmp/script"
-exec chroot "$root" /bin/bash /tmp/script
+# Not chroot(8): under that nobody may have a user namespace of his own.
+mkdir "$root/tmp/old"
+cd "$root"
+pivot_root . tmp/old
+cd /
+umount -l /tmp/old
+rmdir /tmp/old
+exec /bin/bash /tmp/script
