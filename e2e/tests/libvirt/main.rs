@@ -6,8 +6,10 @@
 
 #![expect(clippy::unwrap_used, reason = "where a test fails, it says so")]
 
+mod apparmor;
 mod refused;
 mod rig;
+mod system;
 
 use rig::Rig;
 

@@ -54,7 +54,7 @@ impl Rig {
     /// None where it is not to be had, which is said.
     pub(crate) fn start(what: &str) -> Result<Option<Self>> {
         let programs = Programs::from_env()?;
-        let Some(root) = root(&programs)? else {
+        let Some(root) = packaged_root(&programs)? else {
             eprintln!("NOT RUN: {what}: no namespaces, or a QEMU of this machine's own");
             return Ok(None);
         };
@@ -136,7 +136,9 @@ impl Rig {
     }
 }
 
-fn root(programs: &Programs) -> Result<Option<DebianRoot>> {
+/// A root with our programs, QEMU, a guest, and the hook as it is packaged; none where that is not to
+/// be had.
+pub(crate) fn packaged_root(programs: &Programs) -> Result<Option<DebianRoot>> {
     let initrd = Initramfs {
         modules: vec!["bochs".to_owned()],
         ..Initramfs::default()
@@ -148,19 +150,25 @@ fn root(programs: &Programs) -> Result<Option<DebianRoot>> {
             .bind(&programs.kernel, "/opt/vmlinuz")
             .bind(&initrd, "/opt/initrd")
             .bind(&packaged("hook"), "/opt/hook")
-            .bind(&packaged("apparmor"), "/opt/apparmor")
     }))
 }
 
 /// A file as it is packaged.
-fn packaged(name: &str) -> PathBuf {
+pub(crate) fn packaged(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("../packaging/libvirt")
         .join(name)
 }
 
-fn completed(xml: &str) -> String {
+/// A domain that is run by emulation.
+pub(crate) fn without_kvm(xml: &str) -> String {
+    let emulator = "<devices>\n    <emulator>/opt/qemu/qemu</emulator>";
     xml.replace("type='kvm'", "type='qemu'")
+        .replace("<devices>", emulator)
+}
+
+fn completed(xml: &str) -> String {
+    without_kvm(xml)
         .replace(
             "</type>\n  </os>",
             "</type>
@@ -171,8 +179,7 @@ fn completed(xml: &str) -> String {
         )
         .replace(
             "<console type='pty'/>",
-            "<emulator>/opt/qemu/qemu</emulator>
-    <serial type='file'><source path='/shell/console.log'/></serial>
+            "<serial type='file'><source path='/shell/console.log'/></serial>
     <serial type='unix'><source mode='connect' path='/shell/agent'/></serial>",
         )
 }
