@@ -70,7 +70,9 @@ impl Mdevctl {
     pub fn run(&self, arguments: &[&str]) -> Result<Output> {
         let loader = self.debian.join("usr/lib64/ld-linux-x86-64.so.2");
         let path = env::var("PATH").unwrap_or_default();
-        Command::new(&loader)
+        Command::new("timeout")
+            .arg("120")
+            .arg(&loader)
             .arg("--library-path")
             .arg(self.debian.join("usr/lib/x86_64-linux-gnu"))
             .arg(self.debian.join("usr/bin/mdevctl"))
@@ -82,7 +84,7 @@ impl Mdevctl {
             .env_remove("VGPUD_API")
             .stdin(Stdio::null())
             .output()
-            .map_err(Error::io("run", &loader))
+            .map_err(Error::io("run", Path::new("timeout")))
     }
 
     /// The same, which must succeed: what it printed.

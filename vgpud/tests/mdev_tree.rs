@@ -385,6 +385,30 @@ fn without_a_daemon_there_is_no_vgpu_and_with_the_next_there_is() {
 }
 
 #[test]
+fn a_device_whose_type_is_withdrawn_is_still_one_of_that_type() {
+    let mut seen = Seen::new("");
+    for (number, name) in [(1, "edu-1"), (2, "edu-1"), (3, "serial-1")] {
+        seen.create(name, text(number)).unwrap();
+    }
+    seen.daemon.terminate();
+    let config = "[parents.soft0]\noffer = [\"serial-1\"]\n";
+    std::fs::write(seen.daemon.path("etc/vgpud/vgpud.toml"), config).unwrap();
+    seen.daemon.start_again();
+    let types = seen.list(&format!("{SOFT0}/mdev_supported_types"));
+    assert_eq!(types.unwrap(), ["edu-1", "serial-1"]);
+    let of_type = type_path("edu-1");
+    let left = seen.read(&format!("{of_type}/available_instances"));
+    assert_eq!(left.unwrap(), "0\n");
+    let devices = seen.list(&format!("{of_type}/devices")).unwrap();
+    assert_eq!(devices, [text(1), text(2)]);
+    assert_eq!(seen.create("edu-1", text(4)), Err(Errno::NOENT));
+    for number in [1, 2] {
+        seen.remove(number, "1").unwrap();
+    }
+    assert_eq!(seen.find(&of_type), Err(Errno::NOENT));
+}
+
+#[test]
 fn a_daemon_that_does_not_answer_costs_eio_and_no_more_than_the_wait() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("api.sock");

@@ -125,12 +125,64 @@ impl Snapshots {
 }
 
 fn ask(client: &Client) -> Answer {
-    match client.parents() {
+    match ask_parents(client) {
         Ok(parents) => Ok(Arc::new(Snapshot { parents })),
         Err(ClientError::Unreachable { .. }) => Ok(Arc::default()),
         Err(error) => {
             tracing::warn!("the daemon does not say what it has: {error}");
             Err(errno_of(&error))
         }
+    }
+}
+
+/// Every parent. A type that is offered no more, and of which there still are vGPUs, is among its
+/// types: they would lead nowhere without, and mdevctl does not see such.
+fn ask_parents(client: &Client) -> Result<Vec<Parent>, ClientError> {
+    let mut parents = client.parents()?;
+    if !parents
+        .iter()
+        .any(|parent| orphans(parent).next().is_some())
+    {
+        return Ok(parents);
+    }
+    let instances = client.instances()?;
+    for parent in &mut parents {
+        for uuid in orphans(parent).collect::<Vec<_>>() {
+            let Some(instance) = instances.iter().find(|instance| instance.uuid == uuid) else {
+                continue;
+            };
+            let name = &instance.type_name;
+            let known = parent.types.iter_mut().find(|kept| kept.name == *name);
+            match known {
+                Some(kept) => kept.children.push(uuid),
+                None => parent.types.push(withdrawn(&parent.name, name, uuid)),
+            }
+        }
+    }
+    Ok(parents)
+}
+
+/// Those of a parent that are of none of its types.
+fn orphans(parent: &Parent) -> impl Iterator<Item = Uuid> {
+    let is_known = |uuid: &Uuid| parent.types.iter().any(|of| of.children.contains(uuid));
+    parent
+        .children
+        .iter()
+        .copied()
+        .filter(move |uuid| !is_known(uuid))
+}
+
+fn withdrawn(parent: &str, name: &str, child: Uuid) -> Type {
+    Type {
+        parent: parent.to_owned(),
+        name: name.to_owned(),
+        base: name.to_owned(),
+        title: name.to_owned(),
+        description: "It is offered no more".to_owned(),
+        device_api: "vfio-pci".to_owned(),
+        attributes: Vec::new(),
+        video_memory: 0,
+        available_instances: 0,
+        children: vec![child],
     }
 }

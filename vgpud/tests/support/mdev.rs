@@ -12,7 +12,7 @@ use rustix::mount::{UnmountFlags, unmount};
 use rustix::process::{Pid, Signal, kill_process};
 use uuid::Uuid;
 
-use super::{Daemon, LIMIT, POLL, wait_for};
+use super::{Daemon, LIMIT, POLL, Process, wait_for};
 
 /// Where the parent is, in the tree.
 pub const SOFT0: &str = "sys/devices/virtual/vgpud/soft0";
@@ -57,6 +57,13 @@ impl Mounted {
     }
 
     fn wait_ready(&mut self) {
+        // Whoever waits for a file system that hangs cannot be ended, but by its end.
+        let process = Process::open(self.pid());
+        thread::spawn(move || {
+            if !process.has_ended(LIMIT * 10) {
+                process.kill();
+            }
+        });
         let fixed = self.path("sys/class/mdev_bus");
         wait_for("tree", || {
             let ended = self.child.try_wait().unwrap();
