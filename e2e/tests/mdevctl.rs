@@ -53,6 +53,28 @@ fn write_definition(folder: &Path, attributes: &Value) -> PathBuf {
     path
 }
 
+/// What differs is set; what is fixed and the same is no matter.
+fn check_live(daemon: &Daemon, mdevctl: &Mdevctl, kept: &Value) {
+    let defined = || {
+        let listed = mdevctl.json(&["list", "-d", "--dumpjson"]).unwrap();
+        device_of(&listed, ONE)
+    };
+    let live = json!([{ "dma-mask": "40" }, { "dma": "pin" }]);
+    let path = write_definition(daemon.root(), &live);
+    let path = path.to_str().unwrap();
+    let modify = ["modify", "-u", ONE, "--live", "--jsonfile", path];
+    mdevctl.ask(&modify).unwrap();
+    assert_eq!(file(mdevctl, ONE, "dma"), "pin");
+    assert_eq!(&defined(), kept, "the definition is another thing");
+    mdevctl
+        .ask(&[&modify[..], &["--defined"]].concat())
+        .unwrap();
+    assert_eq!(defined()["attrs"], live);
+    write_definition(daemon.root(), &json!([{ "dma": "x" }]));
+    let words = mdevctl.refused(&modify).unwrap();
+    assert!(words.contains("'dma' cannot be 'x'"), "{words}");
+}
+
 #[test]
 fn a_device_is_defined_started_changed_stopped_and_undefined() {
     let programs = Programs::from_env().unwrap();
@@ -101,25 +123,7 @@ fn a_device_is_defined_started_changed_stopped_and_undefined() {
     let shown = daemon.list().unwrap();
     assert_eq!(shown[0]["uuid"], ONE);
 
-    // Live: what differs is set, what is fixed and the same is no matter.
-    let live = json!([{ "dma-mask": "40" }, { "dma": "pin" }]);
-    let path = write_definition(daemon.root(), &live);
-    let path = path.to_str().unwrap();
-    let modify = ["modify", "-u", ONE, "--live", "--jsonfile", path];
-    mdevctl.ask(&modify).unwrap();
-    assert_eq!(file(&mdevctl, ONE, "dma"), "pin");
-    assert_eq!(
-        device_of(&list(), ONE),
-        kept,
-        "the definition is another thing"
-    );
-    mdevctl
-        .ask(&[&modify[..], &["--defined"]].concat())
-        .unwrap();
-    assert_eq!(device_of(&list(), ONE)["attrs"], live);
-    write_definition(daemon.root(), &json!([{ "dma": "x" }]));
-    let words = mdevctl.refused(&modify).unwrap();
-    assert!(words.contains("'dma' cannot be 'x'"), "{words}");
+    check_live(&daemon, &mdevctl, &kept);
 
     mdevctl.ask(&["stop", "-u", ONE]).unwrap();
     assert!(!is_there(&mdevctl, ONE));
