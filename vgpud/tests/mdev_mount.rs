@@ -297,6 +297,43 @@ fn a_daemon_that_stands_still_holds_up_only_who_asks_it() {
     });
 }
 
+#[test]
+fn a_worker_that_stands_still_holds_up_only_who_asks_it() {
+    let Some((_daemon, tree)) = mounted() else {
+        return;
+    };
+    tree.write(create(), text(1)).unwrap();
+    let pid = tree.read(device_path(uuid(1), "statistics/pid")).unwrap();
+    let worker = Process::open(pid.trim_end().parse().unwrap());
+    worker.signal(Signal::STOP);
+    let is_going_on = AtomicBool::new(false);
+    thread::scope(|scope| {
+        // Each name is looked for in the same folder as those that others look for.
+        let readers: Vec<_> = ["dma", "dma-mask", "panic-register"]
+            .map(|name| {
+                let (tree, is_going_on) = (&tree, &is_going_on);
+                scope.spawn(move || {
+                    let value = tree.read(device_path(uuid(1), name));
+                    (is_going_on.load(Ordering::Relaxed), value)
+                })
+            })
+            .into();
+        thread::sleep(Duration::from_millis(100));
+        for _ in 0..20 {
+            assert_eq!(names(&tree.path("sys/bus/mdev/devices")), [text(1)]);
+            let state = tree.read(device_path(uuid(1), "state"));
+            assert_eq!(state.unwrap(), "running\n");
+        }
+        is_going_on.store(true, Ordering::Relaxed);
+        worker.signal(Signal::CONT);
+        for (reader, expected) in readers.into_iter().zip(["pin\n", "28\n", "off\n"]) {
+            let (has_waited, value) = reader.join().unwrap();
+            assert!(has_waited);
+            assert_eq!(value.unwrap(), expected);
+        }
+    });
+}
+
 /// Descriptors that a process has open.
 fn descriptors(pid: u32) -> usize {
     names(format!("/proc/{pid}/fd").as_ref()).len()

@@ -79,8 +79,11 @@ impl Tree {
                 STATISTICS.contains(name) && self.has(client, of)?
             }
             Node::File(File::Attribute(of, name)) => {
-                let names = self.attribute_names(client, of)?;
-                names.iter().any(|known| known == name)
+                let (names, trouble) = self.attribute_names(client, of)?;
+                match (names.iter().any(|known| known == name), trouble) {
+                    (false, Some(trouble)) => return Err(trouble),
+                    (is_known, _) => is_known,
+                }
             }
         };
         if is_there {
@@ -136,7 +139,7 @@ impl Tree {
             }
             Folder::Device(of) => {
                 let mut names = owned(IN_DEVICE);
-                names.extend(self.attribute_names(client, of)?);
+                names.extend(self.attribute_names(client, of)?.0);
                 names
             }
             Folder::Statistics(_) => owned(STATISTICS),
@@ -199,22 +202,27 @@ impl Tree {
         }
     }
 
-    /// The attributes of a device: of one that runs all, of another those that it was given.
-    fn attribute_names(&self, client: &Client, of: &Device<'_>) -> Result<Vec<String>, Errno> {
+    /// The attributes of a device: of one that runs all, of another those that it was given. And
+    /// why these may not be all, if its worker does not answer.
+    fn attribute_names(
+        &self,
+        client: &Client,
+        of: &Device<'_>,
+    ) -> Result<(Vec<String>, Option<Errno>), Errno> {
         let instance = match self.instance(client, of) {
             Err(Errno::NODEV) => return Err(Errno::NOENT),
             instance => instance?,
         };
-        let attributes = match self.status(client, of) {
-            Ok(status) => status.attributes,
+        let (attributes, trouble) = match self.status(client, of) {
+            Ok(status) => (status.attributes, None),
             Err(Errno::NODEV) => return Err(Errno::NOENT),
-            // It does not run, or does not answer: that is no reason not to show it.
-            Err(_) => instance.attributes,
+            Err(Errno::NXIO) => (instance.attributes, None),
+            // That is no reason not to show the rest.
+            Err(error) => (instance.attributes, Some(error)),
         };
         let names = attributes.into_iter().map(|attribute| attribute.name);
-        Ok(names
-            .filter(|name| !IN_DEVICE.contains(&name.as_str()))
-            .collect())
+        let names = names.filter(|name| !IN_DEVICE.contains(&name.as_str()));
+        Ok((names.collect(), trouble))
     }
 }
 
