@@ -13,9 +13,11 @@ root=$place/root
 mount -t overlay none "$root" -o "lowerdir=$tree,upperdir=$place/upper,workdir=$place/work"
 mount -t proc none "$root/proc"
 mount --rbind /sys "$root/sys"
-for folder in dev run tmp; do
-    mount -t tmpfs none "$root/$folder"
-done
+# Not open to everyone: in a folder that is, the kernel refuses `>/dev/null` to
+# whoever does not own that, as root of a namespace does not.
+mount -t tmpfs -o mode=0755 none "$root/dev"
+mount -t tmpfs -o mode=0755 none "$root/run"
+mount -t tmpfs none "$root/tmp"
 # No /dev/kvm: whatever guest runs here is to run as it does everywhere.
 for device in null zero full random urandom tty fuse; do
     [ -e "/dev/$device" ] || continue
