@@ -146,6 +146,12 @@ impl Guest {
         self.wait_boot(BOOT_LIMIT)
     }
 
+    /// Has a whole system reboot, its services stopped in order, and waits until it is back.
+    pub fn reboot_in_order(&mut self) -> Result<()> {
+        self.send("systemctl --no-block reboot")?;
+        self.wait_boot(BOOT_LIMIT)
+    }
+
     /// Prints a line on the text console.
     pub fn say(&mut self, line: &str) -> Result<()> {
         let line = line.replace('\'', r"'\''");

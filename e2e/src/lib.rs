@@ -10,6 +10,7 @@
 //!   [`document`] is what a page of docs/ has him type.
 //! - [`mdevctl`]: Debian's own, on the files that `vgpu-mdev` mounts for that daemon.
 //! - [`machine`]: a machine is described, then booted.
+//! - [`system`]: it may be a whole Debian with systemd.
 //! - [`qemu`]: what comes out is a [`Vm`], a running QEMU.
 //! - [`initramfs`], from [`modules`] and [`cpio`]: what the guest boots into, kept between runs.
 //! - [`guest`]: commands run in the guest, through the agent of the program `guest`.
@@ -38,6 +39,7 @@ pub mod relay;
 pub mod screen;
 pub mod steps;
 mod stream;
+pub mod system;
 pub mod vgpu;
 
 pub use daemon::Daemon;

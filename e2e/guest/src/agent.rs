@@ -3,6 +3,7 @@
 use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::unix::process::ExitStatusExt;
+use std::path::Path;
 use std::process::{Command, ExitStatus, Stdio};
 
 use guest::wire::{FromGuest, Run};
@@ -17,6 +18,12 @@ const PORT: &str = "/dev/ttyS1";
 /// descriptors, and a pipe would then never end.
 const STDOUT: &str = "/tmp/.stdout";
 const STDERR: &str = "/tmp/.stderr";
+
+/// The only program of the initramfs that is not ours.
+const BUSYBOX: &str = "/bin/busybox";
+
+/// Where root finds programs.
+const SYSTEM_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// The guest's end of the conversation.
 pub(crate) struct Agent {
@@ -76,11 +83,19 @@ impl Agent {
     }
 }
 
-/// Runs one command line to its end.
+/// Runs one command line to its end: by the shell of the initramfs, or that of a whole system.
 fn run(command: &str) -> io::Result<ExitStatus> {
-    Command::new("/bin/busybox")
-        .args(["sh", "-c", command])
-        .env("PATH", "/bin")
+    let mut shell = if Path::new(BUSYBOX).exists() {
+        let mut shell = Command::new(BUSYBOX);
+        shell.arg("sh").env("PATH", "/bin");
+        shell
+    } else {
+        let mut shell = Command::new("/bin/sh");
+        shell.env("PATH", SYSTEM_PATH).env("HOME", "/root");
+        shell
+    };
+    shell
+        .args(["-c", command])
         .current_dir("/")
         .stdin(Stdio::null())
         .stdout(File::create(STDOUT)?)

@@ -1,4 +1,4 @@
-//! Process 1: mounts, modules, then the agent.
+//! Process 1: mounts, modules, then the agent, or another system.
 
 use std::fs::{self, File};
 use std::io;
@@ -9,6 +9,7 @@ use guest::wire::FromGuest;
 use rustix::mount::{MountFlags, mount};
 
 use crate::agent::Agent;
+use crate::switch;
 
 /// Written by the host: the modules to load, one path a line, in order.
 const MODULE_LIST: &str = "/etc/modules";
@@ -33,8 +34,15 @@ fn bring_up() -> io::Result<()> {
     ] {
         mount(kind, target, kind, MountFlags::empty(), None)?;
     }
+    let problems = load_modules();
+    if let Some(disk) = switch::root() {
+        for problem in problems {
+            eprintln!("init: {problem}");
+        }
+        return switch::switch(&disk);
+    }
     let mut agent = Agent::open()?;
-    for problem in load_modules() {
+    for problem in problems {
         eprintln!("init: {problem}");
         agent.tell(&FromGuest::Problem(problem))?;
     }

@@ -1,19 +1,22 @@
 //! `/init` of the test guests, and every tool that a test runs in one.
 //!
-//! - [`init`]: brings the guest up, then hands over to [`agent`].
+//! - [`init`]: brings the guest up, then hands over to [`agent`], or to a Debian by [`switch`].
 //! - [`agent`]: runs the host's commands, for as long as the guest lives.
 //! - [`kms`]: modes, EDID, and a picture put on the screen through KMS.
 //! - [`console`]: the text console: its font, a line printed on it.
 //! - [`loopback`]: bytes sent round through a UART.
 //! - [`tty`]: the ioctls that the last two need.
 //! - [`edu`]: the educational device: transfers, interrupts.
+//! - [`inner`]: a client of a vGPU inside the guest.
 
 mod agent;
 mod console;
 mod edu;
 mod init;
+mod inner;
 mod kms;
 mod loopback;
+mod switch;
 mod tty;
 
 use std::error::Error;
@@ -37,7 +40,10 @@ const USAGE: &str = "usage: guest COMMAND
   edu FUNCTION fetch ADDRESS LENGTH
                                 have memory read; print errno, and what came in hexadecimal
   edu FUNCTION store ADDRESS LENGTH SEED
-                                have noise written to memory; print errno";
+                                have noise written to memory; print errno
+  agent                         run the host's commands
+  inner SOCKET FILE             read a register of the vGPU at SOCKET, an edu, until it fails;
+                                write to FILE how often";
 
 fn main() -> ExitCode {
     if rustix::process::getpid().is_init() {
@@ -67,6 +73,8 @@ fn dispatch(args: &[&str]) -> Result<(), Failure> {
         ["loopback", tty, count, seed] => {
             loopback::run(Path::new(tty), count.parse()?, seed.parse()?)
         }
+        ["agent"] => Ok(agent::Agent::open()?.serve()?),
+        ["inner", socket, count] => inner::run(Path::new(socket), Path::new(count)),
         ["edu", function, ref what @ ..] => edu::run(function, what),
         _ => Err(USAGE.into()),
     }
