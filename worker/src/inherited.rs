@@ -18,7 +18,7 @@ static LEFT: Mutex<Vec<RawFd>> = Mutex::new(Vec::new());
 /// Closes every descriptor but the standard streams and `kept`. A program that starts workers from
 /// several threads may leave one the socket of another, which must not be lost with it to whoever
 /// breaks in. Called at the very start.
-pub(crate) fn close_others(kept: impl IntoIterator<Item = RawFd>) {
+pub fn close_others(kept: impl IntoIterator<Item = RawFd>) {
     let mut kept: Vec<_> = kept.into_iter().filter(|fd| *fd > 2).collect();
     kept.sort_unstable();
     kept.dedup();
@@ -43,7 +43,7 @@ fn close(first: c_uint, last: c_uint) {
 
 /// Takes the descriptor that was inherited under `number` for `option`, once in the life of the
 /// process.
-pub(crate) fn take(option: &str, number: RawFd) -> anyhow::Result<OwnedFd> {
+pub fn take(option: &str, number: RawFd) -> anyhow::Result<OwnedFd> {
     ensure!(
         number > 2,
         "{option} {number}: 0 to 2 are the standard streams"

@@ -5,16 +5,22 @@
 //! - [`parking`]: where a worker's descriptors outlive it, with the daemon.
 //! - [`resume`]: how a new worker takes them over, and goes on.
 //! - [`arguments`]: the worker's command line, which `vgpu run` shares.
+//! - [`sandbox`], [`inherited`], [`panics`], [`claimed`]: what a program that serves strangers does
+//!   at its start; the console's is one as well.
 //! - `forbidden`: in tests, a device that tries what the sandbox forbids.
 //!
 //! Not here: devices (`drivers`), sessions (`mdev`). The program itself is in `main.rs`.
 
 pub mod arguments;
+pub mod claimed;
 pub mod control;
 #[cfg(feature = "forbidden")]
 pub mod forbidden;
+pub mod inherited;
+pub mod panics;
 pub mod parking;
 pub mod protocol;
 pub mod resume;
+pub mod sandbox;
 pub mod seqpacket;
 pub mod state_file;

@@ -2,14 +2,11 @@
 //!
 //! Its threads: this one waits for signals; `device` owns the device and its client; `accept`
 //! hands new clients to it; `control` takes requests, one thread for each who asks. Before it starts
-//! them it has given up all that a worker does not need ([`sandbox`]).
+//! them it has given up all that a worker does not need ([`worker::sandbox`]).
 
 mod accept;
-mod inherited;
 mod listener;
-mod panics;
 mod requests;
-mod sandbox;
 mod taking_over;
 
 use std::io::IsTerminal;
@@ -30,9 +27,11 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use tracing_subscriber::EnvFilter;
 
-use listener::{ClaimedPath, ClientSource};
+use listener::ClientSource;
 use requests::Responder;
 use worker::arguments::{Arguments, BAD_ARGUMENTS};
+use worker::claimed::ClaimedPath;
+use worker::{inherited, panics, sandbox};
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
@@ -48,7 +47,7 @@ fn main() -> ExitCode {
         .with_ansi(std::io::stderr().is_terminal())
         .init();
     sandbox::environment::clear();
-    panics::end_the_process();
+    panics::end_the_process("vgpu-worker");
     match serve(&arguments) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -84,7 +83,7 @@ fn serve(arguments: &Arguments) -> anyhow::Result<()> {
     let folders = paths.map(ClaimedPath::folder).collect();
     let (keep, predecessor) = taking_over::keep(arguments)?;
     let _listener = taking_over::hold_listener(&keep, &source);
-    let confined = sandbox::confine(&arguments.confinement, folders)?;
+    let confined = sandbox::confine("vgpu-worker", &arguments.confinement, folders)?;
     let (device, services) = build(driver, &spec, arguments, keep)?;
     let sandbox = confined.filter()?;
     let metrics = Arc::new(Metrics::default());

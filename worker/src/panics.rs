@@ -6,14 +6,15 @@
 use std::panic;
 use std::process;
 
-/// From now on a panic, in whatever thread, ends the process by SIGABRT.
-pub(crate) fn end_the_process() {
-    panic::set_hook(Box::new(|panic| {
+/// From now on a panic, in whatever thread, ends the process by SIGABRT. In the log
+/// it is `program`.
+pub fn end_the_process(program: &'static str) {
+    panic::set_hook(Box::new(move |panic| {
         let thread = std::thread::current();
         // Not by `tracing`, in whose midst it may have happened; and without a backtrace, whose
         // names would have to be read from files, which the sandbox forbids.
         let name = thread.name().unwrap_or("a thread");
-        eprintln!("vgpu-worker: '{name}' {panic}");
+        eprintln!("{program}: '{name}' {panic}");
         process::abort();
     }));
 }

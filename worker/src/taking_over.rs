@@ -14,8 +14,8 @@ use worker::arguments::Arguments;
 use worker::parking::Depositor;
 use worker::resume::{Answer, Taking};
 
-use crate::inherited;
 use crate::listener::ClientSource;
+use worker::inherited;
 
 /// How long the device may take to stand still: it has 4 s to let go of memory.
 const PAUSE_PATIENCE: Duration = Duration::from_secs(4);

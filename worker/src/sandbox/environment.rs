@@ -8,7 +8,7 @@
 )]
 
 /// Forgets every variable. Called at the very start: what is wanted of them was read.
-pub(crate) fn clear() {
+pub fn clear() {
     // SAFETY: no thread but the first one exists yet, so nobody reads the environment meanwhile;
     // and nobody keeps a pointer into it.
     unsafe { libc::clearenv() };

@@ -12,7 +12,7 @@ use landlock::{
     RulesetCreatedAttr, RulesetError, RulesetStatus, Scope,
 };
 
-use worker::protocol::Landlock;
+use crate::protocol::Landlock;
 
 /// What is forbidden, as of Linux 6.12. Older kernels forbid what they know.
 const KNOWN: ABI = ABI::V6;

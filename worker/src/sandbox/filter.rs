@@ -1,4 +1,5 @@
-//! Which system calls a worker makes, by seccomp. Whatever is not here it has no use for.
+//! Which system calls a process makes, by seccomp: [`List`]; and those of a worker. Whatever is not
+//! there it has no use for.
 //!
 //! Two filters, of whose answers the kernel takes the stricter: one that sends the C library from
 //! `clone3` back to `clone`, whose arguments can be looked at, and the list.
@@ -26,7 +27,10 @@ use seccompiler::{
     TargetArch, apply_filter_all_threads,
 };
 
-use worker::arguments::SandboxMode;
+use crate::arguments::SandboxMode;
+
+/// What is said of a list that cannot be made, for a mistake in it.
+pub(super) const UNSOUND: &str = "the filter of system calls is not sound";
 
 /// Whatever their arguments are, they reach nothing that is not open already.
 const ANY_ARGUMENTS: &[i64] = &[
@@ -127,15 +131,89 @@ const IOCTL: [i32; 1] = [libc::FIONREAD as i32];
 /// Of the process, only the name of a thread, for `top -H`.
 const PRCTL: [i32; 1] = [libc::PR_SET_NAME];
 
-/// Binds every thread. In `folders` files are removed: those of our own sockets, at the end.
-pub(super) fn enter(mode: SandboxMode, folders: &[RawFd]) -> anyhow::Result<()> {
+/// System calls that are allowed.
+#[derive(Debug)]
+pub struct List(BTreeMap<i64, Vec<SeccompRule>>);
+
+impl List {
+    /// These, whatever their arguments are.
+    pub fn of(calls: &[i64]) -> Self {
+        Self(calls.iter().map(|&call| (call, vec![])).collect())
+    }
+
+    /// What threads take, whatever the program: to be started and named, memory that is never run,
+    /// an end by abort.
+    pub fn with_threads(mut self) -> Result<Self, BackendError> {
+        // The other filter has an answer.
+        self.0.insert(SYS_clone3, vec![]);
+        let is_thread = is(0, Qword, A_THREAD)?;
+        self.0.insert(SYS_clone, vec![all(&[is_thread])?]);
+        let is_own = is(0, Dword, own_pid())?;
+        self.0.insert(SYS_tgkill, vec![all(&[is_own])?]);
+        // Nothing that can be written is ever run.
+        self.with_one_of(SYS_prctl, 0, &PRCTL)?
+            .with_one_of(SYS_rt_sigaction, 0, &HANDLED_SIGNALS)?
+            .with_no_bits(SYS_mmap, &[(2, libc::PROT_EXEC)])?
+            .with_no_bits(SYS_mprotect, &[(2, libc::PROT_EXEC)])
+    }
+
+    /// A call whose argument of that number, from 0, is one of `values`.
+    pub fn with_one_of(
+        mut self,
+        call: i64,
+        argument: u8,
+        values: &[i32],
+    ) -> Result<Self, BackendError> {
+        let rule = |&value| all(&[is(argument, Dword, value)?]);
+        let rules: Result<_, _> = values.iter().map(rule).collect();
+        self.0.insert(call, rules?);
+        Ok(self)
+    }
+
+    /// A call whose arguments of these numbers, from 0, have none of these bits.
+    pub fn with_no_bits(
+        mut self,
+        call: i64,
+        arguments: &[(u8, i32)],
+    ) -> Result<Self, BackendError> {
+        let conditions: Result<Vec<_>, _> = arguments
+            .iter()
+            .map(|&(argument, bits)| {
+                let bits = u64::from(bits.cast_unsigned());
+                SeccompCondition::new(argument, Qword, MaskedEq(bits), 0)
+            })
+            .collect();
+        self.0.insert(call, vec![all(&conditions?)?]);
+        Ok(self)
+    }
+}
+
+/// What a worker makes. In `folders` files are removed: those of our own sockets, at the end.
+pub fn of_a_worker(folders: &[RawFd]) -> Result<List, BackendError> {
+    let mut list = List::of(ANY_ARGUMENTS)
+        .with_threads()?
+        .with_one_of(SYS_ioctl, 1, &IOCTL)?
+        .with_one_of(SYS_fcntl, 1, &FCNTL)?
+        // The twin socket, whose other end goes to the client.
+        .with_one_of(SYS_socketpair, 0, &[libc::AF_UNIX])?;
+    if !folders.is_empty() {
+        // A path may lead out of the folder; Landlock lets it remove nothing there.
+        list =
+            list.with_one_of(SYS_newfstatat, 0, folders)?
+                .with_one_of(SYS_unlinkat, 0, folders)?;
+    }
+    Ok(list)
+}
+
+/// Binds every thread.
+pub(super) fn enter(mode: SandboxMode, list: List) -> anyhow::Result<()> {
     let refused = match mode {
         SandboxMode::On => SeccompAction::Trap,
         SandboxMode::Log => SeccompAction::Log,
         SandboxMode::Off => return Ok(()),
     };
-    let list = list(refused, folders).context("the filter of system calls is not sound")?;
-    let detour = no_clone3().context("the filter of system calls is not sound")?;
+    let list = compile(list.0, refused).context(UNSOUND)?;
+    let detour = no_clone3().context(UNSOUND)?;
     for filter in [detour, list] {
         apply_filter_all_threads(&filter).context("cannot enter the filter of system calls")?;
     }
@@ -148,28 +226,10 @@ fn no_clone3() -> Result<BpfProgram, BackendError> {
     SeccompFilter::new(rules, SeccompAction::Allow, absent, TargetArch::x86_64)?.try_into()
 }
 
-fn list(refused: SeccompAction, folders: &[RawFd]) -> Result<BpfProgram, BackendError> {
-    let mut rules: BTreeMap<_, _> = ANY_ARGUMENTS.iter().map(|&call| (call, vec![])).collect();
-    // The other filter has an answer.
-    rules.insert(SYS_clone3, vec![]);
-    rules.insert(SYS_clone, vec![all(&[is(0, Qword, A_THREAD)?])?]);
-    rules.insert(SYS_tgkill, vec![all(&[is(0, Dword, own_pid())?])?]);
-    rules.insert(SYS_ioctl, one_of(1, &IOCTL)?);
-    rules.insert(SYS_fcntl, one_of(1, &FCNTL)?);
-    rules.insert(SYS_prctl, one_of(0, &PRCTL)?);
-    rules.insert(SYS_rt_sigaction, one_of(0, &HANDLED_SIGNALS)?);
-    // The twin socket, whose other end goes to the client.
-    rules.insert(SYS_socketpair, one_of(0, &[libc::AF_UNIX])?);
-    // Nothing that can be written is ever run.
-    let is_data = SeccompCondition::new(2, Qword, MaskedEq(libc::PROT_EXEC as u64), 0)?;
-    for call in [SYS_mmap, SYS_mprotect] {
-        rules.insert(call, vec![all(std::slice::from_ref(&is_data))?]);
-    }
-    if !folders.is_empty() {
-        // A path may lead out of the folder; Landlock lets it remove nothing there.
-        rules.insert(SYS_newfstatat, one_of(0, folders)?);
-        rules.insert(SYS_unlinkat, one_of(0, folders)?);
-    }
+fn compile(
+    rules: BTreeMap<i64, Vec<SeccompRule>>,
+    refused: SeccompAction,
+) -> Result<BpfProgram, BackendError> {
     SeccompFilter::new(rules, refused, SeccompAction::Allow, TargetArch::x86_64)?.try_into()
 }
 
@@ -187,9 +247,4 @@ fn is(
     value: i32,
 ) -> Result<SeccompCondition, BackendError> {
     SeccompCondition::new(argument, len, Eq, u64::from(value.cast_unsigned()))
-}
-
-fn one_of(argument: u8, values: &[i32]) -> Result<Vec<SeccompRule>, BackendError> {
-    let rule = |&value| all(&[is(argument, Dword, value)?]);
-    values.iter().map(rule).collect()
 }

@@ -8,7 +8,7 @@ use std::path::Path;
 use anyhow::Context;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-use worker::arguments::SandboxArguments;
+use crate::arguments::SandboxArguments;
 
 /// Most open descriptors. A device's eventfds, at most 2,048 for MSI-X, one message's 253 and a few
 /// of each asker fit in; a client that leaves descriptors here without end meets it.

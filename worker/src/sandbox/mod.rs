@@ -1,4 +1,5 @@
-//! What the process gives up before it reads the first byte of a client.
+//! What a process gives up before it reads the first byte of a client: the worker, and by the same
+//! means others that serve strangers, with a list of system calls of their own.
 //!
 //! A client is a VMM that a guest may have broken into, and what it sends may break in here. Then
 //! this is what is left to it: its own device, its own guest's memory, and a process that can open,
@@ -15,9 +16,9 @@
 //! is built then, with threads of its own perhaps; the filter comes last and binds all of them.
 //! `docs/sandbox.md` tells an administrator.
 
-pub(crate) mod environment;
+pub mod environment;
 mod filesystem;
-mod filter;
+pub mod filter;
 mod limits;
 mod names;
 mod privileges;
@@ -25,14 +26,17 @@ mod trap;
 
 use std::os::fd::{AsRawFd, BorrowedFd};
 
+use anyhow::Context;
 use rustix::fs::Mode;
 
-use worker::arguments::{SandboxArguments, SandboxMode};
-use worker::protocol::{Landlock, Sandbox};
+use crate::arguments::{SandboxArguments, SandboxMode};
+use crate::protocol::{Landlock, Sandbox};
 
 /// A process that has given up its rights, and may still make any system call.
 #[must_use = "system calls are free until `filter` is called"]
-pub(crate) struct Confined<'a> {
+#[derive(Debug)]
+pub struct Confined<'a> {
+    program: &'static str,
     mode: SandboxMode,
     /// Where the files of our own sockets lie.
     folders: Vec<BorrowedFd<'a>>,
@@ -40,8 +44,9 @@ pub(crate) struct Confined<'a> {
 }
 
 /// Gives up what belongs to a thread or the process. There must be one thread, and whatever files
-/// it needs must be open. In `folders` it goes on removing files.
-pub(crate) fn confine<'a>(
+/// it needs must be open. In `folders` it goes on removing files. In the log it is `program`.
+pub fn confine<'a>(
+    program: &'static str,
     arguments: &SandboxArguments,
     folders: Vec<BorrowedFd<'a>>,
 ) -> anyhow::Result<Confined<'a>> {
@@ -73,6 +78,7 @@ pub(crate) fn confine<'a>(
         user: rustix::process::getuid().as_raw(),
     };
     Ok(Confined {
+        program,
         mode,
         folders,
         status,
@@ -81,14 +87,18 @@ pub(crate) fn confine<'a>(
 
 impl Confined<'_> {
     /// From here on every thread makes the system calls of a worker and no others.
-    pub(crate) fn filter(self) -> anyhow::Result<Sandbox> {
+    pub fn filter(self) -> anyhow::Result<Sandbox> {
+        let folders: Vec<_> = self.folders.iter().map(AsRawFd::as_raw_fd).collect();
+        let list = filter::of_a_worker(&folders).context(filter::UNSOUND)?;
+        self.filter_by(list)
+    }
+
+    /// From here on every thread makes these system calls and no others.
+    pub fn filter_by(self, list: filter::List) -> anyhow::Result<Sandbox> {
         if self.mode == SandboxMode::On {
-            trap::install()?;
+            trap::install(self.program)?;
         }
-        if self.mode != SandboxMode::Off {
-            let folders: Vec<_> = self.folders.iter().map(AsRawFd::as_raw_fd).collect();
-            filter::enter(self.mode, &folders)?;
-        }
+        filter::enter(self.mode, list)?;
         let status = Sandbox {
             seccomp: self.mode,
             ..self.status

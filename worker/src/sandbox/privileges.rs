@@ -10,7 +10,7 @@ use rustix::thread::{
     set_thread_res_gid, set_thread_res_uid,
 };
 
-use worker::arguments::Owner;
+use crate::arguments::Owner;
 
 /// Becomes another user, in no group but their own. Only root may.
 pub(super) fn become_user(owner: Owner) -> anyhow::Result<()> {

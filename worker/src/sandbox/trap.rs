@@ -11,10 +11,14 @@ use std::ffi::{CStr, c_char, c_int, c_void};
 use std::io;
 use std::os::fd::BorrowedFd;
 use std::ptr;
+use std::sync::OnceLock;
 
 use anyhow::Context;
 
 use super::names;
+
+/// What the process is called in the log.
+static PROGRAM: OnceLock<&'static str> = OnceLock::new();
 
 /// What the C library opens by itself.
 const DONE_WITHOUT: [&CStr; 3] = [
@@ -31,8 +35,10 @@ const SYS_SECCOMP: c_int = 1;
 /// Where a system call has its number and its first arguments.
 const CALL: [c_int; 4] = [libc::REG_RAX, libc::REG_RDI, libc::REG_RSI, libc::REG_RDX];
 
-/// Installs the handler.
-pub(super) fn install() -> anyhow::Result<()> {
+/// Installs the handler, of a program of that name.
+pub(super) fn install(program: &'static str) -> anyhow::Result<()> {
+    // If it has a name already, that is the one.
+    let _ = PROGRAM.set(program);
     // SAFETY: all-zero is a valid `sigaction`: no flags, an empty mask, the default action.
     let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
     action.sa_sigaction = handle as *const () as usize;
@@ -80,7 +86,8 @@ fn report(number: i64, arguments: [i64; 3]) {
     let mut digits = [[0; 20]; 4];
     let [first, second, third, last] = &mut digits;
     let parts = [
-        b"vgpu-worker: stopped by the sandbox: the system call ",
+        PROGRAM.get().copied().unwrap_or("vgpud").as_bytes(),
+        b": stopped by the sandbox: the system call ",
         names::name(number).unwrap_or("without a name").as_bytes(),
         b" (",
         in_digits(number.cast_unsigned(), 10, last),
