@@ -60,6 +60,16 @@ impl Control {
         Ok(Self { socket })
     }
 
+    /// The connection, which another process may go on with.
+    pub fn into_socket(self) -> OwnedFd {
+        self.socket
+    }
+
+    /// Goes on with a connection that another process made.
+    pub fn from_socket(socket: OwnedFd) -> Self {
+        Self { socket }
+    }
+
     /// Asks, and waits for the answer.
     fn ask(&self, request: Request) -> Result<(Answer, Option<OwnedFd>), ControlError> {
         self.ask_with(request, None)
@@ -102,6 +112,15 @@ impl Control {
                 geometry,
                 sequence,
             }),
+            (other, _) => Err(unexpected(&other)),
+        }
+    }
+
+    /// What tells that something else is shown: an eventfd. From here on this connection is good for
+    /// [`Self::scanout`] alone.
+    pub fn watch(&self) -> Result<OwnedFd, ControlError> {
+        match self.ask(Request::Watch)? {
+            (Answer::Done, Some(eventfd)) => Ok(eventfd),
             (other, _) => Err(unexpected(&other)),
         }
     }
@@ -152,6 +171,13 @@ impl Control {
     /// Ends the worker.
     pub fn stop(&self) -> Result<(), ControlError> {
         self.ask(Request::Stop).map(drop)
+    }
+}
+
+impl AsFd for Control {
+    /// Can be read once the worker is gone.
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
     }
 }
 

@@ -1,6 +1,6 @@
 //! What travels over a worker's control socket: one JSON document in each packet, and a file
-//! descriptor beside the answers to [`Request::Scanout`] and [`Request::Save`], and beside
-//! [`Request::Restore`].
+//! descriptor beside the answers to [`Request::Scanout`], [`Request::Watch`] and [`Request::Save`],
+//! and beside [`Request::Restore`].
 
 use mdev::scanout::Geometry;
 use serde::{Deserialize, Serialize};
@@ -31,6 +31,10 @@ pub enum Request {
     Status,
     /// What it shows. Answered by [`Answer::Scanout`] and the memory file.
     Scanout,
+    /// Tells whenever something else is shown. Answered by [`Answer::Done`] and an eventfd, which can
+    /// be read from then on. The connection serves [`Self::Scanout`] alone from here on: it may be
+    /// handed to whoever is to see the picture, and may do nothing else.
+    Watch,
     /// Changes an attribute. Answered by [`Answer::Done`].
     SetAttribute {
         /// Which.
@@ -202,6 +206,7 @@ mod tests {
         for (request, json) in [
             (Request::Status, r#"{"version":1,"request":"status"}"#),
             (Request::Scanout, r#"{"version":1,"request":"scanout"}"#),
+            (Request::Watch, r#"{"version":1,"request":"watch"}"#),
             (
                 Request::SetAttribute {
                     name: "mode".into(),

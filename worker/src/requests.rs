@@ -10,6 +10,7 @@ use mdev::device::AttributeError;
 use mdev::mailbox::{Mail, MailSender};
 use mdev::metrics::Metrics;
 use mdev::migration::snapshot::{self, SnapshotError};
+use mdev::scanout::Watch;
 use rustix::net::{SocketFlags, accept_with};
 use worker::parking::Depositor;
 use worker::protocol::{
@@ -59,11 +60,13 @@ fn accept(socket: &OwnedFd, responder: &Arc<Responder>) {
 impl Responder {
     /// Answers one asker until it is gone.
     fn serve(&self, asker: &OwnedFd) {
+        let mut watch = None;
         while let Ok(Some((document, fd))) = seqpacket::receive(asker) {
-            let request = parse(&document);
+            let request = parse(&document).and_then(|request| permit(request, watch.as_ref()));
             let is_stop = matches!(request, Ok(Request::Stop));
             let is_leave = matches!(request, Ok(Request::Leave));
             let (answer, memory) = match request {
+                Ok(Request::Watch) => self.watch(&mut watch),
                 Ok(request) => self.answer(request, fd),
                 Err((errno, message)) => (refuse(errno, message), None),
             };
@@ -92,6 +95,8 @@ impl Responder {
             Request::Restore => (self.restore(fd), None),
             Request::Status => (self.status(), None),
             Request::Scanout => self.scanout(),
+            // Of a connection, which this does not know.
+            Request::Watch => (refuse("EINVAL", "nothing to watch".to_owned()), None),
             Request::SetAttribute { name, value } => (self.set_attribute(name, value), None),
             Request::Adopt => (self.adopt(fd), None),
             Request::HandOver => (self.hand_over(), None),
@@ -192,6 +197,21 @@ impl Responder {
         }
     }
 
+    /// Begins to tell of other pictures, for as long as the connection has `watch`.
+    fn watch(&self, watch: &mut Option<Watch>) -> (Answer, Option<Arc<OwnedFd>>) {
+        match self.services.scanout.watch() {
+            Ok(begun) => {
+                let eventfd = Arc::clone(begun.eventfd());
+                *watch = Some(begun);
+                (Answer::Done, Some(eventfd))
+            }
+            Err(error) => (
+                refuse("EMFILE", format!("nothing can be told: {error}")),
+                None,
+            ),
+        }
+    }
+
     fn set_attribute(&self, name: String, value: String) -> Answer {
         match self
             .mail
@@ -263,9 +283,43 @@ fn parse(document: &[u8]) -> Result<Request, (&'static str, String)> {
     }
 }
 
+/// Who watches sees the picture and does nothing else.
+fn permit(request: Request, watch: Option<&Watch>) -> Result<Request, (&'static str, String)> {
+    if watch.is_none() || request == Request::Scanout {
+        return Ok(request);
+    }
+    Err((
+        "EPERM",
+        "this connection is for the picture alone".to_owned(),
+    ))
+}
+
 fn refuse(errno: &str, message: String) -> Answer {
     Answer::Error {
         errno: errno.to_owned(),
         message,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use mdev::scanout::ScanoutPublisher;
+
+    use super::*;
+
+    #[test]
+    fn who_watches_may_ask_for_the_picture_and_nothing_else() {
+        let watch = ScanoutPublisher::default().watch().unwrap();
+        for (request, is_permitted) in [
+            (Request::Scanout, true),
+            (Request::Status, false),
+            (Request::Save, false),
+            (Request::Stop, false),
+            (Request::Watch, false),
+        ] {
+            let permitted = permit(request.clone(), Some(&watch));
+            assert_eq!(permitted.is_ok(), is_permitted, "{request:?}");
+            assert!(permit(request, None).is_ok());
+        }
     }
 }
