@@ -16,6 +16,7 @@
 //! - [`guest`]: commands run in the guest, through the agent of the program `guest`.
 //! - [`qmp`]: QEMU's own control socket: hotplug, reset, events, screenshots.
 //! - [`screen`]: a picture, compared pixel by pixel or read as text.
+//! - [`vnc`]: what a viewer of a console sees.
 //! - [`steps`]: progress lines for programs that people watch.
 //!
 //! Not here: our crates. These tests know vgpud by its programs and sockets alone. And no test here
@@ -41,6 +42,7 @@ pub mod steps;
 mod stream;
 pub mod system;
 pub mod vgpu;
+pub mod vnc;
 
 pub use daemon::Daemon;
 pub use debian::DebianRoot;

@@ -30,7 +30,7 @@ use seccompiler::{
 use crate::arguments::SandboxMode;
 
 /// What is said of a list that cannot be made, for a mistake in it.
-pub(super) const UNSOUND: &str = "the filter of system calls is not sound";
+pub const UNSOUND: &str = "the filter of system calls is not sound";
 
 /// Whatever their arguments are, they reach nothing that is not open already.
 const ANY_ARGUMENTS: &[i64] = &[
