@@ -1,6 +1,7 @@
 //! What travels over the HTTP API, as values: the daemon and its clients share them.
 //!
 //! - [`instance`]: vGPUs, what is asked of them and what is told,
+//! - [`console`]: their displays, for viewers,
 //! - [`succession`]: how one worker takes over from another,
 //! - [`parent`]: parents, their types and pools,
 //! - [`definition`]: what is to be there after the next start,
@@ -8,6 +9,7 @@
 //! - [`host`]: what this host can do,
 //! - [`problem`]: why a request was refused.
 
+pub mod console;
 pub mod definition;
 pub mod event;
 pub mod host;
@@ -19,6 +21,7 @@ pub mod succession;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+pub use console::{Console, ConsoleRequest, ConsoleTcp};
 pub use definition::{Definition, DefinitionRequest, StartMode};
 pub use event::{Event, EventKind};
 pub use host::{Fact, HostFacts};

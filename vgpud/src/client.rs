@@ -15,8 +15,8 @@ use tokio::runtime::Runtime;
 use uuid::Uuid;
 
 use crate::api::{
-    Attribute, AttributeChanges, CreateRequest, Definition, DefinitionRequest, Event, HostFacts,
-    Instance, Parent, Problem, Type, Upgrade, WorkerStatus,
+    Attribute, AttributeChanges, Console, ConsoleRequest, CreateRequest, Definition,
+    DefinitionRequest, Event, HostFacts, Instance, Parent, Problem, Type, Upgrade, WorkerStatus,
 };
 
 /// Why a request has no answer.
@@ -162,6 +162,17 @@ impl Client {
         let mut png = Vec::new();
         self.download(&format!("/v1/instances/{uuid}/screenshot"), &mut png)?;
         Ok(png)
+    }
+
+    /// The console of an instance, which is started unless it runs.
+    pub fn console(&self, uuid: Uuid, request: &ConsoleRequest) -> Result<Console> {
+        let path = format!("/v1/instances/{uuid}/console");
+        self.ask(Method::POST, &path, Some(request))
+    }
+
+    /// Ends the console of an instance.
+    pub fn end_console(&self, uuid: Uuid) -> Result<()> {
+        self.ask_for_nothing(Method::DELETE, &format!("/v1/instances/{uuid}/console"))
     }
 
     /// The state of an instance's device.

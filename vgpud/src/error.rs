@@ -77,6 +77,12 @@ pub enum Error {
     /// Its worker has parked nothing that another could go on from.
     #[error("the worker of {0} cannot be replaced while it serves: it is of an older build")]
     NotKept(Uuid),
+    /// A console runs, and is not reached as is asked for.
+    #[error("a console of {0} runs, and takes no viewers at that address")]
+    ConsoleElsewhere(Uuid),
+    /// A console ended before it was ready.
+    #[error("the console of {0} does not start: {1}")]
+    ConsoleStillborn(Uuid, String),
     /// The operating system refused.
     #[error("cannot {what}: {source}")]
     Os {
@@ -106,10 +112,10 @@ impl Error {
             Self::Exists(..) => "EEXIST",
             Self::NoPlace { .. } | Self::NoUser => "EUSERS",
             Self::NoVideoMemory { .. } => "ENOSPC",
-            Self::Busy(_) => "EBUSY",
+            Self::Busy(_) | Self::ConsoleElsewhere(_) => "EBUSY",
             Self::NotRunning(_) => "ENXIO",
             Self::Refused { errno, .. } => errno,
-            Self::Mute(..) | Self::Stillborn(..) => "EIO",
+            Self::Mute(..) | Self::Stillborn(..) | Self::ConsoleStillborn(..) => "EIO",
             Self::NotTakenOver(..) => "EPROTO",
             Self::NotKept(_) => "ENOTSUP",
             Self::Os { source, .. } => errno_name(source),
@@ -123,6 +129,7 @@ impl Error {
             Self::NoInstance(_) | Self::NoDefinition(..) => 404,
             Self::NoParent(_) | Self::NoType { .. } => 404,
             Self::Exists(..) | Self::Busy(_) | Self::NotRunning(_) => 409,
+            Self::ConsoleElsewhere(_) => 409,
             Self::NoPlace { .. } | Self::NoUser | Self::NoVideoMemory { .. } => 409,
             Self::Refused { errno, .. } => match errno.as_str() {
                 "EINVAL" => 422,
@@ -130,7 +137,7 @@ impl Error {
                 _ => 409,
             },
             Self::Mute(..) => 504,
-            Self::Stillborn(..) => 500,
+            Self::Stillborn(..) | Self::ConsoleStillborn(..) => 500,
             Self::NotTakenOver(..) => 502,
             Self::NotKept(_) => 409,
             Self::Os { source, .. } if source.kind() == io::ErrorKind::StorageFull => 507,
@@ -165,7 +172,12 @@ impl Error {
             Self::Mute(uuid, _) => {
                 format!("stop it by force: POST /v1/instances/{uuid}/stop?force=true")
             }
-            Self::Stillborn(..) => "look into the daemon's log".to_owned(),
+            Self::Stillborn(..) | Self::ConsoleStillborn(..) => {
+                "look into the daemon's log".to_owned()
+            }
+            Self::ConsoleElsewhere(uuid) => {
+                format!("end it first: DELETE /v1/instances/{uuid}/console")
+            }
             Self::NotTakenOver(..) => "nothing is lost: the worker that served goes on; install a \
                                        vgpu-worker that can take over, or start the vGPU anew \
                                        when its virtual machine has ended"
@@ -327,6 +339,14 @@ mod tests {
                 "no other worker takes over",
             ),
             (Error::NotKept(uuid), "cannot be replaced while it serves"),
+            (
+                Error::ConsoleElsewhere(uuid),
+                "takes no viewers at that address",
+            ),
+            (
+                Error::ConsoleStillborn(uuid, String::new()),
+                "does not start",
+            ),
         ] {
             assert!(error.to_string().contains(words), "{error}");
             assert!(page.contains(words), "{words}");

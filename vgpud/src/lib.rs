@@ -10,6 +10,7 @@
 //! - `crashes`: how often workers ended of late.
 //! - `records`, `definitions`, `mdevctl_file`: what is kept in files, and survives a power loss.
 //! - `worker_process`: a worker's process: started with its socket, watched, ended.
+//! - `console_process`: the process that shows its display to viewers.
 //! - `events`, [`metrics`]: what happened, and what is counted.
 //!
 //! Beside it: [`daemon`] and [`arguments`] (the program as a whole), [`config`] and [`paths`] (how and where things
@@ -29,6 +30,7 @@ pub mod catalogue;
 pub mod client;
 mod clock;
 pub mod config;
+mod console_process;
 mod crashes;
 pub mod daemon;
 mod definitions;

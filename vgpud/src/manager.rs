@@ -10,6 +10,7 @@
 //! - `upgrade`: one of the installed program takes over from one that serves,
 //! - `running`: what is asked of an instance that runs,
 //! - `attributes`: those of an instance that is there are changed,
+//! - `consoles`: displays, for viewers,
 //! - `define`: persistent definitions,
 //! - `logs`: what workers say, kept short,
 //! - `recover`, `adopt`: what an earlier daemon left, and what is to be started with this one,
@@ -17,6 +18,7 @@
 
 mod adopt;
 mod attributes;
+mod consoles;
 mod create;
 mod define;
 mod ending;
@@ -39,6 +41,7 @@ use crate::api::{Event, Instance, Parent};
 use crate::blocking::blocking;
 use crate::catalogue::{OfferedType, ParentSpec};
 use crate::config::Config;
+use crate::console_process::ConsoleLauncher;
 use crate::definitions::Definitions;
 use crate::error::Error;
 use crate::events::Events;
@@ -66,6 +69,7 @@ struct Inner {
     definitions: Definitions,
     records: Records,
     launcher: Launcher,
+    consoles: ConsoleLauncher,
     /// Whether the daemon is being stopped: then no worker takes over from another any more.
     is_ending: AtomicBool,
 }
@@ -78,6 +82,12 @@ impl Manager {
         parents: Vec<ParentSpec>,
         program: PathBuf,
     ) -> io::Result<Self> {
+        let consoles = ConsoleLauncher {
+            paths: paths.clone(),
+            // Of the same build, it lies beside the worker.
+            program: program.with_file_name("vgpu-console"),
+            boot_id: identity::boot_id()?,
+        };
         let launcher = Launcher {
             paths: paths.clone(),
             program,
@@ -90,6 +100,7 @@ impl Manager {
             definitions: Definitions::new(paths.definitions()),
             records: Records::new(&paths.records()),
             launcher,
+            consoles,
             is_ending: AtomicBool::new(false),
             config,
             paths,

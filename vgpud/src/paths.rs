@@ -94,6 +94,16 @@ impl Paths {
         self.run.join(format!("{uuid}.aside"))
     }
 
+    /// Where viewers connect.
+    pub fn console(&self, uuid: Uuid) -> PathBuf {
+        self.run.join(format!("{uuid}.vnc"))
+    }
+
+    /// What is known of the process behind it.
+    pub fn console_note(&self, uuid: Uuid) -> PathBuf {
+        self.run.join(format!("{uuid}.console"))
+    }
+
     /// What a worker says.
     pub fn log(&self, uuid: Uuid) -> PathBuf {
         self.run.join(format!("{uuid}.log"))

@@ -4,9 +4,10 @@
 //! - `passed`: the UNIX socket of whoever started the daemon, if it made one,
 //! - `refusal`, `extract`, `strict`: a body is what the document says of it, and every error is
 //!   problem+json, also those of HTTP itself,
-//! - `parents`, `instances`, `state`, `definitions`, `events`, `host`: one handler for each
+//! - `parents`, `instances`, `state`, `console`, `definitions`, `events`, `host`: one handler for each
 //!   operation; it does no more than to call the manager.
 
+mod console;
 mod definitions;
 mod events;
 mod extract;
@@ -75,6 +76,7 @@ pub fn router(manager: Manager) -> (Router, utoipa::openapi::OpenApi) {
         .routes(routes!(instances::upgrade))
         .routes(routes!(instances::status))
         .routes(routes!(state::screenshot))
+        .routes(routes!(console::start, console::end))
         .routes(routes!(state::save, state::restore))
         .routes(routes!(definitions::list))
         .routes(routes!(

@@ -131,7 +131,7 @@ impl Manager {
     fn remove_orphans(&self) -> Result<(), Error> {
         let run = self.0.paths.run();
         let what = format!("look into {}", run.display());
-        for suffix in [".sock", ".control", ".aside", ".log"] {
+        for suffix in [".sock", ".control", ".aside", ".log", ".vnc", ".console"] {
             let names = files::names_with(run, suffix).map_err(Error::os(what.clone()))?;
             for uuid in names.iter().filter_map(|name| Uuid::try_parse(name).ok()) {
                 let state = self.table().entry(uuid).map(|entry| entry.state);

@@ -95,12 +95,13 @@ pub(crate) fn reach_remedy(kind: io::ErrorKind) -> &'static str {
 
 /// A remedy that names requests, with the commands that send them.
 pub(crate) fn in_commands(remedy: &str) -> String {
-    const COMMANDS: [(&str, &str); 5] = [
+    const COMMANDS: [(&str, &str); 6] = [
         ("GET /v1/instances", "vgpu list"),
         ("GET /v1/definitions", "vgpu list --defined"),
         ("GET /v1/parents/", "vgpu types --parent "),
         ("GET /v1/parents", "vgpu types"),
         ("POST /v1/instances/", "vgpu "),
+        ("DELETE /v1/instances/", "vgpu "),
     ];
     let Some((request, command)) = COMMANDS
         .into_iter()
@@ -112,6 +113,7 @@ pub(crate) fn in_commands(remedy: &str) -> String {
     // "UUID/start", "UUID/stop?force=true"
     let rest = match after.split_once('/') {
         Some((uuid, "start")) => format!("start {uuid}"),
+        Some((uuid, "console")) => format!("console {uuid} --stop"),
         Some((uuid, "stop?force=true")) => format!("stop {uuid} --force"),
         _ => after.to_owned(),
     };

@@ -2,7 +2,7 @@
 //!
 //! - What there is: [`types`], [`list`], [`show`], [`events`], [`doctor`].
 //! - Definitions, which last: [`define`], [`modify`].
-//! - vGPUs, which run: [`life`] (start, stop), [`upgrade`], [`ask`] (status, set), [`screenshot`], [`state`] (save
+//! - vGPUs, which run: [`life`] (start, stop), [`upgrade`], [`ask`] (status, set), [`screenshot`], [`console`], [`state`] (save
 //!   and restore), [`attach`] (what a VMM is to be told).
 //! - For libvirt: [`libvirt`] (its hook).
 //! - Without a daemon: [`run`], and whatever takes `--control`.
@@ -13,6 +13,7 @@
 
 mod ask;
 mod attach;
+mod console;
 mod define;
 mod doctor;
 mod events;
@@ -99,6 +100,12 @@ enum Command {
     LibvirtHook(libvirt::hook::Arguments),
     /// Save what a running vGPU shows as a PNG file
     Screenshot(screenshot::Arguments),
+    /// Show a running vGPU's display to VNC viewers, and print where
+    ///
+    /// The daemon starts the console, once for each vGPU; it ends with the vGPU. With --control, it
+    /// is served here, until the vGPU is gone. Viewers see and do nothing else yet: there is no
+    /// keyboard.
+    Console(console::Arguments),
     /// Save the state of a running vGPU to a file
     Save(state::SaveArguments),
     /// Put a saved state into a running vGPU of the same type
@@ -144,6 +151,7 @@ fn obey(command: Command) -> anyhow::Result<ExitCode> {
         Command::Attach(arguments) => attach::print(&arguments),
         Command::LibvirtHook(arguments) => libvirt::hook::obey(arguments),
         Command::Screenshot(arguments) => screenshot::save(&arguments),
+        Command::Console(arguments) => console::console(&arguments),
         Command::Save(arguments) => state::save(&arguments),
         Command::Restore(arguments) => state::restore(&arguments),
         Command::Events(arguments) => events::follow(&arguments),

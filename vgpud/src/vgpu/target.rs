@@ -87,12 +87,25 @@ impl Target {
     /// Connects to a worker; the daemon is reached with the first request.
     pub(crate) fn reach(&self, api: &Api) -> anyhow::Result<Way> {
         let Some(path) = &self.control else {
-            let uuid = self.name.or(self.uuid).context("no UUID is given")?;
-            return Ok(Way::Daemon(api.client()?, uuid));
+            let (client, uuid) = self.daemon(api)?;
+            return Ok(Way::Daemon(client, uuid));
         };
         let control = Control::connect(path)
             .with_context(|| format!("cannot use the control socket {}", path.display()))?;
         Ok(Way::Worker(control))
+    }
+}
+
+impl Target {
+    /// The control socket, if it is one of `vgpu run`.
+    pub(crate) fn control(&self) -> Option<&Path> {
+        self.control.as_deref()
+    }
+
+    /// The daemon, and which of its vGPUs.
+    pub(crate) fn daemon(&self, api: &Api) -> anyhow::Result<(Client, Uuid)> {
+        let uuid = self.name.or(self.uuid).context("no UUID is given")?;
+        Ok((api.client()?, uuid))
     }
 }
 
