@@ -22,8 +22,8 @@ build_programs() {
 # Unit and property tests are built in the dev profile, whose overflow checks
 # and debug assertions are half of what the property tests are for.
 unit_tests() {
-    # The tests of the daemon start the program that serves a vGPU.
-    step "building the worker" cargo build -q "${LOCKED[@]}" -p worker
+    # The tests of the daemon and of the console start the programs that serve a vGPU.
+    step "building the worker" cargo build -q "${LOCKED[@]}" -p worker -p console
     step "unit and property tests" \
         cargo test "${LOCKED[@]}" --no-fail-fast --workspace --exclude e2e "$@"
 }

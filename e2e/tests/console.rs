@@ -1,0 +1,137 @@
+//! What a guest shows, seen through VNC.
+
+#![expect(clippy::unwrap_used, reason = "helpers of tests are tests too")]
+
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use e2e::vnc::{DESKTOP_SIZE, EXTENDED_DESKTOP_SIZE, RAW, Viewer, ZRLE};
+use e2e::{Daemon, Machine, Process, Programs, Screen, Vgpu};
+use serde_json::json;
+
+const ID: &str = "1234:1111";
+
+/// How long a program may take to start, and to end.
+const LIMIT: Duration = Duration::from_secs(20);
+
+/// Updates that a viewer asks for, before what it waits for has not come: some seconds' worth.
+const UPDATES: usize = 500;
+
+fn viewer(socket: &Path, encodings: &[i32]) -> Viewer {
+    let mut viewer = Viewer::connect(socket).unwrap();
+    viewer.set_encodings(encodings).unwrap();
+    viewer
+}
+
+fn screen(viewer: &Viewer) -> Screen {
+    Screen::from_pixels(viewer.width as u32, viewer.pixels.clone())
+}
+
+/// Waits until a viewer sees the test picture of `seed`, all of it.
+fn sees(viewer: &mut Viewer, size: (u32, u32), seed: u32) {
+    let is_so = |viewer: &Viewer| {
+        let screen = screen(viewer);
+        screen.size() == size && screen.differs_from_pattern(seed).is_none()
+    };
+    viewer.wait_until(UPDATES, is_so).unwrap();
+}
+
+#[test]
+fn viewers_see_what_the_guest_draws_in_whatever_mode_and_through_a_reboot() {
+    let programs = Programs::from_env().unwrap();
+    let display = Vgpu::run(&programs, "bochs-16m", &[]).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let socket = folder.path().join("vnc");
+    let mut command = Command::new(programs.ours("vgpu"));
+    command
+        .args(["console", "--control"])
+        .arg(display.control());
+    command.arg("--socket-path").arg(&socket);
+    let mut console = Process::spawn(command, &folder.path().join("log")).unwrap();
+    console.wait_path(&socket, LIMIT).unwrap();
+    // Before there is a guest.
+    let mut viewers = [
+        viewer(&socket, &[RAW, DESKTOP_SIZE]),
+        viewer(&socket, &[ZRLE, EXTENDED_DESKTOP_SIZE]),
+    ];
+    let mut vm = Machine::new(&programs)
+        .module("bochs")
+        .vfio_user(&display.socket(), &json!({}))
+        .boot()
+        .unwrap();
+    let guest = &mut vm.guest;
+    let function = guest.pci_functions(ID).unwrap().concat();
+    let card = guest.card_of(&function).unwrap();
+
+    let line = "Pack my box with five dozen liquor jugs: 0123456789 <[{}]>";
+    guest.say(line).unwrap();
+    let font = guest.font().unwrap();
+    for viewer in &mut viewers {
+        let is_so = |viewer: &Viewer| screen(viewer).shows(&font, line);
+        viewer.wait_until(UPDATES, is_so).unwrap();
+    }
+    for (seed, size) in [(1, (1920, 1080)), (2, (1280, 1024)), (3, (640, 480))] {
+        let picture = guest.draw(&card, size, seed).unwrap();
+        for viewer in &mut viewers {
+            sees(viewer, size, seed);
+            assert!(screen(viewer) == display.screenshot().unwrap());
+        }
+        guest.release(picture).unwrap();
+    }
+    guest.reboot().unwrap();
+    let card = guest.card_of(&function).unwrap();
+    let picture = guest.draw(&card, (1024, 768), 4).unwrap();
+    for viewer in &mut viewers {
+        sees(viewer, (1024, 768), 4);
+    }
+    drop(picture);
+    drop(vm);
+    // The last picture stays, for who comes now.
+    sees(&mut viewer(&socket, &[ZRLE, DESKTOP_SIZE]), (1024, 768), 4);
+    display.terminate().unwrap();
+    // It ends with its vGPU.
+    assert!(console.wait_exit(LIMIT).unwrap().success());
+    assert!(!socket.exists());
+}
+
+#[test]
+fn a_console_of_the_daemon_outlives_it_and_workers_under_a_running_guest() {
+    let programs = Programs::from_env().unwrap();
+    let mut daemon = Daemon::run(&programs).unwrap();
+    let instance = daemon.start("bochs-4m", &[]).unwrap();
+    let printed = daemon.vgpu("console", &[&instance.uuid]).unwrap();
+    let socket = Path::new(printed.lines().next().unwrap());
+    assert_eq!(socket, instance.socket.with_extension("vnc"));
+    let mut viewer = viewer(socket, &[ZRLE, EXTENDED_DESKTOP_SIZE]);
+    let mut vm = Machine::new(&programs)
+        .module("bochs")
+        .vfio_user(&instance.socket, &json!({}))
+        .boot()
+        .unwrap();
+    let guest = &mut vm.guest;
+    let function = guest.pci_functions(ID).unwrap().concat();
+    let card = guest.card_of(&function).unwrap();
+    let mut check = |daemon: &Daemon, viewer: &mut Viewer, size, seed| {
+        let picture = guest.draw(&card, size, seed).unwrap();
+        sees(viewer, size, seed);
+        let folder = tempfile::tempdir().unwrap();
+        let shot = daemon.screenshot(&instance, &folder.path().join("png"));
+        assert!(screen(viewer) == shot.unwrap());
+        guest.release(picture).unwrap();
+    };
+    check(&daemon, &mut viewer, (800, 600), 1);
+    daemon.kill_and_restart().unwrap();
+    check(&daemon, &mut viewer, (640, 480), 2);
+    assert_eq!(daemon.vgpu("console", &[&instance.uuid]).unwrap(), printed);
+    // It may not have been adopted yet.
+    let upgraded = (0..200).any(|_| {
+        std::thread::sleep(Duration::from_millis(50));
+        daemon.vgpu("upgrade", &[&instance.uuid]).is_ok()
+    });
+    assert!(upgraded);
+    check(&daemon, &mut viewer, (800, 600), 3);
+    daemon.vgpu("stop", &["--force", &instance.uuid]).unwrap();
+    assert!(viewer.wait_until(UPDATES, |_| false).is_err());
+    assert!(!socket.exists());
+}
