@@ -14,6 +14,7 @@
 //! - [`keep`]: what outlives the process, so that another can go on under the same client.
 //! - [`migration`]: the state of a device, taken out of one and put into another, as the stream of
 //!   [`state`].
+//! - [`sched`]: who runs next on an engine that several devices share. Not wired in yet.
 //!
 //! Beside it: [`region_memory`] (memory of the device's own that a client maps), [`mailbox`]
 //! (how other threads reach the device's own), [`polling`] (how a session waits), [`metrics`] (what
@@ -37,6 +38,7 @@ pub mod polling;
 pub mod region;
 pub mod region_memory;
 pub mod scanout;
+pub mod sched;
 pub mod session;
 pub mod state;
 
