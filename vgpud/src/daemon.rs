@@ -34,7 +34,7 @@ pub struct Options {
     pub config: Option<PathBuf>,
     /// What all paths start at.
     pub root: PathBuf,
-    /// `vgpu-worker`, if it does not lie where [`programs::worker`] looks.
+    /// `vgpu-worker`, if it does not lie where [`programs::find`] looks.
     pub worker: Option<PathBuf>,
 }
 
@@ -150,7 +150,7 @@ fn open_socket(
 fn find_worker(named: Option<&Path>) -> anyhow::Result<PathBuf> {
     let path = match named {
         Some(path) => path.to_owned(),
-        None => programs::worker().context("cannot tell where vgpud itself is")?,
+        None => programs::find(programs::WORKER).context("cannot tell where vgpud itself is")?,
     };
     std::path::absolute(&path).with_context(|| format!("there is no {}", path.display()))
 }

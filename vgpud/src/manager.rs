@@ -46,6 +46,7 @@ use crate::definitions::Definitions;
 use crate::error::Error;
 use crate::events::Events;
 use crate::paths::Paths;
+use crate::programs::CONSOLE;
 use crate::records::Records;
 use crate::table::{Entry, Table};
 use crate::turns::Turns;
@@ -85,7 +86,7 @@ impl Manager {
         let consoles = ConsoleLauncher {
             paths: paths.clone(),
             // Of the same build, it lies beside the worker.
-            program: program.with_file_name("vgpu-console"),
+            program: program.with_file_name(CONSOLE),
             boot_id: identity::boot_id()?,
         };
         let launcher = Launcher {

@@ -9,6 +9,7 @@ use std::process::Command;
 
 use anyhow::{Context, anyhow};
 use vgpud::api::{Console, ConsoleRequest, ConsoleTcp};
+use vgpud::programs;
 
 use crate::failure::Usage;
 use crate::output::{print, print_json};
@@ -64,8 +65,7 @@ pub(crate) fn console(arguments: &Arguments) -> anyhow::Result<()> {
 
 /// Becomes the console of a vGPU that has no daemon. Returns only if that cannot be started.
 fn serve(arguments: &Arguments, control: &Path) -> anyhow::Result<()> {
-    let own = std::env::current_exe().context("cannot tell where vgpu itself is")?;
-    let program = own.with_file_name("vgpu-console");
+    let program = programs::find(programs::CONSOLE).context("cannot tell where vgpu itself is")?;
     let socket = match &arguments.socket_path {
         Some(path) => path.clone(),
         None => control.with_added_extension("vnc"),
