@@ -5,6 +5,7 @@
 //!
 //! - [`mount`]: where the tree is mounted, and what a dead predecessor left there.
 //! - `fuse`: the kernel's requests; which of them wait, and where (`lanes`).
+//! - `answers`: what the kernel is told.
 //! - `inodes`, `handles`: the kernel's numbers for paths, and for what is open.
 //! - `nodes`: the one table of what a path is, by its form.
 //! - `snapshot`: what the daemon has, no older than the question.
@@ -13,6 +14,7 @@
 //!
 //! Not here: definitions (mdevctl keeps them in files by itself), policy (the daemon's).
 
+mod answers;
 mod content;
 mod find;
 mod fuse;

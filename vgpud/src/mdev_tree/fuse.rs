@@ -10,26 +10,17 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use fuser::{
-    BsdFileFlags, Errno, FileAttr, FileHandle, FileType, Filesystem, FopenFlags, Generation,
-    INodeNo, InitFlags, KernelConfig, LockOwner, OpenAccMode, OpenFlags, RenameFlags, ReplyAttr,
-    ReplyCreate, ReplyData, ReplyDirectory, ReplyEmpty, ReplyEntry, ReplyOpen, ReplyWrite, Request,
-    TimeOrNow, WriteFlags,
+    BsdFileFlags, Errno, FileHandle, Filesystem, FopenFlags, INodeNo, InitFlags, KernelConfig,
+    LockOwner, OpenAccMode, OpenFlags, RenameFlags, ReplyAttr, ReplyCreate, ReplyData,
+    ReplyDirectory, ReplyEmpty, ReplyEntry, ReplyOpen, ReplyWrite, Request, TimeOrNow, WriteFlags,
 };
 
 use crate::client::Client;
 
-use super::find::{Kind, Meta};
-use super::handles::{Handles, Taken};
-use super::inodes::{Inodes, number_of};
+use super::answers::{Shared, TTL, below, errno, file_type, with_dots};
 use super::lanes::Lane;
 use super::nodes::{self, File, Folder, Link, Node};
 use super::{Names, Tree};
-
-/// What the kernel may keep of an answer: nothing, since vGPUs come and go behind its back.
-const TTL: Duration = Duration::ZERO;
-
-/// What `stat` says of each file, as in sysfs.
-const FILE_SIZE: u64 = 4096;
 
 /// Most bytes of one write. More than any file here takes.
 const MAX_WRITE: u32 = 4096;
@@ -52,27 +43,11 @@ pub(super) struct Fuse {
     slow: Lane,
 }
 
-struct Shared {
-    tree: Tree,
-    inodes: Inodes,
-    handles: Handles,
-    owner: (u32, u32),
-    begun: SystemTime,
-}
-
 impl Fuse {
     /// The tree, for the daemon that listens at `api`.
     pub(super) fn new(tree: Tree, api: &Path) -> io::Result<Self> {
-        let user = rustix::process::geteuid().as_raw();
-        let group = rustix::process::getegid().as_raw();
         Ok(Self {
-            shared: Arc::new(Shared {
-                tree,
-                inodes: Inodes::default(),
-                handles: Handles::default(),
-                owner: (user, group),
-                begun: SystemTime::now(),
-            }),
+            shared: Arc::new(Shared::new(tree)),
             fixed: Lane::start("fixed", 1, api, QUICK.1)?,
             quick: Lane::start("quick", QUICK.0, api, QUICK.1)?,
             slow: Lane::start("slow", SLOW.0, api, SLOW.1)?,
@@ -100,73 +75,6 @@ impl Fuse {
     }
 }
 
-impl Shared {
-    fn attributes(&self, number: u64, meta: Meta) -> FileAttr {
-        let (uid, gid) = self.owner;
-        FileAttr {
-            ino: INodeNo(number),
-            size: match meta.kind {
-                Kind::File => FILE_SIZE,
-                Kind::Folder | Kind::Link => 0,
-            },
-            blocks: 0,
-            atime: self.begun,
-            mtime: self.begun,
-            ctime: self.begun,
-            crtime: self.begun,
-            kind: file_type(meta.kind),
-            perm: meta.mode,
-            nlink: 1,
-            uid,
-            gid,
-            rdev: 0,
-            blksize: 4096,
-            flags: 0,
-        }
-    }
-
-    fn enter(&self, path: &Arc<Names>, meta: Meta, reply: ReplyEntry) {
-        let number = self.inodes.remember(path);
-        reply.entry(&TTL, &self.attributes(number, meta), Generation(0));
-    }
-
-    fn read(
-        &self,
-        client: &Client,
-        path: &Names,
-        handle: u64,
-        offset: u64,
-    ) -> Result<Arc<Vec<u8>>, rustix::io::Errno> {
-        if offset > 0
-            && let Some(Taken::Content(content)) = self.handles.kept(handle)
-        {
-            return Ok(content);
-        }
-        let content = Arc::new(self.tree.read(client, path)?);
-        self.handles
-            .keep(handle, Taken::Content(Arc::clone(&content)));
-        Ok(content)
-    }
-
-    fn list(
-        &self,
-        client: &Client,
-        path: &Names,
-        handle: u64,
-        offset: u64,
-    ) -> Result<Arc<Vec<(String, Kind)>>, rustix::io::Errno> {
-        if offset > 0
-            && let Some(Taken::Entries(entries)) = self.handles.kept(handle)
-        {
-            return Ok(entries);
-        }
-        let entries = Arc::new(self.tree.list(client, path)?);
-        self.handles
-            .keep(handle, Taken::Entries(Arc::clone(&entries)));
-        Ok(entries)
-    }
-}
-
 /// What is there whatever the daemon says.
 fn is_fixed(node: &Node<'_>) -> bool {
     matches!(
@@ -175,39 +83,6 @@ fn is_fixed(node: &Node<'_>) -> bool {
             Folder::Fixed(_) | Folder::ParentLinks | Folder::DeviceLinks | Folder::Parents
         ) | Node::Link(Link::Definitions | Link::Scripts)
     )
-}
-
-fn below(path: &Names, name: &str) -> Arc<Names> {
-    path.iter().cloned().chain([name.to_owned()]).collect()
-}
-
-fn file_type(kind: Kind) -> FileType {
-    match kind {
-        Kind::Folder => FileType::Directory,
-        Kind::Link => FileType::Symlink,
-        Kind::File => FileType::RegularFile,
-    }
-}
-
-fn errno(errno: rustix::io::Errno) -> Errno {
-    Errno::from_i32(errno.raw_os_error())
-}
-
-/// `.` and `..` before what is in a folder.
-fn with_dots<'a>(
-    path: &'a Names,
-    entries: &'a [(String, Kind)],
-) -> impl Iterator<Item = (u64, Kind, &'a str)> {
-    let above = path.split_last().map_or(path, |(_, above)| above);
-    let dots = [
-        (number_of(path), Kind::Folder, "."),
-        (number_of(above), Kind::Folder, ".."),
-    ];
-    let entries = entries.iter().map(|(name, kind)| {
-        let number = number_of(&below(path, name));
-        (number, *kind, name.as_str())
-    });
-    dots.into_iter().chain(entries)
 }
 
 impl Filesystem for Fuse {

@@ -13,6 +13,7 @@ pub mod group;
 pub mod host;
 pub mod http;
 pub mod mdev;
+pub mod seen;
 
 use std::fs;
 use std::os::fd::OwnedFd;
