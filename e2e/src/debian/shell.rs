@@ -29,7 +29,7 @@ done
 "#;
 
 /// For one command.
-const LIMIT: Duration = Duration::from_secs(60);
+const LIMIT: Duration = Duration::from_secs(180);
 
 /// A root where commands are run. Dropping it ends all that runs there.
 #[derive(Debug)]

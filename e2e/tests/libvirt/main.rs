@@ -7,6 +7,7 @@
 #![expect(clippy::unwrap_used, reason = "where a test fails, it says so")]
 
 mod apparmor;
+mod page;
 mod refused;
 mod rig;
 mod system;
