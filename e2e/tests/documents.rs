@@ -109,6 +109,11 @@ fn the_first_vm_runs_as_it_is_told() {
 }
 
 #[test]
+fn a_console_is_where_it_is_told() {
+    run_page("docs/console.md").unwrap();
+}
+
+#[test]
 fn limits_are_set_and_met_as_it_is_told() {
     run_page("docs/sharing.md").unwrap();
 }
