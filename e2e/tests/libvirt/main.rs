@@ -12,7 +12,7 @@ mod refused;
 mod rig;
 mod system;
 
-use rig::Rig;
+use rig::{KILL_LIBVIRT, KILL_QEMU, Rig, START_LIBVIRT};
 
 const DISPLAY: &str = "c2177883-f1bb-47f0-914d-32a22e3a8804";
 const PORTS: &str = "4f0f2e64-2f4a-4c19-93f5-5f4a6d0f2c11";
@@ -86,12 +86,18 @@ fn a_domain_has_its_vgpus_while_it_lives_and_leaves_nothing_of_them() {
     let _ = guest.run("poweroff -f");
     wait_end(&mut rig).unwrap();
 
-    // Killed.
+    // Killed, and killed while libvirt's daemon is away: it sees to that when it is back.
     rig.shell.sh("virsh start both").unwrap();
     assert_eq!(rig.vgpus().unwrap().len(), 2);
-    rig.shell
-        .sh("kill -9 \"$(cat $XDG_RUNTIME_DIR/libvirt/qemu/run/both.pid)\"")
-        .unwrap();
+    rig.shell.sh(KILL_QEMU).unwrap();
+    wait_end(&mut rig).unwrap();
+    rig.shell.sh("virsh start both").unwrap();
+    rig.shell.sh(KILL_LIBVIRT).unwrap();
+    rig.shell.sh(START_LIBVIRT).unwrap();
+    assert_eq!(rig.vgpus().unwrap().len(), 2, "a domain that lives on");
+    rig.shell.sh(KILL_LIBVIRT).unwrap();
+    rig.shell.sh(KILL_QEMU).unwrap();
+    rig.shell.sh(START_LIBVIRT).unwrap();
     wait_end(&mut rig).unwrap();
     rig.shell.sh("virsh undefine both").unwrap();
     let kept = rig.shell.sh("vgpu list --defined").unwrap();

@@ -40,8 +40,18 @@ pub(crate) const END_DAEMON: &str = r#"
 kill "$(cat /shell/vgpud.pid)"
 while kill -0 "$(cat /shell/vgpud.pid)" 2>/dev/null; do sleep 0.05; done"#;
 
-const START_LIBVIRT: &str = "
-libvirtd >/shell/libvirtd.log 2>&1 &
+/// Ends libvirt's daemon, without a word; its domains run on.
+pub(crate) const KILL_LIBVIRT: &str = r#"
+kill -9 "$(cat /shell/libvirtd.pid)"
+while kill -0 "$(cat /shell/libvirtd.pid)" 2>/dev/null; do sleep 0.05; done"#;
+
+/// The end of the domain `both`, as a crash of QEMU has it.
+pub(crate) const KILL_QEMU: &str = "kill -9 \"$(cat $XDG_RUNTIME_DIR/libvirt/qemu/run/both.pid)\"";
+
+/// Starts libvirt's daemon.
+pub(crate) const START_LIBVIRT: &str = "
+libvirtd >>/shell/libvirtd.log 2>&1 &
+echo $! >/shell/libvirtd.pid
 until virsh list >/dev/null 2>&1; do sleep 0.05; done";
 
 /// A running libvirt, and a daemon beside it.
