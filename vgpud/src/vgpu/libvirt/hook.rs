@@ -89,14 +89,23 @@ pub(crate) fn obey(arguments: Arguments) -> anyhow::Result<()> {
     if metadata.vgpus.is_empty() {
         return Ok(());
     }
+    within(LIMIT, move || take(step, &arguments.api, &metadata))
+}
+
+/// Does the work, and no longer waits for it after so long.
+fn within(
+    limit: Duration,
+    work: impl FnOnce() -> anyhow::Result<()> + Send + 'static,
+) -> anyhow::Result<()> {
     let (ended, end) = mpsc::channel();
     thread::spawn(move || {
-        let done = take(step, &arguments.api, &metadata);
         // Nobody listens any more if it took too long.
-        let _ = ended.send(done);
+        let _ = ended.send(work());
     });
-    let done = end.recv_timeout(LIMIT);
-    done.unwrap_or_else(|_| bail!("vgpud does not answer within {} s", LIMIT.as_secs()))
+    match end.recv_timeout(limit) {
+        Ok(done) => done,
+        Err(_) => bail!("vgpud does not answer within {limit:?}"),
+    }
 }
 
 fn take(step: Step, api: &Api, metadata: &Metadata) -> anyhow::Result<()> {
@@ -271,5 +280,16 @@ mod tests {
         ] {
             assert_eq!(Step::of(operation, reason), expected, "{operation}");
         }
+    }
+
+    #[test]
+    fn a_daemon_that_does_not_answer_is_not_waited_for() {
+        let (_held, never) = mpsc::channel::<()>();
+        let mute = move || never.recv().context("it has gone");
+        let error = within(Duration::from_millis(10), mute).unwrap_err();
+        assert!(error.to_string().contains("does not answer"), "{error}");
+        within(Duration::from_secs(60), || Ok(())).unwrap();
+        let error = within(Duration::from_secs(60), || bail!("no")).unwrap_err();
+        assert_eq!(error.to_string(), "no");
     }
 }
