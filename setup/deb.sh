@@ -20,10 +20,9 @@ make_deb() {
     stage_pages "$release"
     third_party >"$release/THIRD-PARTY"
     cp -- CHANGELOG.md "$release/changelog"
-    gzip -9n -- "$release"/{THIRD-PARTY,changelog} "$release"/man/*
-    # The same sources make the same package, as far as the compiler does.
-    SOURCE_DATE_EPOCH=$(git log -1 --format=%ct 2>/dev/null || echo 0) \
-        CARGO_TARGET_DIR=$DEB_STAGE cargo deb -q -p vgpud --no-build --no-strip \
+    debian_changelog "${1-}" >"$release/changelog.Debian"
+    gzip -9n -- "$release"/{THIRD-PARTY,changelog,changelog.Debian} "$release"/man/*
+    SOURCE_DATE_EPOCH=$(source_date) CARGO_TARGET_DIR=$DEB_STAGE cargo deb -q -p vgpud --no-build --no-strip \
         --compress-system "${version[@]}" --output "$DEB_STAGE" >"$DEB_STAGE/log" 2>&1 || {
         cat -- "$DEB_STAGE/log" >&2
         die "cargo deb made no package"
@@ -33,10 +32,21 @@ make_deb() {
     export VGPUD_DEB
 }
 
+# The same sources make the same package, as far as the compiler does.
+source_date() { git log -1 --format=%ct 2>/dev/null || echo 0; }
+
+# debian_changelog [VERSION]: Debian wants to be told of each version of the package.
+debian_changelog() {
+    local version=${1-}
+    [[ -n $version ]] || version=$(cargo pkgid -q --offline -p vgpud | sed 's/.*[#@]//')-1
+    printf 'vgpud (%s) unstable; urgency=medium\n\n  * What is new: changelog.gz.\n\n' "$version"
+    printf ' -- The vgpud authors <vgpud@localhost>  %s\n' "$(date -uR -d "@$(source_date)")"
+}
+
 stage_programs() {
     local program needs
-    for program in vgpu vgpud vgpu-worker; do
-        strip -o "$1/$program" -- "$VGPUD_BIN/$program"
+    for program in vgpu vgpud vgpu-mdev vgpu-worker; do
+        strip --remove-section=.comment -o "$1/$program" -- "$VGPUD_BIN/$program"
     done
     needs=$(cat -- "$1"/vgpu* | grep -ao 'GLIBC_2\.[0-9]*' | sort -uV | tail -n 1)
     needs=${needs#GLIBC_}

@@ -100,7 +100,7 @@ fn check_journal(vm: &mut Vm) {
 
 fn install(vm: &mut Vm) {
     run(vm, &format!("dpkg -i {FILES}/now.deb"));
-    for unit in ["vgpud.service", "vgpud.socket"] {
+    for unit in ["vgpud.service", "vgpud.socket", "vgpud-mdev.service"] {
         assert_eq!(run(vm, &format!("systemctl is-active {unit}")), "active");
         assert_eq!(run(vm, &format!("systemctl is-enabled {unit}")), "enabled");
     }
@@ -118,7 +118,12 @@ fn install(vm: &mut Vm) {
         .unwrap();
     assert_eq!(refused.status, 3);
     // Pages are there, and clean.
-    for page in ["man1/vgpu.1", "man5/vgpud.toml.5", "man8/vgpud.8"] {
+    for page in [
+        "man1/vgpu.1",
+        "man5/vgpud.toml.5",
+        "man8/vgpud.8",
+        "man8/vgpu-mdev.8",
+    ] {
         let page = format!("/usr/share/man/{page}.gz");
         let warnings = run(
             vm,
@@ -158,16 +163,26 @@ fn starts_by_its_socket(vm: &mut Vm) {
     assert_eq!(run(vm, "systemctl is-active vgpud.service"), "active");
 }
 
-/// What is defined in mdevctl's form, and what ran, run after a reboot.
-fn starts_at_boot(vm: &mut Vm) {
-    let json = r#"{ "mdev_type": "edu-1", "start": "auto", "attrs": [] }"#;
+/// Debian's own mdevctl, by the files that are mounted.
+fn works_with_mdevctl(vm: &mut Vm) {
+    let mdevctl = "MDEVCTL_ENV_ROOT=/run/vgpud/mdev mdevctl";
     run(
         vm,
-        &format!(
-            "mkdir -p /etc/mdevctl.d/soft0 && echo '{json}' >/etc/mdevctl.d/soft0/{AUTO} &&
-             vgpu start --parent soft0 --type serial-1"
-        ),
+        &format!("{mdevctl} define --uuid {AUTO} --parent soft0 --type edu-1 --auto"),
     );
+    run(vm, &format!("{mdevctl} start --uuid {AUTO}"));
+    let listed = run(vm, &format!("{mdevctl} list"));
+    assert!(
+        listed.starts_with(&format!("{AUTO} soft0 edu-1")),
+        "{listed}"
+    );
+    assert_eq!(run(vm, "vgpu list"), format!("{AUTO} soft0 edu-1 running"));
+    run(vm, &format!("{mdevctl} stop --uuid {AUTO}"));
+}
+
+/// What mdevctl has defined, and what ran, run after a reboot.
+fn starts_at_boot(vm: &mut Vm) {
+    run(vm, "vgpu start --parent soft0 --type serial-1");
     check_journal(vm);
     vm.guest.reboot_in_order().unwrap();
     let listed = run(vm, "vgpu list");
@@ -266,6 +281,7 @@ fn the_package_comes_runs_is_upgraded_and_goes() {
     install(vm);
     check_units(vm);
     starts_by_its_socket(vm);
+    works_with_mdevctl(vm);
     starts_at_boot(vm);
     mount_files(vm);
     upgrade_under_a_client(vm);

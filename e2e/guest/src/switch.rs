@@ -51,7 +51,7 @@ pub(crate) fn switch(disk: &str) -> io::Result<()> {
     let root = Path::new(ROOT);
     mount(
         "tmpfs",
-        &root.join("run"),
+        root.join("run"),
         "tmpfs",
         MountFlags::empty(),
         Some(c"mode=0755"),

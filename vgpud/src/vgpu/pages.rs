@@ -13,6 +13,12 @@ use vgpud::arguments;
 use crate::Vgpu;
 use crate::output::print;
 
+/// The page of what mounts the mdev files.
+fn write_mdevs(path: &Path) -> io::Result<()> {
+    let page = Man::new(arguments::MdevArguments::command()).section("8");
+    page.render(&mut File::create(path)?)
+}
+
 /// What no command line tells of the daemon.
 const DAEMON_DESCRIPTION: &str = include_str!("vgpud-description.roff");
 const DAEMON_SECTIONS: &str = include_str!("vgpud-sections.roff");
@@ -26,7 +32,7 @@ pub(crate) struct CompletionsArguments {
 
 #[derive(clap::Args)]
 pub(crate) struct ManArguments {
-    /// Where to write vgpu.1, a page for each command, and vgpud.8
+    /// Where to write vgpu.1, a page for each command, and vgpud.8 and vgpu-mdev.8
     #[arg(value_name = "DIR")]
     folder: Option<PathBuf>,
 }
@@ -48,6 +54,7 @@ pub(crate) fn man(arguments: &ManArguments) -> anyhow::Result<()> {
         fs::create_dir_all(folder).and_then(|()| clap_mangen::generate_to(Vgpu::command(), folder));
     written
         .and_then(|()| write_daemons(&folder.join("vgpud.8")))
+        .and_then(|()| write_mdevs(&folder.join("vgpu-mdev.8")))
         .with_context(what)
 }
 

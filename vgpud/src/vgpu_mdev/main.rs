@@ -1,47 +1,24 @@
 //! `vgpu-mdev`: the kernel's mdev files for mdevctl, mounted. A program of its own, beside the
 //! daemon: docs/decisions/0008-mdev-tree.md.
 
-use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::{Context, anyhow, bail};
 use clap::Parser;
+use sd_notify::NotifyState;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
+use vgpud::arguments::MdevArguments;
 use vgpud::config::Config;
 use vgpud::daemon;
 use vgpud::mdev_tree::Tree;
 use vgpud::mdev_tree::mount::Mounted;
 use vgpud::paths::Paths;
 
-/// Mounts the kernel's mdev files for the vGPUs of vgpud
-///
-/// What mdevctl finds there with MDEVCTL_ENV_ROOT. Ends at SIGTERM, and takes the files away then.
-/// The daemon may be started before or after, and again: while there is none, there are no vGPUs.
-#[derive(Parser)]
-#[command(name = "vgpu-mdev", version)]
-struct Arguments {
-    /// The daemon's configuration; without it /etc/vgpud/vgpud.toml, if that is there
-    #[arg(long, value_name = "FILE")]
-    config: Option<PathBuf>,
-
-    /// What all paths start at
-    #[arg(long, value_name = "DIR", default_value = "/")]
-    root: PathBuf,
-
-    /// The daemon's socket; without it where the daemon of this root listens
-    #[arg(long, value_name = "PATH")]
-    api: Option<PathBuf>,
-
-    /// Where to mount; without it the folder 'mdev' beside the daemon's socket
-    #[arg(long, value_name = "DIR")]
-    mount: Option<PathBuf>,
-}
-
 fn main() -> ExitCode {
     // What fuser has no use for it would tell of each time.
     daemon::start_log_with(EnvFilter::new("info,fuser=error"));
-    match run(&Arguments::parse()) {
+    match run(&MdevArguments::parse()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("vgpu-mdev: {error:#}");
@@ -50,7 +27,7 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(arguments: &Arguments) -> anyhow::Result<()> {
+fn run(arguments: &MdevArguments) -> anyhow::Result<()> {
     let root = std::path::absolute(&arguments.root)?;
     let usual = Paths::new(&root);
     let config_path = arguments.config.clone().unwrap_or_else(|| usual.config());
@@ -79,7 +56,7 @@ async fn serve(tree: Tree, at: &std::path::Path, api: &std::path::Path) -> anyho
     let mut mounted = Mounted::mount(tree, at, api)?;
     let end = mounted.take_end().context("it has ended")?;
     let ended = tokio::task::spawn_blocking(move || end.recv());
-    // It is ready: what has to be told of that is told here.
+    tell(NotifyState::Ready);
     tracing::info!("the mdev tree is at {}", mounted.at().display());
     tokio::select! {
         ended = ended => match ended.map_err(|error| anyhow!(error))?? {
@@ -93,6 +70,7 @@ async fn serve(tree: Tree, at: &std::path::Path, api: &std::path::Path) -> anyho
 
 /// Takes the tree away and ends, whoever still has something of it open.
 fn leave(mounted: Mounted) -> ! {
+    tell(NotifyState::Stopping);
     let at = mounted.at().display().to_string();
     let code = match mounted.unmount() {
         Ok(()) => 0,
@@ -103,4 +81,11 @@ fn leave(mounted: Mounted) -> ! {
     };
     // Threads may still wait for an answer that nobody reads any more.
     std::process::exit(code)
+}
+
+/// Tells a service manager, if there is one.
+fn tell(state: NotifyState<'_>) {
+    if let Err(error) = sd_notify::notify(&[state]) {
+        tracing::warn!("the service manager cannot be told: {error}");
+    }
 }
