@@ -130,9 +130,12 @@ impl Report {
         let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("bench");
         let path = dir.join("summary.json");
         // What `cargo bench -p mdev` measured, if it ran.
-        if let Ok(memory) = fs::read(dir.join("memory.json")) {
-            let memory = serde_json::from_slice(&memory).context("memory.json is not JSON")?;
-            self.summary.insert("memory".to_owned(), memory);
+        for name in ["memory", "scheduler"] {
+            if let Ok(text) = fs::read(dir.join(name).with_extension("json")) {
+                let figures = serde_json::from_slice(&text)
+                    .with_context(|| format!("{name}.json is not JSON"))?;
+                self.summary.insert(name.to_owned(), figures);
+            }
         }
         let text = serde_json::to_string_pretty(&Value::Object(self.summary))?;
         fs::create_dir_all(&dir)

@@ -1,10 +1,13 @@
 //! What clients that always want an engine get of it, in relation to each other.
 
-use mdev::sched::{Nanos, Policy, Priority, Settings, Weight};
+use mdev::sched::{Nanos, PerMille, Policy, Priority, Settings, Weight};
 use proptest::collection::vec;
+use proptest::option;
 use proptest::prelude::*;
 
-use crate::histories::{Step, depths, happen, longest, priorities, renders, steps, weights};
+use crate::histories::{
+    LONGEST, Step, depths, happen, longest, priorities, renders, share, similar, steps, weights,
+};
 use crate::world::{Happened, Work, World};
 use crate::{config, say};
 
@@ -45,9 +48,10 @@ impl Pair {
         self.weights[n].into()
     }
 
-    /// How far the two have drifted apart in the worst window.
-    fn drift(&self, world: &World, from: usize, numbers: [usize; 2]) -> i128 {
-        let (mut now, mut least, mut most) = (0, 0, 0);
+    /// How far the first has got ahead of the second in the worst window, and the other way round.
+    fn drift(&self, world: &World, from: usize, numbers: [usize; 2]) -> [i128; 2] {
+        let (mut now, mut least, mut most) = (0_i128, 0_i128, 0_i128);
+        let mut ahead = [0; 2];
         for (_, what) in &world.log[from..] {
             let Happened::Ended(number, _, used) = what else {
                 continue;
@@ -60,8 +64,9 @@ impl Pair {
             }
             least = now.min(least);
             most = now.max(most);
+            ahead = [ahead[0].max(now - least), ahead[1].max(most - now)];
         }
-        most - least
+        ahead
     }
 }
 
@@ -107,7 +112,8 @@ fn services_stay_together(contest: &Contest) -> Result<(), TestCaseError> {
             };
             let drift = pair.drift(&world, from, [one, other]);
             let bound = pair.bound(contest.depth, contest.is_exact);
-            prop_assert!(drift <= bound, "{one} and {other}: {drift} > {bound}");
+            let worst = drift.into_iter().max().unwrap_or_default();
+            prop_assert!(worst <= bound, "{one} and {other}: {drift:?} > {bound}");
         }
     }
     Ok(())
@@ -118,5 +124,89 @@ fn the_weighted_services_of_busy_clients_stay_within_the_bound() {
     let run = say(config(), &contests(), |contest| {
         services_stay_together(&contest)
     });
+    run.unwrap_or_else(|failure| panic!("{failure}"));
+}
+
+/// What a client that comes and goes does next.
+#[derive(Clone, Debug)]
+enum Nap {
+    Sleep(Nanos),
+    Ask(usize, Vec<Work>),
+}
+
+#[derive(Clone, Debug)]
+struct Wakes {
+    depth: u32,
+    is_exact: bool,
+    hogs: Vec<(Weight, Vec<Work>)>,
+    nappers: Vec<(Weight, Option<PerMille>)>,
+    naps: Vec<Nap>,
+}
+
+fn wakes() -> impl Strategy<Value = Wakes> {
+    (depths(), any::<bool>()).prop_flat_map(|(depth, is_exact)| {
+        let nap = prop_oneof![
+            (1_u64..50).prop_map(|millis| Nap::Sleep(Nanos::from_millis(millis))),
+            (0_usize..8, vec(renders(is_exact), 1..5))
+                .prop_map(|(n, works)| Nap::Ask(n, works.concat())),
+        ];
+        (
+            vec((weights(), similar(is_exact)), 1..3),
+            vec((weights(), option::of(share(1..=1000))), 1..4),
+            vec(nap, 1..40),
+        )
+            .prop_map(move |(hogs, nappers, naps)| Wakes {
+                depth,
+                is_exact,
+                hogs,
+                nappers,
+                naps,
+            })
+    })
+}
+
+/// Whoever sleeps, or waits because of its own cap, gets no further ahead of one that is always
+/// there than one that is always there could.
+fn nobody_saves_up(wakes: &Wakes) -> Result<(), TestCaseError> {
+    let mut world = World::new(wakes.depth, Policy::BestEffort);
+    for (weight, works) in &wakes.hogs {
+        let settings = Settings::new(*weight, None, None, Priority::Normal).unwrap();
+        let number = world.join(settings).unwrap();
+        world.hog(number, works.clone());
+    }
+    for (weight, cap) in &wakes.nappers {
+        let settings = Settings::new(*weight, *cap, None, Priority::Normal).unwrap();
+        world.join(settings).unwrap();
+    }
+    let hogs = wakes.hogs.len();
+    for nap in &wakes.naps {
+        match nap {
+            Nap::Sleep(length) => world.wait(*length),
+            Nap::Ask(number, works) => {
+                for work in works {
+                    world.arrive(hogs + number % wakes.nappers.len(), *work);
+                }
+            }
+        }
+    }
+    world.wait(Nanos::from_millis(100));
+    for (napper, (weight, _)) in wakes.nappers.iter().enumerate() {
+        for (hog, (other, works)) in wakes.hogs.iter().enumerate() {
+            let pair = Pair {
+                weights: [weight.value(), other.value()],
+                longest: [LONGEST, longest(works)],
+                priorities: [Priority::Normal; 2],
+            };
+            let [ahead, _] = pair.drift(&world, 0, [hogs + napper, hog]);
+            let bound = pair.bound(wakes.depth, wakes.is_exact);
+            prop_assert!(ahead <= bound, "{napper} and {hog}: {ahead} > {bound}");
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn who_comes_and_goes_gets_no_further_ahead_than_who_is_always_there() {
+    let run = say(config(), &wakes(), |wakes| nobody_saves_up(&wakes));
     run.unwrap_or_else(|failure| panic!("{failure}"));
 }

@@ -2,7 +2,7 @@
 //!
 //! - [`world`]: an engine and clients under the scheduler; what happens is written down.
 //! - [`scenarios`], [`refusals`]: tables.
-//! - [`histories`]: random ones. [`always`], [`fairness`], [`ceilings`]: what is held
+//! - [`histories`]: random ones. [`always`], [`fairness`], [`ceilings`], [`promises`]: what is held
 //!   against what was written down, by oracles that know nothing of how a decision is made.
 
 #![expect(clippy::unwrap_used, reason = "where a test fails, it says so")]
@@ -12,6 +12,7 @@ mod ceilings;
 mod drift;
 mod fairness;
 mod histories;
+mod promises;
 mod refusals;
 mod scenarios;
 mod world;

@@ -84,10 +84,20 @@ fn a_job_that_took_longer_than_it_said_is_paid_for_afterwards() {
 fn who_slept_has_saved_up_nothing() {
     let mut world = hogs(1, Policy::BestEffort, &[(weight(100), 1)]);
     let sleeper = world.join(weight(100)).unwrap();
+    world.arrive(sleeper, Work::render(ms(1)));
     world.wait(ms(9));
     world.hog(sleeper, vec![Work::render(ms(1))]);
     world.wait(ms(6));
-    assert_eq!(letters(&world), "aaaaaaaaaabababa");
+    assert_eq!(letters(&world), "abaaaaaaaabababa");
+}
+
+#[test]
+fn who_was_above_its_cap_has_saved_up_nothing_either() {
+    let mut world = hogs(1, Policy::BestEffort, &[(cap(1), 1), (weight(100), 1)]);
+    world.wait(ms(9));
+    world.set(0, weight(100));
+    world.wait(ms(6));
+    assert_eq!(letters(&world), "abbbbbbbbbaababa");
 }
 
 #[test]
