@@ -218,3 +218,6 @@ fn tiles(start: u16, length: u16, side: usize) -> std::ops::Range<usize> {
     }
     start / TILE..end.div_ceil(TILE)
 }
+
+#[cfg(test)]
+mod tests;

@@ -56,8 +56,8 @@ pub fn serve(arguments: &SandboxArguments, with_tcp: bool) -> anyhow::Result<End
         };
         spawn("accept-tcp", move || accept(&tcp, &house))?;
     }
+    let source = Source::new(&house.name, hub, bell, errands);
     spawn("accept", move || accept(&socket, &house))?;
-    let source = Source::new(hub, bell, errands);
     Ok(source.run(instructions.patience, instructions.apart))
 }
 
@@ -72,7 +72,7 @@ fn accept(socket: &OwnedFd, house: &House) {
             // It was gone before it was taken.
             Err(Errno::CONNABORTED | Errno::INTR) => {}
             Err(error) => {
-                tracing::warn!("cannot take a viewer: {error}");
+                tracing::warn!("{}: cannot take a viewer: {error}", house.name);
                 thread::sleep(Duration::from_millis(100));
             }
         }

@@ -37,6 +37,8 @@ const SETTLING: Duration = Duration::from_secs(2);
 /// The source of the picture.
 #[derive(Debug)]
 pub struct Source {
+    /// What the log calls it.
+    name: String,
     hub: Arc<Hub>,
     bell: Bell,
     errands: Errands,
@@ -77,8 +79,9 @@ pub enum End {
 
 impl Source {
     /// A source that shows in `hub`, and is wanted when `bell` rings.
-    pub(crate) fn new(hub: Arc<Hub>, bell: Bell, errands: Errands) -> Self {
+    pub(crate) fn new(name: &str, hub: Arc<Hub>, bell: Bell, errands: Errands) -> Self {
         Self {
+            name: name.to_owned(),
             hub,
             bell,
             errands,
@@ -102,7 +105,7 @@ impl Source {
                 Err(end) => return end,
             };
             match self.follow(&connection) {
-                Ok(()) => tracing::info!("the worker is gone; the picture stays"),
+                Ok(()) => tracing::info!("{}: the worker is gone; the picture stays", self.name),
                 Err(end) => return end,
             }
             self.settled = Some(Instant::now() + SETTLING);
@@ -160,7 +163,10 @@ impl Source {
                 }
             }
             Err(error) => {
-                tracing::warn!("the worker does not tell what it shows: {error}");
+                tracing::warn!(
+                    "{}: the worker does not tell what it shows: {error}",
+                    self.name
+                );
                 return false;
             }
         }
@@ -175,7 +181,7 @@ impl Source {
                 }
             }),
             Err(why) => {
-                tracing::warn!("what the worker shows cannot be read: {why}");
+                tracing::warn!("{}: what the worker shows cannot be read: {why}", self.name);
                 self.show_nothing();
             }
         }
@@ -195,7 +201,7 @@ impl Source {
         }
         self.hub.begin_look();
         let has_changed = self.reader.look(&self.hub).unwrap_or_else(|why| {
-            tracing::warn!("the picture cannot be read any more: {why}");
+            tracing::warn!("{}: the picture cannot be read any more: {why}", self.name);
             self.reader.forget();
             false
         });

@@ -85,15 +85,16 @@ pub(crate) enum Gone {
 
 /// Serves a viewer until it is gone. Its place is free when this returns.
 pub fn serve(socket: OwnedFd, house: &House) {
+    let name = &house.name;
     let place = match house.hub.join() {
         Ok(Some(place)) => place,
-        Ok(None) => return tracing::warn!("a viewer is turned away: there are too many"),
-        Err(error) => return tracing::warn!("a viewer cannot be served: {error}"),
+        Ok(None) => return tracing::warn!("{name}: a viewer is turned away: there are too many"),
+        Err(error) => return tracing::warn!("{name}: a viewer cannot be served: {error}"),
     };
-    tracing::debug!("a viewer has come");
+    tracing::debug!("{name}: a viewer has come");
     match converse(Link::new(socket), &place, house) {
-        Ok(()) | Err(Gone::Left) => tracing::debug!("a viewer has left"),
-        Err(why) => tracing::info!("a viewer is sent away: {why}"),
+        Ok(()) | Err(Gone::Left) => tracing::debug!("{name}: a viewer has left"),
+        Err(why) => tracing::info!("{name}: a viewer is sent away: {why}"),
     }
 }
 
