@@ -6,11 +6,11 @@
 //! start and reach nothing. In the order of a start:
 //!
 //! - [`environment`]: nobody's variables.
-//! - [`limits`]: a control group, and bounds on descriptors, threads and memory.
-//! - [`privileges`]: another user, no capabilities, none by starting a program, no debugger.
-//! - [`filesystem`]: no file, by Landlock.
-//! - [`filter`]: few system calls, by seccomp; [`trap`] names the one that was refused, out of
-//!   [`names`].
+//! - `limits`: a control group, and bounds on descriptors, threads and memory.
+//! - `privileges`: another user, no capabilities, none by starting a program, no debugger.
+//! - `filesystem`: no file, by Landlock.
+//! - [`filter`]: few system calls, by seccomp; `trap` names the one that was refused, out of
+//!   `names`.
 //!
 //! The first four are done while there is one thread, from which the others have them; the device
 //! is built then, with threads of its own perhaps; the filter comes last and binds all of them.
