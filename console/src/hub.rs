@@ -1,6 +1,6 @@
 //! Where the source of the picture and the viewers meet.
 //!
-//! A viewer that wants an update says so ([`Place::want`]), and has its bell rung once the source
+//! A viewer that wants an update says so (`Place::want`), and has its bell rung once the source
 //! has looked at the picture since then and there is something to see. While nobody wants anything,
 //! the source looks at nothing.
 

@@ -1,7 +1,7 @@
 //! Where the picture comes from: the memory file that the worker hands out. The worker is asked for
 //! it when it says that something else is shown; its device is never asked for anything.
 //!
-//! - [`reader`]: pixels out of the file.
+//! - `reader`: pixels out of the file.
 //!
 //! What has changed is found by comparing tiles: so many times a second while the guest draws, less
 //! often while it does not, and not at all while no viewer waits.

@@ -1,8 +1,8 @@
 //! One viewer: a thread of its own, at most one update under way, and little memory.
 //!
-//! - [`link`]: its socket,
-//! - [`welcome`]: what comes before the picture,
-//! - [`showing`]: what it is shown.
+//! - `link`: its socket,
+//! - `welcome`: what comes before the picture,
+//! - `showing`: what it is shown.
 //!
 //! A viewer asks for each update. It gets the next one when it has taken the last: what the guest
 //! drew in between it sees once, as it is then. A viewer that takes nothing costs its place, and

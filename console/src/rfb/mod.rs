@@ -2,7 +2,7 @@
 //!
 //! - [`handshake`]: versions, kinds of security, what comes first.
 //! - [`message`]: what a viewer says.
-//! - [`format`]: how a viewer wants its pixels.
+//! - [`mod@format`]: how a viewer wants its pixels.
 //! - [`update`]: what a viewer is shown: rectangles, and sizes in their guise.
 //! - [`zrle`]: the compressed form of a rectangle.
 //!
