@@ -45,7 +45,7 @@ debian_changelog() {
 
 stage_programs() {
     local program needs
-    for program in vgpu vgpud vgpu-mdev vgpu-worker; do
+    for program in vgpu vgpud vgpu-mdev vgpu-worker vgpu-console; do
         strip --remove-section=.comment -o "$1/$program" -- "$VGPUD_BIN/$program"
     done
     needs=$(cat -- "$1"/vgpu* | grep -ao 'GLIBC_2\.[0-9]*' | sort -uV | tail -n 1)
@@ -68,7 +68,7 @@ third_party() {
     local name version licence sources=("${CARGO_HOME:-$HOME/.cargo}"/registry/src/*) text sum
     local -A told=()
     echo "What vgpud's programs are built of."
-    cargo tree -q --offline -p vgpud -p worker -e normal --prefix none -f '{p} {l}' |
+    cargo tree -q --offline -p vgpud -p worker -p console -e normal --prefix none -f '{p} {l}' |
         sed -E 's/ \((proc-macro|\*)\)//g' | grep -v '(/' | sort -u |
         while read -r name version licence; do
             printf '\n== %s %s: %s\n' "$name" "${version#v}" "$licence"
