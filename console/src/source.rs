@@ -55,6 +55,8 @@ struct Pace {
     apart: Duration,
     last: Option<Instant>,
     unchanged: u32,
+    /// Whether the next look shows something new, whatever it finds.
+    is_other: bool,
 }
 
 /// A connection to the worker.
@@ -90,6 +92,7 @@ impl Source {
                 apart: QUIET,
                 last: None,
                 unchanged: 0,
+                is_other: true,
             },
             settled: None,
         }
@@ -135,17 +138,26 @@ impl Source {
     /// Shows what a worker shows, until the worker is gone.
     fn follow(&mut self, connection: &Connection) -> Result<(), End> {
         let mut is_stale = true;
+        let mut next_ask = Instant::now();
         loop {
-            if is_stale && !self.ask(&connection.control) {
-                return Ok(());
+            // A guest may show another picture as often as it likes: it is not asked for more often
+            // than it is looked at.
+            if is_stale && next_ask <= Instant::now() {
+                if !self.ask(&connection.control) {
+                    return Ok(());
+                }
+                is_stale = false;
+                next_ask = Instant::now() + self.pace.apart;
             }
             self.look_if_wanted();
-            let woken = self.wait(Some(connection), self.settled)?;
+            let ask = is_stale.then_some(next_ask);
+            let until = self.settled.into_iter().chain(ask).min();
+            let woken = self.wait(Some((connection, !is_stale)), until)?;
             if woken.is_lost {
                 return Ok(());
             }
             let has_settled = self.settled.take_if(|then| Instant::now() >= *then);
-            is_stale = woken.has_changed || has_settled.is_some();
+            is_stale |= woken.has_changed || has_settled.is_some();
         }
     }
 
@@ -205,12 +217,17 @@ impl Source {
             self.reader.forget();
             false
         });
-        self.hub.end_look(has_changed || self.pace.is_hurried());
+        self.hub.end_look(has_changed || self.pace.is_other);
         self.pace.looked(has_changed);
     }
 
-    /// Waits for whatever comes first: another picture, a viewer, the next look, `until`.
-    fn wait(&self, connection: Option<&Connection>, until: Option<Instant>) -> Result<Woken, End> {
+    /// Waits for whatever comes first: the end of the worker, another picture if that is waited for, a
+    /// viewer, the next look, `until`.
+    fn wait(
+        &self,
+        connection: Option<(&Connection, bool)>,
+        until: Option<Instant>,
+    ) -> Result<Woken, End> {
         let look = self.hub.is_wanted().then(|| self.pace.next());
         let next = look.into_iter().chain(until).min();
         let patience = next.map(|next| next.saturating_duration_since(Instant::now()));
@@ -221,9 +238,11 @@ impl Source {
             PollFd::new(&self.bell, PollFlags::IN),
             PollFd::new(&self.errands, PollFlags::IN),
         ];
-        if let Some(Connection { control, changes }) = connection {
+        if let Some((Connection { control, changes }, waits_for_changes)) = connection {
             fds.push(PollFd::new(control, PollFlags::IN));
-            fds.push(PollFd::new(changes, PollFlags::IN));
+            if waits_for_changes {
+                fds.push(PollFd::new(changes, PollFlags::IN));
+            }
         }
         match poll(&mut fds, patience.as_ref()) {
             Ok(_) | Err(Errno::INTR) => {}
@@ -240,7 +259,7 @@ impl Source {
         if is_ready(0) {
             self.bell.silence();
         }
-        if let (true, Some(connection)) = (woken.has_changed, connection) {
+        if let (true, Some((connection, _))) = (woken.has_changed, connection) {
             // It does not block; how often it was written to does not matter.
             let _ = rustix::io::read(connection.changes.as_fd(), &mut [0_u8; 8]);
         }
@@ -264,21 +283,45 @@ impl Pace {
         self.last.map_or_else(Instant::now, |last| last + apart)
     }
 
-    /// Has the next look be at once, and count as one that shows something new.
+    /// Has the next look be soon, and count as one that shows something new.
     fn hurry(&mut self) {
-        self.last = None;
-    }
-
-    fn is_hurried(&self) -> bool {
-        self.last.is_none()
+        self.unchanged = 0;
+        self.is_other = true;
     }
 
     fn looked(&mut self, has_changed: bool) {
         self.last = Some(Instant::now());
+        self.is_other = false;
         self.unchanged = if has_changed {
             0
         } else {
             self.unchanged.saturating_add(1)
         };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn looks_keep_their_distance_however_often_another_picture_is_shown() {
+        let mut pace = Pace {
+            apart: Duration::from_millis(33),
+            last: None,
+            unchanged: 0,
+            is_other: true,
+        };
+        assert!(pace.next() <= Instant::now());
+        let apart = |pace: &Pace| pace.next().duration_since(pace.last.unwrap());
+        pace.looked(true);
+        pace.hurry();
+        assert_eq!(apart(&pace), pace.apart);
+        for _ in 0..QUIET_AFTER {
+            pace.looked(false);
+        }
+        assert_eq!(apart(&pace), QUIET);
+        pace.hurry();
+        assert_eq!(apart(&pace), pace.apart);
     }
 }
