@@ -11,8 +11,8 @@ DEB_GLIBC=2.36
 
 # make_deb [VERSION]: sets VGPUD_DEB to the package, which it makes.
 make_deb() {
-    local release=$DEB_STAGE/release version=()
-    [[ -z ${1-} ]] || version=(--deb-version "$1")
+    local release=$DEB_STAGE/release numbered=()
+    [[ -z ${1-} ]] || numbered=(--deb-version "$1")
     need_cargo_deb
     rm -rf -- "$DEB_STAGE"
     mkdir -p -- "$release"/{man,completions}
@@ -22,8 +22,9 @@ make_deb() {
     cp -- CHANGELOG.md "$release/changelog"
     debian_changelog "${1-}" >"$release/changelog.Debian"
     gzip -9n -- "$release"/{THIRD-PARTY,changelog,changelog.Debian} "$release"/man/*
-    SOURCE_DATE_EPOCH=$(source_date) CARGO_TARGET_DIR=$DEB_STAGE cargo deb -q -p vgpud --no-build --no-strip \
-        --compress-system "${version[@]}" --output "$DEB_STAGE" >"$DEB_STAGE/log" 2>&1 || {
+    SOURCE_DATE_EPOCH=$(source_date) CARGO_TARGET_DIR=$DEB_STAGE \
+        cargo deb -q -p vgpud --no-build --no-strip --compress-system "${numbered[@]}" \
+        --output "$DEB_STAGE" >"$DEB_STAGE/log" 2>&1 || {
         cat -- "$DEB_STAGE/log" >&2
         die "cargo deb made no package"
     }

@@ -161,6 +161,12 @@ fn starts_by_its_socket(vm: &mut Vm) {
     assert_eq!(String::from_utf8_lossy(&state.stdout), "inactive\n");
     assert_eq!(run(vm, "vgpu list"), "");
     assert_eq!(run(vm, "systemctl is-active vgpud.service"), "active");
+    // All that it may start, it may start under its unit.
+    let uuid = run(vm, "vgpu start --parent soft0 --type bochs-4m");
+    run(
+        vm,
+        &format!("vgpu console {uuid} && vgpu console {uuid} --stop && vgpu stop {uuid}"),
+    );
 }
 
 /// Debian's own mdevctl, by the files that are mounted.
@@ -176,7 +182,8 @@ fn works_with_mdevctl(vm: &mut Vm) {
         listed.starts_with(&format!("{AUTO} soft0 edu-1")),
         "{listed}"
     );
-    assert_eq!(run(vm, "vgpu list"), format!("{AUTO} soft0 edu-1 running"));
+    let known = format!("{AUTO} soft0 edu-1 running (defined)");
+    assert_eq!(run(vm, "vgpu list"), known);
     run(vm, &format!("{mdevctl} stop --uuid {AUTO}"));
 }
 

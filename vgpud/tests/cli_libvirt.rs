@@ -1,5 +1,7 @@
 //! `vgpu libvirt-hook`, run as libvirt runs it: step by step, a domain on standard input.
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests are tests too")]
+
 mod cli_support;
 mod support;
 
