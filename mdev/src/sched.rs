@@ -13,6 +13,7 @@
 //! - `meter`: a rate that a client is held to, or held up by, as one point in time.
 //! - `order`: a heap whose entries can be moved, for picks in O(log n) that allocate nothing.
 //! - [`decision`]: what comes out, with its reasons.
+//! - [`lease`]: time that a worker may spend without asking, as words in pages shared with it.
 //! - [`units`]: nanoseconds, shares, virtual time. [`error`]: why a request was refused.
 //!
 //! An engine has a *depth*: as many jobs run on it at once as it has places, 1 for the ring of a
@@ -26,6 +27,7 @@ mod clients;
 pub mod decision;
 mod engine;
 pub mod error;
+pub mod lease;
 mod meter;
 mod order;
 mod scheduler;
