@@ -104,8 +104,20 @@ impl RegionMemory {
 
     /// Makes every byte 0. Whoever maps this memory sees it.
     pub fn clear(&self) -> io::Result<()> {
+        self.clear_range(0, self.len)
+    }
+
+    /// Makes `len` bytes from `offset` 0, and gives their whole pages back to the kernel.
+    pub fn clear_range(&self, offset: u64, len: u64) -> io::Result<()> {
         let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
-        Ok(rustix::fs::fallocate(&self.file, flags, 0, self.len)?)
+        Ok(rustix::fs::fallocate(&self.file, flags, offset, len)?)
+    }
+
+    /// Whether these bytes were never written, or given back since: all of them are 0, and it takes
+    /// no reading to know.
+    pub(crate) fn is_hole(&self, offset: u64, len: u64) -> io::Result<bool> {
+        let data = self.next_data(offset)?;
+        Ok(data.is_none_or(|data| data >= offset.saturating_add(len)))
     }
 
     /// Takes the contents of `other`, which is as long, and which nobody else holds. Whoever maps
@@ -184,6 +196,22 @@ mod tests {
             assert_eq!(read.is_ok(), inside, "{offset:#x}");
             assert_eq!(memory.write(offset, &data).is_ok(), inside, "{offset:#x}");
         }
+    }
+
+    #[test]
+    fn a_range_that_is_cleared_is_a_hole_and_its_neighbours_stay() {
+        let memory = memory();
+        memory.write(0x1000, &[0x5a; 0x3000]).unwrap();
+        assert!(memory.is_hole(0, 0x1000).unwrap());
+        assert!(!memory.is_hole(0, 0x1001).unwrap());
+        memory.clear_range(0x2000, 0x1000).unwrap();
+        assert!(memory.is_hole(0x2000, 0x1000).unwrap());
+        assert!(memory.is_hole(0x4000, SIZE).unwrap());
+        let mut data = [0xff; 0x3000];
+        memory.read(0x1000, &mut data).unwrap();
+        assert!(data[..0x1000].iter().all(|byte| *byte == 0x5a));
+        assert!(data[0x1000..0x2000].iter().all(|byte| *byte == 0));
+        assert!(data[0x2000..].iter().all(|byte| *byte == 0x5a));
     }
 
     #[test]

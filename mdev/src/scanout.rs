@@ -15,6 +15,12 @@ pub enum PixelFormat {
     /// Four bytes: unused, red, green, blue. What big-endian guests call `XRGB8888`.
     #[serde(rename = "bgrx8888")]
     Bgrx8888,
+    /// Four bytes: red, green, blue, unused. DRM's `XBGR8888`.
+    #[serde(rename = "xbgr8888")]
+    Xbgr8888,
+    /// Four bytes: unused, blue, green, red. DRM's `RGBX8888`.
+    #[serde(rename = "rgbx8888")]
+    Rgbx8888,
 }
 
 /// Where the picture lies in its memory file.

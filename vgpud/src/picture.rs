@@ -51,6 +51,8 @@ fn read_rgb(picture: &Picture) -> io::Result<Vec<u8>> {
             match geometry.format {
                 PixelFormat::Xrgb8888 => rgb.extend([pixel[2], pixel[1], pixel[0]]),
                 PixelFormat::Bgrx8888 => rgb.extend([pixel[1], pixel[2], pixel[3]]),
+                PixelFormat::Xbgr8888 => rgb.extend([pixel[0], pixel[1], pixel[2]]),
+                PixelFormat::Rgbx8888 => rgb.extend([pixel[3], pixel[2], pixel[1]]),
             }
         }
     }

@@ -102,6 +102,12 @@ fn read_lines(
                 PixelFormat::Bgrx8888 => {
                     pixels.extend(line.map(|&pixel| u32::from_be_bytes(pixel) & 0xff_ff_ff));
                 }
+                PixelFormat::Xbgr8888 => {
+                    pixels.extend(line.map(|&pixel| u32::from_be_bytes(pixel) >> 8));
+                }
+                PixelFormat::Rgbx8888 => {
+                    pixels.extend(line.map(|&pixel| u32::from_le_bytes(pixel) >> 8));
+                }
             }
         }
     }

@@ -59,8 +59,8 @@ impl Extended {
     pub(super) fn read(&self, at: usize) -> u8 {
         let [size, ..] = LEN.to_le_bytes();
         let endianness = match self.format {
-            PixelFormat::Xrgb8888 => LITTLE,
             PixelFormat::Bgrx8888 => BIG,
+            _ => LITTLE,
         };
         let [b0, b1, b2, b3] = endianness;
         let bytes = [size, 0, 0, 0, b0, b1, b2, b3];

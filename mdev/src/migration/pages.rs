@@ -21,6 +21,8 @@ pub(super) struct Pages {
     memory: u32,
     /// What each page held when it was last read. At first it is known to hold zeros.
     hashes: Vec<u64>,
+    /// The hash of a page of zeros.
+    blank: u64,
     hasher: RandomState,
     /// Where the pass goes on.
     next: u64,
@@ -34,6 +36,7 @@ impl Pages {
         Self {
             memory,
             hashes: vec![blank; pages],
+            blank,
             hasher,
             next: 0,
         }
@@ -53,7 +56,11 @@ impl Pages {
         }
         let mut chunk = [0; CHUNK_LEN];
         let chunk = &mut chunk[..len];
-        from.read(self.next, chunk)?;
+        // Memory that nobody has used is not read, nor made to be there by that.
+        let is_hole = from.is_hole(self.next, len as u64)?;
+        if !is_hole {
+            from.read(self.next, chunk)?;
+        }
         let first = usize::try_from(self.next / PAGE_LEN as u64).unwrap_or(usize::MAX);
         let hashes = self.hashes.iter_mut().skip(first);
         let mut run = 0..0;
@@ -62,7 +69,10 @@ impl Pages {
             .zip(chunk.chunks(PAGE_LEN))
             .zip(hashes)
         {
-            let now = self.hasher.hash_one(page);
+            let now = match is_hole {
+                true => self.blank,
+                false => self.hasher.hash_one(page),
+            };
             if std::mem::replace(hash, now) == now {
                 continue;
             }
@@ -115,5 +125,8 @@ mod tests {
         assert_eq!(pass(&mut pages, &memory), 4096 + SECTION);
         memory.write(LEN - 1, &[0]).unwrap();
         assert_eq!(pass(&mut pages, &memory), 4096 + SECTION, "zero again");
+        memory.clear_range(4096, 4096).unwrap();
+        assert_eq!(pass(&mut pages, &memory), 4096 + SECTION, "given back");
+        assert_eq!(pass(&mut pages, &memory), 0);
     }
 }
