@@ -1,0 +1,178 @@
+//! The thread that serves the queues, and how the session's thread speaks to it.
+//!
+//! A notification sets a bit and wakes the thread: no access by the guest waits for a request. The
+//! session's thread waits for one request at most, in [`Engine::quiesced`], when the device is reset
+//! or stopped or memory leaves the map; what waits for the client meanwhile is cancelled then.
+
+mod thread;
+
+use std::io;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::{Builder, JoinHandle};
+
+use mdev::dma::GuestMemory;
+
+use crate::device::QueueHandler;
+use crate::ledger::Ledger;
+use crate::ring::Ring;
+use crate::signals::Signals;
+use thread::Worker;
+
+/// The engine's end that the session's thread holds. Dropping it ends the thread.
+#[derive(Debug)]
+pub(crate) struct Engine {
+    shared: Arc<Shared>,
+    memory: GuestMemory,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// What both threads know.
+#[derive(Debug)]
+struct Shared {
+    state: Mutex<State>,
+    /// Something is to be done, or nothing is being done.
+    changed: Condvar,
+    ledger: Arc<Ledger>,
+    signals: Arc<Signals>,
+}
+
+/// What there is to do, and what is being done.
+#[derive(Debug, Default)]
+struct State {
+    setup: Arc<Setup>,
+    /// Queues that were notified, each with a bit.
+    notified: u64,
+    /// Queues of which another process may have done more than it has noted.
+    unsure: u64,
+    /// The last queue that had its turn.
+    last: u32,
+    /// A request is being handled.
+    is_busy: bool,
+    /// None is to be begun.
+    is_held: bool,
+    /// For migration.
+    is_stopped: bool,
+    is_ending: bool,
+}
+
+/// The queues as the driver has set them up.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Setup {
+    /// Since which reset. What belongs to another one is not served.
+    pub(crate) resets: u64,
+    /// Those that may be served; none before the driver is up.
+    pub(crate) queues: Vec<Option<QueueSetup>>,
+}
+
+/// One queue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct QueueSetup {
+    pub(crate) ring: Ring,
+    pub(crate) vector: u16,
+}
+
+impl Shared {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn wait<'a>(&self, state: MutexGuard<'a, State>) -> MutexGuard<'a, State> {
+        let state = self.changed.wait(state);
+        state.unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Engine {
+    /// Starts the thread.
+    pub(crate) fn start(
+        memory: GuestMemory,
+        ledger: Arc<Ledger>,
+        signals: Arc<Signals>,
+        handler: Box<dyn QueueHandler>,
+    ) -> io::Result<Self> {
+        let shared = Arc::new(Shared {
+            state: Mutex::default(),
+            changed: Condvar::new(),
+            ledger,
+            signals,
+        });
+        let worker = Worker {
+            shared: Arc::clone(&shared),
+            memory: memory.clone(),
+            handler,
+        };
+        let thread = Builder::new()
+            .name("virtio-queues".to_owned())
+            .spawn(move || worker.run())?;
+        Ok(Self {
+            shared,
+            memory,
+            thread: Some(thread),
+        })
+    }
+
+    /// The queues are like this from now on.
+    pub(crate) fn set_up(&self, setup: Setup) {
+        self.shared.state().setup = Arc::new(setup);
+    }
+
+    /// The driver has put something into these queues.
+    pub(crate) fn notify(&self, queues: u64) {
+        self.shared.state().notified |= queues;
+        self.shared.changed.notify_all();
+    }
+
+    /// Another process may have done more of these queues than it has noted.
+    pub(crate) fn set_unsure(&self, queues: u64) {
+        self.shared.state().unsure = queues;
+    }
+
+    /// Forgets what was notified.
+    pub(crate) fn forget(&self) {
+        let mut state = self.shared.state();
+        state.notified = 0;
+        state.unsure = 0;
+    }
+
+    /// Does something while no request is being handled. Whoever waits for the client in one is
+    /// told that it was cancelled, and the request comes again.
+    pub(crate) fn quiesced<T>(&self, action: impl FnOnce() -> T) -> T {
+        self.shared.state().is_held = true;
+        let cancelled = self.memory.cancel_waits();
+        let mut state = self.shared.state();
+        while state.is_busy {
+            state = self.shared.wait(state);
+        }
+        drop(state);
+        let done = action();
+        drop(cancelled);
+        self.shared.state().is_held = false;
+        self.shared.changed.notify_all();
+        done
+    }
+
+    /// Whether requests are handled.
+    pub(crate) fn is_stopped(&self) -> bool {
+        self.shared.state().is_stopped
+    }
+
+    /// Ends what is under way and begins nothing more, or goes on.
+    pub(crate) fn set_stopped(&self, stopped: bool) {
+        self.shared.state().is_stopped = stopped;
+        match stopped {
+            true => self.quiesced(|| ()),
+            false => self.shared.changed.notify_all(),
+        }
+    }
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        self.shared.state().is_ending = true;
+        self.shared.changed.notify_all();
+        let _cancelled = self.memory.cancel_waits();
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}

@@ -1,0 +1,141 @@
+//! The thread that serves the queues: one request at a time, queues in turn.
+
+use std::sync::Arc;
+
+use mdev::dma::{AccessError, GuestMemory};
+
+use super::{QueueSetup, Setup, Shared};
+use crate::device::QueueHandler;
+use crate::ring::RingError;
+
+/// What the thread owns.
+pub(super) struct Worker {
+    pub(super) shared: Arc<Shared>,
+    pub(super) memory: GuestMemory,
+    pub(super) handler: Box<dyn QueueHandler>,
+}
+
+/// A queue that has its turn.
+struct Turn {
+    queue: u16,
+    setup: Arc<Setup>,
+    is_unsure: bool,
+}
+
+/// What came of a turn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Outcome {
+    /// There may be more.
+    More,
+    /// Nothing is to be done before the next notification.
+    Idle,
+}
+
+impl Worker {
+    /// Serves queues until nobody could ask for it any more.
+    pub(super) fn run(mut self) {
+        while let Some(turn) = self.next() {
+            let setup = turn.setup.queues.get(usize::from(turn.queue));
+            let is_of_now = turn.setup.resets == self.shared.ledger.resets()
+                && !self.shared.signals.needs_reset();
+            let outcome = match setup.copied().flatten().filter(|_| is_of_now) {
+                None => Ok(Outcome::Idle),
+                Some(setup) => self.serve(turn.queue, setup, turn.is_unsure),
+            };
+            let outcome = outcome.unwrap_or_else(|error| self.give_up(turn.queue, &error));
+            let mut state = self.shared.state();
+            state.is_busy = false;
+            if outcome == Outcome::More {
+                state.notified |= 1 << turn.queue;
+            }
+            drop(state);
+            self.shared.changed.notify_all();
+        }
+    }
+
+    /// Waits for a queue to serve.
+    fn next(&self) -> Option<Turn> {
+        let mut state = self.shared.state();
+        loop {
+            if state.is_ending {
+                return None;
+            }
+            if state.notified != 0 && !state.is_held && !state.is_stopped {
+                break;
+            }
+            state = self.shared.wait(state);
+        }
+        // The next after the last that had its turn.
+        let behind = state.last + 1;
+        let queue = (behind + state.notified.rotate_right(behind).trailing_zeros()) % u64::BITS;
+        let bit = 1 << queue;
+        state.last = queue;
+        state.notified &= !bit;
+        let is_unsure = state.unsure & bit != 0;
+        state.unsure &= !bit;
+        state.is_busy = true;
+        Some(Turn {
+            queue: queue as u16,
+            setup: Arc::clone(&state.setup),
+            is_unsure,
+        })
+    }
+
+    /// Handles the next request of a queue.
+    fn serve(
+        &mut self,
+        queue: u16,
+        setup: QueueSetup,
+        is_unsure: bool,
+    ) -> Result<Outcome, RingError> {
+        let ring = setup.ring;
+        if is_unsure {
+            self.make_sure(queue, setup)?;
+        }
+        let used = self.shared.ledger.used(queue);
+        let position = used as u16;
+        let Some((head, mut chain)) = ring.pop(&self.memory, position)? else {
+            let is_armed = ring.arm(&self.memory, position)?;
+            return Ok(if is_armed {
+                Outcome::Idle
+            } else {
+                Outcome::More
+            });
+        };
+        let Ok(written) = self.handler.handle(queue, used, &mut chain) else {
+            return Ok(Outcome::More);
+        };
+        ring.push(&self.memory, position, head, written)?;
+        self.shared.ledger.set_used(queue, used.wrapping_add(1));
+        if ring.wants_interrupt(&self.memory, position)? {
+            self.shared.signals.queue(setup.vector);
+        }
+        Ok(Outcome::More)
+    }
+
+    /// Another process may have died after it told the driver of a chain and before it noted that,
+    /// or before it interrupted. An interrupt too many harms nobody.
+    fn make_sure(&self, queue: u16, setup: QueueSetup) -> Result<(), RingError> {
+        let used = self.shared.ledger.used(queue);
+        let told = setup.ring.used_index(&self.memory)?;
+        if told == (used as u16).wrapping_add(1) {
+            self.shared.ledger.set_used(queue, used.wrapping_add(1));
+        }
+        self.shared.signals.queue(setup.vector);
+        Ok(())
+    }
+
+    /// A queue cannot be served.
+    fn give_up(&self, queue: u16, error: &RingError) -> Outcome {
+        match error {
+            RingError::Cancelled(_) => Outcome::More,
+            // The guest has switched the device off, and not told it so.
+            RingError::Memory(AccessError::NotBusMaster) => Outcome::Idle,
+            error => {
+                tracing::warn!("the driver must reset the device, for of queue {queue} {error}");
+                self.shared.signals.need_reset();
+                Outcome::Idle
+            }
+        }
+    }
+}
