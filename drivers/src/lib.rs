@@ -10,13 +10,19 @@
 
 pub mod bochs;
 pub mod edu;
+pub mod gpu;
 mod monitor;
 pub mod serial;
 
 use mdev::{Driver, TypeSpec};
 
 /// Every driver, in the order in which they are listed.
-pub const DRIVERS: &[&dyn Driver] = &[&serial::SerialDriver, &edu::EduDriver, &bochs::BochsDriver];
+pub const DRIVERS: &[&dyn Driver] = &[
+    &serial::SerialDriver,
+    &edu::EduDriver,
+    &bochs::BochsDriver,
+    &gpu::GpuDriver,
+];
 
 /// The driver and the type of that name, or `None`.
 pub fn find_type(name: &str) -> Option<(&'static dyn Driver, TypeSpec)> {

@@ -217,7 +217,7 @@ impl Guest {
     /// The name in `/dev/dri` of the display at a PCI function.
     pub fn card_of(&mut self, function: &str) -> Result<String> {
         self.sh(&format!(
-            "cd /sys/bus/pci/devices/{function}/drm && echo card*"
+            "cd /sys/bus/pci/devices/{function} && cd drm 2>/dev/null || cd virtio*/drm && echo card*"
         ))
     }
 

@@ -138,8 +138,19 @@ impl Vgpu {
     ) -> Result<()> {
         let card = guest.card_of(function)?;
         let picture = guest.draw(&card, size, seed)?;
-        self.check_picture(size, seed)?;
+        self.wait_picture(size, seed)?;
         guest.release(picture)
+    }
+
+    /// Waits until it shows the test picture of `seed`, pixel by pixel: a driver may have told the
+    /// guest that a mode is set before the device has heard of it.
+    pub fn wait_picture(&self, size: (u32, u32), seed: u32) -> Result<()> {
+        let deadline = Deadline::new("picture", LIMIT);
+        while let Err(error) = self.check_picture(size, seed) {
+            let left = deadline.left().map_err(|_| error)?;
+            thread::sleep(left.min(POLL));
+        }
+        Ok(())
     }
 
     /// Compares what it shows with the test picture of `seed`, pixel by pixel.

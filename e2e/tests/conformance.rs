@@ -68,6 +68,8 @@ fn every_type_of_ours_keeps_every_rule() {
         "bochs-64m",
         "edu-1",
         "edu-2",
+        "gpu-2d-hd",
+        "gpu-2d-4k",
     ] {
         let (status, report) = suite(&["--server", &ours(kind)]);
         let of_kind = all_with(&report, "fail");
@@ -150,7 +152,7 @@ fn a_foreign_server_fails_where_it_is_known_to_and_only_there() {
 fn hostile_messages_cost_a_server_of_ours_nothing() {
     let all = env::var_os("VGPUD_TEST_ALL").is_some();
     let count = if all { "1000000" } else { "100000" };
-    for kind in ["serial-1", "bochs-4m", "edu-2"] {
+    for kind in ["serial-1", "bochs-4m", "edu-2", "gpu-2d-hd"] {
         let (status, report) = suite(&["--server", &ours(kind), "--hostile", count]);
         assert_eq!(status, Some(0), "{kind}: {report}");
         assert_eq!(report["outcome"], "pass", "{kind}");

@@ -1,0 +1,36 @@
+//! The GPU of virtio in two dimensions (Virtio 1.2, section 5.7), which every current guest binds.
+//!
+//! The guest draws into memory of its own, has the device copy that into a *resource*, and says which
+//! resource a head shows. A command crosses these files, in this order:
+//!
+//! - `driver.rs`: the types of the family and how one is built.
+//! - `model.rs`: what they differ in: budget of video memory and largest mode.
+//! - `device.rs`: what the session's thread does: configuration, attributes, resets.
+//! - `protocol.rs`: the commands' numbers, and their fields.
+//! - `adapter.rs`: commands carried out, on the thread that serves the queues (`virtio`'s).
+//! - `table.rs`: what there is: the resources, where each lies, what a head shows.
+//! - `resources.rs`: one resource, and what backs it in guest memory.
+//! - `places.rs`: which parts of video memory are taken, within the budget.
+//! - `vram.rs`: the memory that pixels are copied to: a file, so that a picture is shown as it lies
+//!   there, outlives the process, and can be saved.
+//! - `change.rs`: a change of the table, as bytes.
+//! - `journal.rs`: the changes, noted where they outlive the process.
+//! - `state.rs`: what is saved of a device.
+//!
+//! Left out: three dimensions, blobs, more than one head, and the cursor, which is accepted and not
+//! shown.
+
+mod adapter;
+mod change;
+mod device;
+mod driver;
+mod journal;
+mod model;
+mod places;
+mod protocol;
+mod resources;
+mod state;
+mod table;
+mod vram;
+
+pub use driver::GpuDriver;
