@@ -12,7 +12,7 @@
 //! - [`chain`]: the buffers of one request.
 //! - [`device`]: what a type of device implements.
 //!
-//! Beside it: `ledger` (how far each queue is served, for whoever goes on in another process) and
+//! Beside it: `guest` (a driver, for tests), `ledger` (how far each queue is served, for whoever goes on in another process) and
 //! `state` (what is saved of a device).
 //!
 //! Not here: types of devices (`drivers`); packed rings; the capability for access by configuration
@@ -22,6 +22,8 @@ pub mod chain;
 mod common;
 pub mod device;
 mod engine;
+#[cfg(feature = "guest")]
+pub mod guest;
 mod layout;
 mod ledger;
 mod ring;

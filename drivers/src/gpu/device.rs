@@ -142,10 +142,15 @@ impl DeviceType for Gpu {
         let mut adapter = lock(&self.adapter);
         adapter.empty();
         if cause == Reset::Close {
+            // The picture stays where it is.
             drop(adapter);
             self.renew_vram();
-        } else {
-            adapter.scanout.blank();
+            return;
+        }
+        adapter.scanout.blank();
+        if let Some(vram) = &mut adapter.vram {
+            let len = vram.memory().len();
+            vram.clear(0, len);
         }
     }
 

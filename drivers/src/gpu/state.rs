@@ -36,10 +36,6 @@ impl Adapter {
         if let Some(journal) = &mut self.journal {
             journal.rewrite(&[]);
         }
-        if let Some(vram) = &mut self.vram {
-            let len = vram.memory().len();
-            vram.clear(0, len);
-        }
     }
 
     /// Appends the changes that make the table, and how many they are.

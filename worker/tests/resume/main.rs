@@ -4,6 +4,7 @@
 
 mod clients;
 mod dma;
+mod gpu;
 mod guest;
 mod host;
 mod kills;
