@@ -3,7 +3,7 @@
 //! What the guest has drawn is compared with the picture that the server shows, not QEMU.
 
 use e2e::guest::Guest;
-use e2e::{Machine, Programs, Result, Vgpu, Vm};
+use e2e::{Machine, Memory, Programs, Result, Vgpu, Vm};
 use serde_json::json;
 
 const DRIVER: &str = "virtio-pci";
@@ -72,4 +72,20 @@ fn without_msi_x_the_pin_interrupts() {
     gpu.check_drawing(&mut vm.guest, &function, (3840, 2160), 1)
         .unwrap();
     assert_eq!(gpu.counter("faults").unwrap(), 0);
+}
+
+#[test]
+fn memory_that_only_messages_reach_is_drawn_from_as_well() {
+    let programs = Programs::from_env().unwrap();
+    let gpu = Vgpu::run(&programs, "gpu-2d-hd", &["-o", "mode=800x600"]).unwrap();
+    let mut vm = Machine::new(&programs)
+        .memory(Memory::Private)
+        .module("virtio-pci")
+        .module("virtio-gpu")
+        .vfio_user(&gpu.socket(), &json!({}))
+        .boot()
+        .unwrap();
+    let function = only_gpu(&mut vm.guest).unwrap();
+    gpu.check_drawing(&mut vm.guest, &function, (800, 600), 1)
+        .unwrap();
 }

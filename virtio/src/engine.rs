@@ -10,6 +10,7 @@ use std::io;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{Builder, JoinHandle};
 
+use mdev::client_log::ClientLog;
 use mdev::dma::GuestMemory;
 
 use crate::device::QueueHandler;
@@ -34,6 +35,8 @@ struct Shared {
     changed: Condvar,
     ledger: Arc<Ledger>,
     signals: Arc<Signals>,
+    /// A guest decides how often its driver is wrong.
+    log: ClientLog,
 }
 
 /// What there is to do, and what is being done.
@@ -95,6 +98,7 @@ impl Engine {
             changed: Condvar::new(),
             ledger,
             signals,
+            log: ClientLog::default(),
         });
         let worker = Worker {
             shared: Arc::clone(&shared),

@@ -212,6 +212,19 @@ impl Guest {
         self.look_u16(u64::from(queue) * QUEUE + USED + 2)
     }
 
+    /// Says whether an interrupt is wanted for what is used, where no feature says when.
+    pub fn want_interrupts(&self, queue: u16, wanted: bool) {
+        let flags = u16::from(!wanted);
+        self.put(u64::from(queue) * QUEUE + AVAILABLE, &flags.to_le_bytes());
+    }
+
+    /// Says with `EVENT_IDX` for which chain an interrupt is wanted, counted from 0.
+    pub fn want_interrupt_at(&self, queue: u16, position: u16) {
+        let behind = 4 + 2 * u64::from(self.sizes[usize::from(queue)]);
+        let at = u64::from(queue) * QUEUE + AVAILABLE + behind;
+        self.put(at, &position.to_le_bytes());
+    }
+
     /// Writes descriptors from the first of a queue's table on.
     pub fn describe(&self, queue: u16, descriptors: &[Descriptor]) {
         self.describe_at(u64::from(queue) * QUEUE, descriptors);

@@ -132,7 +132,10 @@ impl Worker {
             // The guest has switched the device off, and not told it so.
             RingError::Memory(AccessError::NotBusMaster) => Outcome::Idle,
             error => {
-                tracing::warn!("the driver must reset the device, for of queue {queue} {error}");
+                let log = &self.shared.log;
+                log.warn(format_args!(
+                    "queue {queue} is dead until the driver resets the device: {error}"
+                ));
                 self.shared.signals.need_reset();
                 Outcome::Idle
             }
