@@ -11,10 +11,11 @@ use libc::{
     SYS_sched_getaffinity, SYS_sched_yield, SYS_sendmsg, SYS_sendto, SYS_set_robust_list,
     SYS_sigaltstack, SYS_socketpair, SYS_write, SYS_writev,
 };
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use rustix::process::Resource;
 use worker::arguments::SandboxArguments;
 use worker::protocol::Sandbox;
 use worker::sandbox::filter::{List, UNSOUND};
+use worker::sandbox::limits::at_most;
 
 /// Most descriptors: three of each viewer, and some ten.
 const DESCRIPTORS: u64 = 128;
@@ -87,15 +88,4 @@ pub fn confine(arguments: &SandboxArguments) -> anyhow::Result<Sandbox> {
         })
         .context(UNSOUND)?;
     confined.filter_by(list)
-}
-
-fn at_most(resource: Resource, limit: u64) -> anyhow::Result<()> {
-    let limit = getrlimit(resource)
-        .maximum
-        .map_or(limit, |there| there.min(limit));
-    let both = Rlimit {
-        current: Some(limit),
-        maximum: Some(limit),
-    };
-    setrlimit(resource, both).with_context(|| format!("cannot limit {resource:?} to {limit}"))
 }

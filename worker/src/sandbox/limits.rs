@@ -41,7 +41,8 @@ pub(super) fn join(cgroup: &Path) -> anyhow::Result<()> {
     fs::write(&members, "0").with_context(|| format!("cannot join {}", cgroup.display()))
 }
 
-fn at_most(resource: Resource, limit: u64) -> anyhow::Result<()> {
+/// Limits a resource of this process, for good; a limit that is lower already stays.
+pub fn at_most(resource: Resource, limit: u64) -> anyhow::Result<()> {
     let limit = getrlimit(resource)
         .maximum
         .map_or(limit, |there| there.min(limit));

@@ -19,7 +19,7 @@
 pub mod environment;
 mod filesystem;
 pub mod filter;
-mod limits;
+pub mod limits;
 mod names;
 mod privileges;
 mod trap;
