@@ -109,7 +109,7 @@ pub fn run(socket: &OwnedFd, control: &Path, instructions: &Instructions) -> io:
             return Err(io::Error::other("an errand that nobody knows"));
         }
         let reached = Control::connect(control).and_then(|control| {
-            let changes = control.watch()?;
+            let changes = control.watch(0)?;
             Ok((control.into_socket(), changes))
         });
         match reached {

@@ -163,7 +163,7 @@ impl Source {
 
     /// Asks what is shown. Whether the worker answers.
     fn ask(&mut self, control: &Control) -> bool {
-        match control.scanout() {
+        match control.scanout(0) {
             Ok(picture) => {
                 self.settled = None;
                 self.show(picture);

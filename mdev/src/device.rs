@@ -65,6 +65,14 @@ pub trait MediatedDevice: Send {
         let _ = value;
         Err(AttributeError::Unknown(name.to_owned()))
     }
+
+    /// Has a head ask its guest for a picture of this size, as someone who looks at it wishes. It is
+    /// no attribute: what the operator sets next, or the next client, puts an end to it. On error
+    /// nothing has changed.
+    fn resize(&mut self, head: u32, width: u32, height: u32) -> Result<(), ResizeError> {
+        let _ = (head, width, height);
+        Err(ResizeError::Unsupported)
+    }
 }
 
 /// Why a device is reset.
@@ -154,6 +162,27 @@ pub enum BuildError {
         /// What the kernel said.
         #[source]
         source: std::io::Error,
+    },
+}
+
+/// Why a head did not ask for another size.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ResizeError {
+    /// No device of this kind can ask for one.
+    #[error("a display of this type cannot ask its guest for another size")]
+    Unsupported,
+    /// The head is not there, or is off.
+    #[error("head {0} is off, or there is no such head")]
+    NoHead(u32),
+    /// The size cannot be.
+    #[error("a picture of {width}x{height} cannot be: {reason}")]
+    Invalid {
+        /// What was asked for.
+        width: u32,
+        /// What was asked for.
+        height: u32,
+        /// What it would accept.
+        reason: String,
     },
 }
 

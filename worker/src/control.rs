@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use rustix::net::sockopt::{Timeout, set_socket_timeout};
 
-use crate::protocol::{Answer, Envelope, Request, Status, VERSION};
+use crate::protocol::{Answer, CursorImage, Envelope, Request, Status, VERSION};
 use crate::{seqpacket, state_file};
 
 /// How long a worker may take to answer. It answers between two messages of its VMM.
@@ -41,6 +41,24 @@ pub struct Picture {
     /// Where the picture lies in it.
     pub geometry: mdev::scanout::Geometry,
     /// Counts the pictures that were published.
+    pub sequence: u64,
+    /// What was drawn since this connection, which watches, asked last; `None` if that is not known,
+    /// see [`Answer::Scanout`].
+    pub drawn: Option<mdev::scanout::Rect>,
+    /// Counts the changes of the cursor.
+    pub cursor: u64,
+}
+
+/// The cursor that a worker lays over a picture.
+#[derive(Debug)]
+pub struct Pointer {
+    /// How it looks, and the memory file; `None` if it is not shown.
+    pub image: Option<(CursorImage, OwnedFd)>,
+    /// Where the left edge of its image is, in pixels of the picture.
+    pub x: i32,
+    /// Where the upper edge is.
+    pub y: i32,
+    /// Counts its changes.
     pub sequence: u64,
 }
 
@@ -104,25 +122,70 @@ impl Control {
         }
     }
 
-    /// What the worker shows.
-    pub fn scanout(&self) -> Result<Picture, ControlError> {
-        match self.ask(Request::Scanout)? {
-            (Answer::Scanout { geometry, sequence }, Some(memory)) => Ok(Picture {
+    /// What a head of the worker's display shows.
+    pub fn scanout(&self, head: u32) -> Result<Picture, ControlError> {
+        match self.ask(Request::Scanout { head })? {
+            (
+                Answer::Scanout {
+                    geometry,
+                    sequence,
+                    drawn,
+                    cursor,
+                },
+                Some(memory),
+            ) => Ok(Picture {
                 memory,
                 geometry,
                 sequence,
+                drawn,
+                cursor,
             }),
             (other, _) => Err(unexpected(&other)),
         }
     }
 
-    /// What tells that something else is shown: an eventfd. From here on this connection is good for
-    /// [`Self::scanout`] alone.
-    pub fn watch(&self) -> Result<OwnedFd, ControlError> {
-        match self.ask(Request::Watch)? {
+    /// The cursor of a head.
+    pub fn cursor(&self, head: u32) -> Result<Pointer, ControlError> {
+        let (answer, memory) = self.ask(Request::Cursor { head })?;
+        let Answer::Cursor {
+            image,
+            x,
+            y,
+            sequence,
+        } = answer
+        else {
+            return Err(unexpected(&answer));
+        };
+        if image.is_some() && memory.is_none() {
+            return Err(unexpected(&answer));
+        }
+        Ok(Pointer {
+            image: image.zip(memory),
+            x,
+            y,
+            sequence,
+        })
+    }
+
+    /// What tells that something else is shown or drawn, or the cursor has changed: an eventfd. From
+    /// here on this connection is good for [`Self::scanout`], [`Self::cursor`] and [`Self::resize`] of
+    /// this head alone.
+    pub fn watch(&self, head: u32) -> Result<OwnedFd, ControlError> {
+        match self.ask(Request::Watch { head })? {
             (Answer::Done, Some(eventfd)) => Ok(eventfd),
             (other, _) => Err(unexpected(&other)),
         }
+    }
+
+    /// Has a head ask its guest for a picture of this size. Refused with ENOTSUP if no display of
+    /// this type can, with EINVAL if it is no size for this one.
+    pub fn resize(&self, head: u32, width: u32, height: u32) -> Result<(), ControlError> {
+        self.ask(Request::Resize {
+            head,
+            width,
+            height,
+        })
+        .map(drop)
     }
 
     /// Changes an attribute.

@@ -7,6 +7,7 @@
 mod accept;
 mod listener;
 mod requests;
+mod showing;
 mod taking_over;
 
 use std::io::IsTerminal;

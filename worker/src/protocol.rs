@@ -1,8 +1,8 @@
 //! What travels over a worker's control socket: one JSON document in each packet, and a file
-//! descriptor beside the answers to [`Request::Scanout`], [`Request::Watch`] and [`Request::Save`],
-//! and beside [`Request::Restore`].
+//! descriptor beside the answers to [`Request::Scanout`], [`Request::Cursor`], [`Request::Watch`] and
+//! [`Request::Save`], and beside [`Request::Restore`].
 
-use mdev::scanout::Geometry;
+use mdev::scanout::{Geometry, Rect};
 use serde::{Deserialize, Serialize};
 
 use crate::arguments::SandboxMode;
@@ -29,12 +29,40 @@ pub struct Envelope {
 pub enum Request {
     /// How it is. Answered by [`Answer::Status`].
     Status,
-    /// What it shows. Answered by [`Answer::Scanout`] and the memory file.
-    Scanout,
-    /// Tells whenever something else is shown. Answered by [`Answer::Done`] and an eventfd, which can
-    /// be read from then on. The connection serves [`Self::Scanout`] alone from here on: it may be
-    /// handed to whoever is to see the picture, and may do nothing else.
-    Watch,
+    /// What a head shows. Answered by [`Answer::Scanout`] and the memory file.
+    Scanout {
+        /// Which head, from 0.
+        #[serde(default, skip_serializing_if = "is_first")]
+        head: u32,
+    },
+    /// What the cursor of a head is. Answered by [`Answer::Cursor`], and the memory file if it has an
+    /// image.
+    Cursor {
+        /// Which head, from 0.
+        #[serde(default, skip_serializing_if = "is_first")]
+        head: u32,
+    },
+    /// Tells whenever something else is shown, or drawn by a device that says so, or the cursor
+    /// changes. Answered by [`Answer::Done`] and an eventfd, which can be read from then on. The
+    /// connection serves [`Self::Scanout`], [`Self::Cursor`] and [`Self::Resize`] of this head alone
+    /// from here on: it may be handed to whoever is to see the picture, and may do nothing else.
+    Watch {
+        /// Which head, from 0.
+        #[serde(default, skip_serializing_if = "is_first")]
+        head: u32,
+    },
+    /// Has a head ask its guest for a picture of this size, as someone who looks at it wishes; no
+    /// attribute changes. Answered by [`Answer::Done`]; whether and when the guest does it shows in
+    /// the picture.
+    Resize {
+        /// Which head, from 0.
+        #[serde(default, skip_serializing_if = "is_first")]
+        head: u32,
+        /// In pixels.
+        width: u32,
+        /// In pixels.
+        height: u32,
+    },
     /// Changes an attribute. Answered by [`Answer::Done`].
     SetAttribute {
         /// Which.
@@ -75,6 +103,25 @@ pub enum Answer {
         geometry: Geometry,
         /// Counts the pictures that were published.
         sequence: u64,
+        /// Where all lies that was drawn since this connection, which watches, asked last; empty if
+        /// nothing was. `None` if the device does not say so, or the connection does not watch: all
+        /// of it may have changed.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        drawn: Option<Rect>,
+        /// Counts the changes of the cursor: who knows of as many need not ask for it.
+        #[serde(default)]
+        cursor: u64,
+    },
+    /// The cursor.
+    Cursor {
+        /// How it looks, and its memory came beside this document; `None` if it is not shown.
+        image: Option<CursorImage>,
+        /// Where the left edge of its image is, in pixels of the picture.
+        x: i32,
+        /// Where the upper edge is.
+        y: i32,
+        /// Counts its changes.
+        sequence: u64,
     },
     /// The state, in the memory file that came beside this document.
     State {
@@ -88,6 +135,16 @@ pub enum Answer {
         /// Why, in words.
         message: String,
     },
+}
+
+/// The form of [`mdev::scanout::CursorImage`], which says what is what.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[expect(missing_docs, reason = "they stand at mdev::scanout::CursorImage")]
+pub struct CursorImage {
+    pub geometry: Geometry,
+    pub hot_x: u32,
+    pub hot_y: u32,
+    pub sequence: u64,
 }
 
 /// How a worker is.
@@ -177,6 +234,12 @@ pub struct Counters {
     pub interrupts: u64,
 }
 
+/// Requests about the first head have the form that they had when there was no other.
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for it")]
+fn is_first(head: &u32) -> bool {
+    *head == 0
+}
+
 impl std::fmt::Display for Sandbox {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self.seccomp {
@@ -205,8 +268,30 @@ mod tests {
     fn requests_keep_their_form() {
         for (request, json) in [
             (Request::Status, r#"{"version":1,"request":"status"}"#),
-            (Request::Scanout, r#"{"version":1,"request":"scanout"}"#),
-            (Request::Watch, r#"{"version":1,"request":"watch"}"#),
+            (
+                Request::Scanout { head: 0 },
+                r#"{"version":1,"request":"scanout"}"#,
+            ),
+            (
+                Request::Scanout { head: 2 },
+                r#"{"version":1,"request":"scanout","head":2}"#,
+            ),
+            (
+                Request::Cursor { head: 1 },
+                r#"{"version":1,"request":"cursor","head":1}"#,
+            ),
+            (
+                Request::Watch { head: 0 },
+                r#"{"version":1,"request":"watch"}"#,
+            ),
+            (
+                Request::Resize {
+                    head: 0,
+                    width: 800,
+                    height: 600,
+                },
+                r#"{"version":1,"request":"resize","width":800,"height":600}"#,
+            ),
             (
                 Request::SetAttribute {
                     name: "mode".into(),

@@ -6,11 +6,10 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use mdev::Services;
-use mdev::device::AttributeError;
+use mdev::device::{AttributeError, ResizeError};
 use mdev::mailbox::{Mail, MailSender};
 use mdev::metrics::Metrics;
 use mdev::migration::snapshot::{self, SnapshotError};
-use mdev::scanout::Watch;
 use rustix::net::{SocketFlags, accept_with};
 use worker::parking::Depositor;
 use worker::protocol::{
@@ -18,6 +17,7 @@ use worker::protocol::{
 };
 use worker::{seqpacket, state_file};
 
+use crate::showing::{self, Watching};
 use crate::taking_over::Pause;
 
 /// Most who may ask at a time. Each has a thread.
@@ -60,13 +60,18 @@ fn accept(socket: &OwnedFd, responder: &Arc<Responder>) {
 impl Responder {
     /// Answers one asker until it is gone.
     fn serve(&self, asker: &OwnedFd) {
-        let mut watch = None;
+        let mut watching = None;
         while let Ok(Some((document, fd))) = seqpacket::receive(asker) {
-            let request = parse(&document).and_then(|request| permit(request, watch.as_ref()));
+            let request = parse(&document).and_then(|request| permit(request, watching.as_ref()));
             let is_stop = matches!(request, Ok(Request::Stop));
             let is_leave = matches!(request, Ok(Request::Leave));
             let (answer, memory) = match request {
-                Ok(Request::Watch) => self.watch(&mut watch),
+                Ok(Request::Watch { head }) => {
+                    showing::watch(&self.services.scanout, head, &mut watching)
+                }
+                Ok(Request::Scanout { head }) => {
+                    showing::scanout(&self.services.scanout, head, watching.as_ref())
+                }
                 Ok(request) => self.answer(request, fd),
                 Err((errno, message)) => (refuse(errno, message), None),
             };
@@ -94,9 +99,16 @@ impl Responder {
             Request::Save => self.save(),
             Request::Restore => (self.restore(fd), None),
             Request::Status => (self.status(), None),
-            Request::Scanout => self.scanout(),
+            Request::Cursor { head } => showing::cursor(&self.services.scanout, head),
+            Request::Resize {
+                head,
+                width,
+                height,
+            } => (self.resize(head, width, height), None),
             // Of a connection, which this does not know.
-            Request::Watch => (refuse("EINVAL", "nothing to watch".to_owned()), None),
+            Request::Scanout { .. } | Request::Watch { .. } => {
+                (refuse("EINVAL", "nothing to watch".to_owned()), None)
+            }
             Request::SetAttribute { name, value } => (self.set_attribute(name, value), None),
             Request::Adopt => (self.adopt(fd), None),
             Request::HandOver => (self.hand_over(), None),
@@ -181,34 +193,15 @@ impl Responder {
         }
     }
 
-    fn scanout(&self) -> (Answer, Option<Arc<OwnedFd>>) {
-        match self.services.scanout.current() {
-            Some(scanout) => (
-                Answer::Scanout {
-                    geometry: scanout.geometry,
-                    sequence: scanout.sequence,
-                },
-                Some(scanout.memory),
-            ),
-            None => {
-                let message = "nothing is shown: the guest has set no mode".to_owned();
-                (refuse("ENODATA", message), None)
-            }
-        }
-    }
-
-    /// Begins to tell of other pictures, for as long as the connection has `watch`.
-    fn watch(&self, watch: &mut Option<Watch>) -> (Answer, Option<Arc<OwnedFd>>) {
-        match self.services.scanout.watch() {
-            Ok(begun) => {
-                let eventfd = Arc::clone(begun.eventfd());
-                *watch = Some(begun);
-                (Answer::Done, Some(eventfd))
-            }
-            Err(error) => (
-                refuse("EMFILE", format!("nothing can be told: {error}")),
-                None,
-            ),
+    fn resize(&self, head: u32, width: u32, height: u32) -> Answer {
+        let resized = self
+            .mail
+            .call(move |device| device.resize(head, width, height));
+        match resized {
+            Err(gone) => refuse("ENODEV", gone.to_string()),
+            Ok(Err(error @ ResizeError::Unsupported)) => refuse("ENOTSUP", error.to_string()),
+            Ok(Err(error)) => refuse("EINVAL", error.to_string()),
+            Ok(Ok(())) => Answer::Done,
         }
     }
 
@@ -283,18 +276,31 @@ fn parse(document: &[u8]) -> Result<Request, (&'static str, String)> {
     }
 }
 
-/// Who watches sees the picture and does nothing else.
-fn permit(request: Request, watch: Option<&Watch>) -> Result<Request, (&'static str, String)> {
-    if watch.is_none() || request == Request::Scanout {
+/// Who watches sees the picture of its head, may wish for another size, and does nothing else.
+fn permit(
+    request: Request,
+    watching: Option<&Watching>,
+) -> Result<Request, (&'static str, String)> {
+    let Some(watching) = watching else {
         return Ok(request);
+    };
+    match request {
+        Request::Scanout { head } | Request::Cursor { head } | Request::Resize { head, .. }
+            if head == watching.head =>
+        {
+            Ok(request)
+        }
+        _ => Err((
+            "EPERM",
+            format!(
+                "this connection is for the picture of head {} alone",
+                watching.head
+            ),
+        )),
     }
-    Err((
-        "EPERM",
-        "this connection is for the picture alone".to_owned(),
-    ))
 }
 
-fn refuse(errno: &str, message: String) -> Answer {
+pub(crate) fn refuse(errno: &str, message: String) -> Answer {
     Answer::Error {
         errno: errno.to_owned(),
         message,
@@ -308,16 +314,29 @@ mod tests {
     use super::*;
 
     #[test]
-    fn who_watches_may_ask_for_the_picture_and_nothing_else() {
-        let watch = ScanoutPublisher::default().watch().unwrap();
+    fn who_watches_may_ask_for_the_picture_of_its_head_and_nothing_else() {
+        let publisher = ScanoutPublisher::default();
+        publisher.set_heads(2);
+        let mut watching = None;
+        showing::watch(&publisher, 1, &mut watching);
+        let resize = |head| Request::Resize {
+            head,
+            width: 64,
+            height: 64,
+        };
         for (request, is_permitted) in [
-            (Request::Scanout, true),
+            (Request::Scanout { head: 1 }, true),
+            (Request::Cursor { head: 1 }, true),
+            (resize(1), true),
+            (Request::Scanout { head: 0 }, false),
+            (Request::Cursor { head: 0 }, false),
+            (resize(0), false),
             (Request::Status, false),
             (Request::Save, false),
             (Request::Stop, false),
-            (Request::Watch, false),
+            (Request::Watch { head: 1 }, false),
         ] {
-            let permitted = permit(request.clone(), Some(&watch));
+            let permitted = permit(request.clone(), watching.as_ref());
             assert_eq!(permitted.is_ok(), is_permitted, "{request:?}");
             assert!(permit(request, None).is_ok());
         }

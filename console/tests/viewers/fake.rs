@@ -77,20 +77,22 @@ fn serve(asker: &OwnedFd, publisher: &ScanoutPublisher) {
     while let Ok(Some((document, _))) = seqpacket::receive(asker) {
         let envelope: Envelope = serde_json::from_slice(&document).unwrap();
         let (answer, fd) = match (envelope.request, publisher.current()) {
-            (Request::Watch, _) => {
+            (Request::Watch { head: 0 }, _) => {
                 let begun = publisher.watch().unwrap();
                 let eventfd = Arc::clone(begun.eventfd());
                 watch = Some(begun);
                 (Answer::Done, Some(eventfd))
             }
-            (Request::Scanout, Some(scanout)) if watch.is_some() => (
+            (Request::Scanout { head: 0 }, Some(scanout)) if watch.is_some() => (
                 Answer::Scanout {
                     geometry: scanout.geometry,
                     sequence: scanout.sequence,
+                    drawn: watch.as_ref().and_then(|watch| publisher.take_drawn(watch)),
+                    cursor: publisher.cursor().1,
                 },
                 Some(scanout.memory),
             ),
-            (Request::Scanout, None) => (refusal("ENODATA"), None),
+            (Request::Scanout { .. }, None) => (refusal("ENODATA"), None),
             _ => (refusal("EPERM"), None),
         };
         let document = serde_json::to_vec(&answer).unwrap();

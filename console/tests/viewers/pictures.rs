@@ -62,7 +62,7 @@ impl Guest {
 /// What a screenshot would show: the worker's picture, read by its handle.
 fn picture(folder: &TempDir) -> (usize, Vec<u32>) {
     let control = Control::connect(&folder.path().join("control")).unwrap();
-    let picture = control.scanout().unwrap();
+    let picture = control.scanout(0).unwrap();
     let geometry = picture.geometry;
     let mut pixels = Vec::new();
     for line in 0..u64::from(geometry.height) {

@@ -21,7 +21,7 @@ impl Manager {
 
     /// What it shows, as a PNG file.
     pub async fn screenshot(&self, uuid: Uuid) -> Result<Vec<u8>, Error> {
-        let picture = self.ask(uuid, |control| control.scanout()).await?;
+        let picture = self.ask(uuid, |control| control.scanout(0)).await?;
         blocking(move || picture::png(&picture))
             .await
             .map_err(Error::os(format!("take the picture of {uuid}")))

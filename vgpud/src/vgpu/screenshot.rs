@@ -53,7 +53,7 @@ pub(crate) fn save(arguments: &Arguments) -> anyhow::Result<()> {
             }
         }
         Way::Worker(control) => {
-            let picture = control.scanout()?;
+            let picture = control.scanout(0)?;
             save_file(file, |output| Ok(write_png(output, &picture)?))?;
             Saved {
                 file,

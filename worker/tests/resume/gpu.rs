@@ -70,7 +70,7 @@ fn draw(guest: &mut Guest, seed: u64, has_last: bool) {
 
 /// What the worker shows.
 fn shown(host: &Host) -> Vec<u8> {
-    let picture = host.control().scanout().unwrap();
+    let picture = host.control().scanout(0).unwrap();
     let geometry = picture.geometry;
     assert_eq!((geometry.width, geometry.height), SIZE);
     read(&picture.memory, geometry.offset)
@@ -117,6 +117,6 @@ fn a_gpu_goes_on_in_a_worker_that_takes_over_with_all_that_it_has() {
     guest.set_up(0);
     assert!(host.upgrade().unwrap().exact);
     assert_eq!(ask(&mut guest, 0x102, &[10, 0]), 0x1203);
-    assert!(host.control().scanout().is_err(), "nothing is shown");
+    assert!(host.control().scanout(0).is_err(), "nothing is shown");
     host.stop();
 }

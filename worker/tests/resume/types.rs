@@ -69,7 +69,7 @@ fn video_memory_and_the_picture_are_there_after_a_kill() {
         let mut byte = [0];
         client.region_read(VRAM, 0x12_3456, &mut byte).unwrap();
         assert_eq!(byte, [kill + 100]);
-        let picture = host.control().scanout().unwrap();
+        let picture = host.control().scanout(0).unwrap();
         let size = (picture.geometry.width, picture.geometry.height);
         assert_eq!(size, (640, height.into()));
         assert!(

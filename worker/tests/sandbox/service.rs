@@ -89,7 +89,7 @@ fn every_type_is_used_shown_saved_restored_and_migrated() {
         let mut client = worker.client();
         use_device(&name, &mut client);
         if name.starts_with("bochs") {
-            assert_eq!(control.scanout().unwrap().geometry.width, 640);
+            assert_eq!(control.scanout(0).unwrap().geometry.width, 640);
             control.set_attribute("mode", "800x600").unwrap();
         }
         save_and_restore(&control);

@@ -1,0 +1,318 @@
+//! Where a device says what it shows.
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+
+use super::watch::Ear;
+use super::{Cursor, Geometry, Rect, Scanout, Watch};
+
+/// Most heads of a display.
+pub const MAX_HEADS: u32 = 16;
+
+/// Where a device says what a head shows: the first one's, of which [`Self::head`] makes the others.
+/// Clones speak of the same picture.
+#[derive(Clone, Debug)]
+pub struct ScanoutPublisher {
+    display: Arc<Display>,
+    head: usize,
+}
+
+/// What all heads share.
+#[derive(Debug)]
+struct Display {
+    heads: [Mutex<Head>; MAX_HEADS as usize],
+    count: AtomicU32,
+}
+
+#[derive(Debug, Default)]
+struct Head {
+    current: Option<Scanout>,
+    published: u64,
+    /// Whether the device says what is drawn.
+    tells: bool,
+    cursor: Cursor,
+    /// Changes of the cursor.
+    pointed: u64,
+    /// Images of it.
+    images: u64,
+    watches: Vec<Weak<Ear>>,
+}
+
+impl Default for ScanoutPublisher {
+    fn default() -> Self {
+        Self {
+            display: Arc::new(Display {
+                heads: std::array::from_fn(|_| Mutex::default()),
+                count: AtomicU32::new(1),
+            }),
+            head: 0,
+        }
+    }
+}
+
+impl ScanoutPublisher {
+    /// Says how many heads there are, whether they show anything or not: 1 unless the device says
+    /// more, and [`MAX_HEADS`] at most.
+    pub fn set_heads(&self, count: u32) {
+        let count = count.clamp(1, MAX_HEADS);
+        self.display.count.store(count, Ordering::Relaxed);
+    }
+
+    /// How many heads there are.
+    pub fn heads(&self) -> u32 {
+        self.display.count.load(Ordering::Relaxed)
+    }
+
+    /// That of another head of the same display, from 0; `None` if there is no such head.
+    pub fn head(&self, head: u32) -> Option<Self> {
+        let is_there = head < self.heads();
+        is_there.then(|| Self {
+            display: Arc::clone(&self.display),
+            head: head as usize,
+        })
+    }
+
+    /// Shows the picture at `geometry` in `memory` from now on. All of it counts as drawn.
+    pub fn publish(&self, memory: Arc<OwnedFd>, geometry: Geometry) {
+        let mut head = self.lock();
+        head.published += 1;
+        head.current = Some(Scanout {
+            memory,
+            geometry,
+            sequence: head.published,
+        });
+        head.tell(Rect::whole(geometry.width, geometry.height));
+    }
+
+    /// Shows nothing from now on.
+    pub fn blank(&self) {
+        let mut head = self.lock();
+        head.published += 1;
+        head.current = None;
+        head.tell(Rect::default());
+    }
+
+    /// What is shown now; `None` if the guest has set no mode.
+    pub fn current(&self) -> Option<Scanout> {
+        self.lock().current.clone()
+    }
+
+    /// Promises that every pixel which changes from now on is told of by [`Self::drawn`]. Of a device
+    /// that does not promise that, who looks has to compare.
+    pub fn promise_drawn(&self) {
+        self.lock().tells = true;
+    }
+
+    /// Part of the picture was drawn, in its own pixels.
+    pub fn drawn(&self, rect: Rect) {
+        let mut head = self.lock();
+        let Some(scanout) = &head.current else {
+            return;
+        };
+        let Geometry { width, height, .. } = scanout.geometry;
+        let rect = rect.intersection(Rect::whole(width, height));
+        if !rect.is_empty() {
+            head.tell(rect);
+        }
+    }
+
+    /// What was drawn since this was last called for `watch`, the whole picture if that is another
+    /// one: a rectangle with all of it, which is empty if nothing was. `None` if the device does not say
+    /// what it draws. To be called before the pixels are read: what is drawn meanwhile is then told of.
+    pub fn take_drawn(&self, watch: &Watch) -> Option<Rect> {
+        let head = self.lock();
+        let drawn = watch.take();
+        head.tells.then_some(drawn)
+    }
+
+    /// The cursor has another image, or none, or another hot spot, and another place. The image's
+    /// `sequence` is given here.
+    pub fn set_cursor(&self, mut cursor: Cursor) {
+        let mut head = self.lock();
+        if let Some(image) = &mut cursor.image {
+            head.images += 1;
+            image.sequence = head.images;
+        }
+        head.cursor = cursor;
+        head.pointed += 1;
+        head.tell(Rect::default());
+    }
+
+    /// The cursor is elsewhere.
+    pub fn move_cursor(&self, x: i32, y: i32) {
+        let mut head = self.lock();
+        (head.cursor.x, head.cursor.y) = (x, y);
+        head.pointed += 1;
+        head.tell(Rect::default());
+    }
+
+    /// The cursor now, and how often it has changed.
+    pub fn cursor(&self) -> (Cursor, u64) {
+        let head = self.lock();
+        (head.cursor.clone(), head.pointed)
+    }
+
+    /// Has an eventfd written to whenever another picture, or none, is shown, when the device says that
+    /// it draws, and when the cursor changes: who reads the handle need not ask again and again.
+    pub fn watch(&self) -> io::Result<Watch> {
+        let mut head = self.lock();
+        let whole = head.current.as_ref().map(|scanout| {
+            let Geometry { width, height, .. } = scanout.geometry;
+            Rect::whole(width, height)
+        });
+        let (watch, ear) = Watch::new(whole.unwrap_or_default())?;
+        head.forget_the_gone();
+        head.watches.push(Arc::downgrade(&ear));
+        Ok(watch)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Head> {
+        // `head` is less than their number.
+        let head = &self.display.heads[self.head];
+        head.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Head {
+    fn tell(&mut self, drawn: Rect) {
+        self.forget_the_gone();
+        for ear in self.watches.iter().filter_map(Weak::upgrade) {
+            ear.tell(drawn);
+        }
+    }
+
+    fn forget_the_gone(&mut self) {
+        self.watches.retain(|watch| watch.strong_count() > 0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rustix::event::{EventfdFlags, eventfd};
+
+    use super::super::{CursorImage, PixelFormat};
+    use super::*;
+
+    const GEOMETRY: Geometry = Geometry {
+        width: 8,
+        height: 4,
+        stride: 32,
+        offset: 0,
+        format: PixelFormat::Xrgb8888,
+    };
+
+    fn has_come(watch: &Watch) -> bool {
+        rustix::io::read(watch.eventfd(), &mut [0_u8; 8]).is_ok()
+    }
+
+    fn memory() -> Arc<OwnedFd> {
+        Arc::new(eventfd(0, EventfdFlags::CLOEXEC).unwrap())
+    }
+
+    fn rect(x: u32, y: u32, width: u32, height: u32) -> Rect {
+        Rect {
+            x,
+            y,
+            width,
+            height,
+        }
+    }
+
+    #[test]
+    fn who_watches_hears_of_each_picture_and_of_none() {
+        let publisher = ScanoutPublisher::default();
+        let watch = publisher.watch().unwrap();
+        assert!(!has_come(&watch));
+        publisher.publish(memory(), GEOMETRY);
+        assert!(has_come(&watch));
+        assert!(!has_come(&watch));
+        publisher.blank();
+        assert!(has_come(&watch));
+    }
+
+    #[test]
+    fn nobody_is_told_who_does_not_watch_any_more() {
+        let publisher = ScanoutPublisher::default();
+        for _ in 0..100 {
+            drop(publisher.watch().unwrap());
+        }
+        let _watch = publisher.watch().unwrap();
+        publisher.blank();
+        assert_eq!(publisher.lock().watches.len(), 1);
+    }
+
+    #[test]
+    fn what_is_drawn_is_gathered_for_each_who_watches_until_it_asks() {
+        let publisher = ScanoutPublisher::default();
+        let before = publisher.watch().unwrap();
+        assert_eq!(publisher.take_drawn(&before), None, "nothing is promised");
+        publisher.promise_drawn();
+        publisher.drawn(rect(0, 0, 1, 1));
+        assert!(!has_come(&before), "nothing is shown");
+        publisher.publish(memory(), GEOMETRY);
+        let after = publisher.watch().unwrap();
+        for watch in [&before, &after] {
+            assert_eq!(publisher.take_drawn(watch), Some(rect(0, 0, 8, 4)));
+            assert_eq!(publisher.take_drawn(watch), Some(Rect::default()));
+            has_come(watch);
+        }
+        publisher.drawn(rect(1, 1, 1, 1));
+        assert_eq!(publisher.take_drawn(&after), Some(rect(1, 1, 1, 1)));
+        publisher.drawn(rect(3, 2, 100, 100));
+        publisher.drawn(rect(8, 0, 1, 1));
+        for (watch, drawn) in [(&before, rect(1, 1, 7, 3)), (&after, rect(3, 2, 5, 2))] {
+            assert!(has_come(watch));
+            assert_eq!(publisher.take_drawn(watch), Some(drawn));
+        }
+    }
+
+    #[test]
+    fn each_head_has_a_picture_and_watches_of_its_own() {
+        let publisher = ScanoutPublisher::default();
+        assert!(publisher.head(1).is_none());
+        publisher.set_heads(2);
+        let second = publisher.head(1).unwrap();
+        assert!(second.head(2).is_none());
+        let watch = second.watch().unwrap();
+        publisher.publish(memory(), GEOMETRY);
+        assert!(second.current().is_none() && !has_come(&watch));
+        second.publish(memory(), GEOMETRY);
+        assert!(has_come(&watch));
+        publisher.blank();
+        assert!(publisher.head(1).unwrap().current().is_some());
+    }
+
+    #[test]
+    fn changes_of_the_cursor_are_counted_and_so_are_its_images() {
+        let publisher = ScanoutPublisher::default();
+        let watch = publisher.watch().unwrap();
+        let image = || CursorImage {
+            memory: memory(),
+            geometry: GEOMETRY,
+            hot_x: 1,
+            hot_y: 2,
+            sequence: 0,
+        };
+        for (changes, image, images) in [(1, Some(image()), 1), (3, None, 0), (5, Some(image()), 2)]
+        {
+            publisher.set_cursor(Cursor { image, x: -1, y: 7 });
+            assert!(has_come(&watch));
+            let (cursor, pointed) = publisher.cursor();
+            let sequence = cursor.image.map_or(0, |image| image.sequence);
+            assert_eq!(
+                (pointed, cursor.x, cursor.y, sequence),
+                (changes, -1, 7, images)
+            );
+            publisher.move_cursor(3, 4);
+            assert!(has_come(&watch));
+            let (cursor, pointed) = publisher.cursor();
+            let sequence = cursor.image.map_or(0, |image| image.sequence);
+            assert_eq!(
+                (pointed, cursor.x, cursor.y, sequence),
+                (changes + 1, 3, 4, images)
+            );
+        }
+    }
+}
