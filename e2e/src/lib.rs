@@ -10,7 +10,7 @@
 //!   [`document`] is what a page of docs/ has him type.
 //! - [`mdevctl`]: Debian's own, on the files that `vgpu-mdev` mounts for that daemon.
 //! - [`machine`]: a machine is described, then booted.
-//! - [`system`]: it may be a whole Debian with systemd.
+//! - [`system`]: it may be a whole Debian with systemd; [`firmware`], and no kernel.
 //! - [`qemu`]: what comes out is a [`Vm`], a running QEMU.
 //! - [`initramfs`], from [`modules`] and [`cpio`]: what the guest boots into, kept between runs.
 //! - [`guest`]: commands run in the guest, through the agent of the program `guest`.
@@ -27,6 +27,7 @@ pub mod daemon;
 pub mod debian;
 pub mod document;
 pub mod error;
+pub mod firmware;
 pub mod guest;
 pub mod initramfs;
 pub mod machine;
@@ -47,6 +48,7 @@ pub mod vnc;
 pub use daemon::Daemon;
 pub use debian::DebianRoot;
 pub use error::{Error, Result};
+pub use firmware::Firmware;
 pub use machine::{Machine, Memory};
 pub use mdevctl::Mdevctl;
 pub use process::Process;

@@ -3,11 +3,12 @@
 //! The guest's first serial port is the console log, the second belongs to the agent.
 
 use std::ffi::OsString;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use serde_json::{Value, json};
 
+use crate::firmware::{self, Firmware};
 use crate::initramfs::Initramfs;
 use crate::qemu::{AGENT, CONSOLE_LOG, QMP, Vm};
 use crate::{Programs, Result};
@@ -35,6 +36,8 @@ pub struct Machine<'a> {
     kernel_args: Vec<String>,
     arguments: Vec<OsString>,
     initramfs: Initramfs,
+    /// Code and variables, in the place of a kernel.
+    firmware: Option<(PathBuf, PathBuf)>,
 }
 
 impl<'a> Machine<'a> {
@@ -49,6 +52,7 @@ impl<'a> Machine<'a> {
             kernel_args: Vec::new(),
             arguments: Vec::new(),
             initramfs: Initramfs::default(),
+            firmware: None,
         }
     }
 
@@ -116,6 +120,12 @@ impl<'a> Machine<'a> {
         self
     }
 
+    /// Starts firmware, and no kernel: there is no agent then, nor a port for it.
+    pub fn firmware(mut self, firmware: &Firmware) -> Self {
+        self.firmware = Some((firmware.code(), firmware.variables()));
+        self
+    }
+
     /// Starts QEMU and waits until the guest is up.
     pub fn boot(&self) -> Result<Vm> {
         let mut vm = self.start()?;
@@ -136,20 +146,29 @@ impl<'a> Machine<'a> {
         for (option, value) in self.options(dir) {
             command.args([option, &value]);
         }
-        command
-            .arg("-kernel")
-            .arg(&self.programs.kernel)
-            .arg("-initrd")
-            .arg(self.initramfs.build(self.programs)?)
-            .args(&self.arguments);
+        if let Some((code, variables)) = &self.firmware {
+            command.args(firmware::arguments(code, variables));
+        } else {
+            command.args(["-serial", "chardev:agent"]);
+            command.args(["-append", &self.kernel_line()]);
+            command.arg("-kernel").arg(&self.programs.kernel);
+            command
+                .arg("-initrd")
+                .arg(self.initramfs.build(self.programs)?);
+        }
+        command.args(&self.arguments);
         Ok(command)
+    }
+
+    fn kernel_line(&self) -> String {
+        let mut words = vec!["console=ttyS0 quiet"];
+        words.extend(self.kernel_args.iter().map(String::as_str));
+        words.join(" ")
     }
 
     fn options(&self, dir: &Path) -> Vec<(&'static str, String)> {
         let file = |name| dir.join(name).display().to_string();
         let (accel, mib) = (&self.programs.accel, self.memory_mib);
-        let mut kernel_args = vec!["console=ttyS0 quiet"];
-        kernel_args.extend(self.kernel_args.iter().map(String::as_str));
         let mut machine = format!("q35,accel={accel},usb=off");
         let room = self
             .memory_room
@@ -159,7 +178,6 @@ impl<'a> Machine<'a> {
             ("-smp", self.cpus.to_string()),
             ("-net", "none".to_owned()),
             ("-display", "none".to_owned()),
-            ("-append", kernel_args.join(" ")),
             ("-chardev", format!("socket,id=qmp,path={}", file(QMP))),
             ("-chardev", format!("socket,id=agent,path={}", file(AGENT))),
             (
@@ -168,7 +186,6 @@ impl<'a> Machine<'a> {
             ),
             ("-qmp", "chardev:qmp".to_owned()),
             ("-serial", "chardev:log".to_owned()),
-            ("-serial", "chardev:agent".to_owned()),
         ];
         if self.memory != Memory::Private {
             options.push((
