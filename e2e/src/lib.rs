@@ -10,7 +10,8 @@
 //!   [`document`] is what a page of docs/ has him type.
 //! - [`mdevctl`]: Debian's own, on the files that `vgpu-mdev` mounts for that daemon.
 //! - [`machine`]: a machine is described, then booted.
-//! - [`system`]: it may be a whole Debian with systemd; [`firmware`], and no kernel.
+//! - [`system`]: it may be a whole Debian with systemd; [`firmware`], and no kernel; or a
+//!   [`desktop`].
 //! - [`qemu`]: what comes out is a [`Vm`], a running QEMU.
 //! - [`initramfs`], from [`modules`] and [`cpio`]: what the guest boots into, kept between runs.
 //! - [`guest`]: commands run in the guest, through the agent of the program `guest`.
@@ -25,6 +26,7 @@
 pub mod cpio;
 pub mod daemon;
 pub mod debian;
+pub mod desktop;
 pub mod document;
 pub mod error;
 pub mod firmware;

@@ -65,7 +65,7 @@ pub fn machine<'a>(programs: &'a Programs, files: &Path) -> Result<Machine<'a>> 
         .kernel_arg("systemd.machine_id=5d2ad0ec61a34c5e9d1f3a4b07c6e8f2")
         .kernel_arg("systemd.condition_first_boot=no systemd.show_status=no")
         .arg("-drive")
-        .arg(drive(&root_image(programs)?))
+        .arg(drive(&root_image(programs, &tree()?, DISK_SIZE)?))
         .arg("-drive")
         .arg(drive(files));
     for unit in MASKED {
@@ -74,28 +74,32 @@ pub fn machine<'a>(programs: &'a Programs, files: &Path) -> Result<Machine<'a>> 
     Ok(machine)
 }
 
-fn drive(image: &Path) -> String {
+/// A disk for `-drive`, whose image stays as it is.
+pub(crate) fn drive(image: &Path) -> String {
     format!(
         "file={},format=raw,if=virtio,snapshot=on",
         image.display().to_string().replace(',', ",,")
     )
 }
 
-/// The disk, made now unless it was made before.
-fn root_image(programs: &Programs) -> Result<PathBuf> {
+fn tree() -> Result<PathBuf> {
     let tree = env::var_os(TREE).ok_or(Error::Environment(TREE))?;
-    let tree = PathBuf::from(tree);
-    let metadata = fs::metadata(&tree).map_err(Error::io("read", &tree))?;
-    let changed = metadata.modified().map_err(Error::io("read", &tree))?;
+    Ok(PathBuf::from(tree))
+}
+
+/// The disk of a tree, made now unless it was made before.
+pub(crate) fn root_image(programs: &Programs, tree: &Path, size: &str) -> Result<PathBuf> {
+    let metadata = fs::metadata(tree).map_err(Error::io("read", tree))?;
+    let changed = metadata.modified().map_err(Error::io("read", tree))?;
     let mut hasher = DefaultHasher::new();
-    (&tree, changed, DISK_SIZE).hash(&mut hasher);
+    (tree, changed, size).hash(&mut hasher);
     let cache = programs.guest_bin.join("debian");
     fs::create_dir_all(&cache).map_err(Error::io("create", &cache))?;
     let path = cache.join(format!("{:016x}.ext4", hasher.finish()));
     if !path.exists() {
         // Made aside and moved, since another test may want the same.
         let new = tempfile::NamedTempFile::new_in(&cache).map_err(Error::io("write in", &cache))?;
-        make_image(&tree, new.path(), DISK_SIZE)?;
+        make_image(tree, new.path(), size)?;
         new.persist(&path)
             .map_err(|error| error.error)
             .map_err(Error::io("write", &path))?;
