@@ -4,7 +4,7 @@ use crate::dma::{GuestMemory, IovaRange};
 use crate::irq::Interrupts;
 use crate::keep::Keep;
 use crate::migration::Migration;
-use crate::pci::ConfigSpace;
+use crate::pci::{ConfigEvents, ConfigSpace};
 use crate::region::{RegionIndex, Regions};
 use crate::scanout::ScanoutPublisher;
 
@@ -17,6 +17,17 @@ pub trait MediatedDevice: Send {
     /// to it asks for (function-level reset, INTx disable); the device only reads it. It also
     /// says how many vectors each interrupt group has, which is fixed for the device's life.
     fn config(&mut self) -> &mut ConfigSpace;
+
+    /// Reads configuration space; bytes past its end are 0xff. Most devices leave this as it is:
+    /// it is for those that have a window into their regions there.
+    fn read_config(&mut self, offset: u64, data: &mut [u8]) {
+        self.config().read(offset, data);
+    }
+
+    /// Writes configuration space, and says what that asks for. As [`Self::read_config`].
+    fn write_config(&mut self, offset: u64, data: &[u8]) -> ConfigEvents {
+        self.config().write(offset, data)
+    }
 
     /// The regions apart from configuration space. Their number, sizes and kinds are fixed for
     /// the life of the device; a file behind a mapped region may be replaced in [`Self::reset`]

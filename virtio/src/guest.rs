@@ -244,6 +244,12 @@ impl Guest {
     /// Makes the chain that begins with a descriptor available, as one of `count` at once, and
     /// notifies.
     pub fn kick(&mut self, queue: u16, head: u16, count: u16) {
+        self.offer(queue, head, count);
+        self.write(NOTIFY + 4 * u64::from(queue), &queue.to_le_bytes());
+    }
+
+    /// As [`Self::kick`], and nobody is told.
+    pub fn offer(&mut self, queue: u16, head: u16, count: u16) {
         let ring = u64::from(queue) * QUEUE + AVAILABLE;
         let sent = &mut self.sent[usize::from(queue)];
         let slot = *sent % self.sizes[usize::from(queue)];
@@ -251,7 +257,6 @@ impl Guest {
         let sent = *sent;
         self.put(ring + 4 + 2 * u64::from(slot), &head.to_le_bytes());
         self.put(ring + 2, &sent.to_le_bytes());
-        self.write(NOTIFY + 4 * u64::from(queue), &queue.to_le_bytes());
     }
 
     /// Waits until the device has used what was sent, or says that it cannot.

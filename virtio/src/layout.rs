@@ -7,6 +7,7 @@ use mdev::pci::{Bar, Capability, ConfigSpace, Identity, Pin};
 use mdev::region::{Doorbell, RegionIndex, Regions};
 
 use crate::device::DeviceType;
+use crate::window::Window;
 
 /// The registers.
 pub(crate) const REGISTERS: RegionIndex = RegionIndex::Bar0;
@@ -119,6 +120,7 @@ pub(crate) fn config_space(device: &dyn DeviceType, has_msix: bool) -> ConfigSpa
         .with_capability(structure(ISR, 1, &[]))
         .with_capability(structure(DEVICE, config_len, &[]))
         .with_capability(structure(NOTIFY, queues * NOTIFY_MULTIPLIER, &multiplier))
+        .with_capability(Window::capability())
 }
 
 /// The regions, with a doorbell for each of the first queues.

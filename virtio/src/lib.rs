@@ -5,6 +5,7 @@
 //!
 //! - [`transport`]: the PCI function. Routes an access to a register to one of the next three.
 //! - `layout`: what lies where in its BARs, and its configuration space.
+//! - `window`: the same registers, reached through configuration space.
 //! - `common`: the common configuration: features, status, where the queues lie.
 //! - `signals`: interrupts, by MSI-X or by the pin, and the status that says "reset me".
 //! - `engine`: the thread that serves the queues, woken by notifications.
@@ -15,8 +16,7 @@
 //! Beside it: `guest` (a driver, for tests), `ledger` (how far each queue is served, for whoever goes on in another process) and
 //! `state` (what is saved of a device).
 //!
-//! Not here: types of devices (`drivers`); packed rings; the capability for access by configuration
-//! space, `VIRTIO_PCI_CAP_PCI_CFG`, and shared memory.
+//! Not here: types of devices (`drivers`); packed rings; shared memory.
 
 pub mod chain;
 mod common;
@@ -30,6 +30,7 @@ mod ring;
 mod signals;
 mod state;
 pub mod transport;
+mod window;
 
 pub use chain::{Cancelled, Chain, ChainError};
 pub use device::{DeviceType, QueueHandler};

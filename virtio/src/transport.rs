@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use mdev::device::{AttributeError, Fault, Reset};
 use mdev::dma::IovaRange;
-use mdev::pci::ConfigSpace;
+use mdev::pci::{ConfigEvents, ConfigSpace};
 use mdev::region::{RegionIndex, Regions};
 use mdev::{MediatedDevice, Migration, Services};
 
@@ -15,6 +15,7 @@ use crate::engine::{Engine, QueueSetup, Setup};
 use crate::layout::{self, MSIX, Place, REGISTERS};
 use crate::ledger::{Ledger, MAX_QUEUES};
 use crate::signals::Signals;
+use crate::window::Window;
 
 const NO_REGISTER: Fault = Fault("no register takes this access");
 const NO_REGION: Fault = Fault("the device has no such region");
@@ -61,7 +62,8 @@ impl Setting {
 pub struct VirtioPci {
     pub(crate) device: Box<dyn DeviceType>,
     setting: Setting,
-    config: ConfigSpace,
+    pub(crate) config: ConfigSpace,
+    pub(crate) window: Window,
     regions: Regions,
     pub(crate) common: Common,
     pub(crate) signals: Arc<Signals>,
@@ -96,6 +98,7 @@ impl VirtioPci {
         )?;
         let mut transport = Self {
             regions: layout::regions(&config, sizes.len()),
+            window: Window::of(&config),
             config,
             common: Common::new(device.features(), &sizes, vectors),
             device,
@@ -235,6 +238,21 @@ impl MediatedDevice for VirtioPci {
         let asserted = self.signals.look_at_isr() != 0;
         self.config.set_interrupt_status(asserted);
         &mut self.config
+    }
+
+    fn read_config(&mut self, offset: u64, data: &mut [u8]) {
+        if self.window.is_touched(offset, data.len()) {
+            self.look_through_window();
+        }
+        self.config().read(offset, data);
+    }
+
+    fn write_config(&mut self, offset: u64, data: &[u8]) -> ConfigEvents {
+        let events = self.config().write(offset, data);
+        if self.window.is_touched(offset, data.len()) {
+            self.reach_through_window();
+        }
+        events
     }
 
     fn regions(&self) -> &Regions {

@@ -55,6 +55,110 @@ fn a_change_of_mode_is_told_of_until_the_driver_has_heard() {
     assert_eq!(info[32..40], [0x20, 3, 0, 0, 0x58, 2, 0, 0]);
 }
 
+/// The window in configuration space, which is the last capability.
+struct Window(u64);
+
+impl Window {
+    fn find(guest: &mut Guest) -> Self {
+        let mut at = [0x34];
+        let mut found = None;
+        while at != [0] {
+            let begin = u64::from(at[0]);
+            let mut head = [0; 4];
+            guest.client.region_read(7, begin, &mut head).unwrap();
+            let [id, next, len, kind] = head;
+            if begin != 0x34 && (id, len, kind) == (9, 20, 5) {
+                found = Some(begin);
+            }
+            at = match begin {
+                0x34 => [id],
+                _ => [next],
+            };
+        }
+        Self(found.unwrap())
+    }
+
+    fn open(&self, guest: &mut Guest, bar: u8, offset: u32, len: u32) {
+        guest.client.region_write(7, self.0 + 4, &[bar]).unwrap();
+        let place = [offset.to_le_bytes(), len.to_le_bytes()].concat();
+        guest.client.region_write(7, self.0 + 8, &place).unwrap();
+    }
+
+    fn read<const N: usize>(&self, guest: &mut Guest) -> [u8; N] {
+        let mut data = [0; N];
+        guest.client.region_read(7, self.0 + 16, &mut data).unwrap();
+        data
+    }
+
+    fn write(&self, guest: &mut Guest, data: &[u8]) {
+        guest.client.region_write(7, self.0 + 16, data).unwrap();
+    }
+}
+
+#[test]
+fn registers_are_reached_through_the_window_in_configuration_space() {
+    let instance = Instance::new();
+    let mut guest = instance.guest(0);
+    let window = Window::find(&mut guest);
+    // The status is that of the driver that is up.
+    window.open(&mut guest, 0, 0x14, 1);
+    assert_eq!(window.read(&mut guest), [15]);
+    // A register of two bytes, written and read by its other way.
+    window.open(&mut guest, 0, 0x16, 2);
+    window.write(&mut guest, &[1, 0]);
+    assert_eq!(guest.read(0x16), [1, 0]);
+    window.open(&mut guest, 0, 0x18, 2);
+    assert_eq!(window.read(&mut guest), [16, 0], "the cursor's queue");
+    // The device's own configuration, and what is after the bytes that were asked for.
+    window.open(&mut guest, 0, 0x2008, 4);
+    assert_eq!(window.read(&mut guest), [1, 0, 0, 0]);
+    // A notification: the chain is there, and nobody else has told of it.
+    guest.put(FREE, &command(FLUSH, &[0; 6]));
+    let request = [(FREE, 48, NEXT, 1), (FREE + 0x100, 24, WRITE, 0)];
+    guest.describe(0, &request);
+    guest.offer(0, 0, 1);
+    window.open(&mut guest, 0, 0x3000, 2);
+    window.write(&mut guest, &[0, 0]);
+    assert_eq!(guest.wait(0), End::Used(24));
+    // The device is reset.
+    window.open(&mut guest, 0, 0x14, 1);
+    window.write(&mut guest, &[0]);
+    assert_eq!(guest.status(), 0);
+}
+
+#[test]
+fn a_window_to_nothing_reads_as_ones_and_drops_what_is_written() {
+    let instance = Instance::new();
+    let mut guest = instance.guest(0);
+    let window = Window::find(&mut guest);
+    for (bar, offset, len) in [
+        (0, 0, 0),
+        (0, 0, 3),
+        (0, 0, 8),
+        (0, 0x14, 4),
+        (0, 0x4000, 4),
+        (0, 0x3fff, 2),
+        (0, u32::MAX, 4),
+        (0, u32::MAX, u32::MAX),
+        (1, 0, 4),
+        (6, 0, 4),
+        (7, 0, 4),
+        (255, 0, 4),
+    ] {
+        window.open(&mut guest, bar, offset, len);
+        window.write(&mut guest, &[0; 4]);
+        assert_eq!(
+            window.read(&mut guest),
+            [0xff; 4],
+            "{bar} {offset:#x} {len}"
+        );
+        assert_eq!(guest.status(), 15, "{bar} {offset:#x} {len}");
+    }
+    // The client's table of vectors is not here.
+    window.open(&mut guest, 2, 0, 4);
+    assert_eq!(window.read(&mut guest), [0; 4]);
+}
+
 #[test]
 fn the_device_is_set_up_as_the_specification_says_or_not_at_all() {
     let instance = Instance::new();

@@ -38,6 +38,9 @@ pub enum Capability {
     },
     /// Vendor-specific (PCI Local Bus 3.0, appendix H): read-only bytes after the length byte.
     Vendor(Vec<u8>),
+    /// Vendor-specific, and the guest writes to it: each byte after the length byte, and which of
+    /// its bits are writable.
+    VendorWritable(Vec<(u8, u8)>),
 }
 
 /// Capability IDs (PCI Local Bus 3.0, appendix H); `PCI_CAP_ID_*` in `linux/pci_regs.h`.
@@ -70,7 +73,7 @@ impl Capability {
             Self::Msi { .. } => CapabilityId::Msi,
             Self::Msix { .. } => CapabilityId::Msix,
             Self::Express { .. } => CapabilityId::Express,
-            Self::Vendor(_) => CapabilityId::Vendor,
+            Self::Vendor(_) | Self::VendorWritable(_) => CapabilityId::Vendor,
         }
     }
 
@@ -88,7 +91,8 @@ impl Capability {
                 pba,
             } => msi::msix(vectors, table, pba, size_of),
             Self::Express { kind } => express::registers(kind),
-            Self::Vendor(content) => vendor(content),
+            Self::Vendor(content) => vendor(content.into_iter().map(|byte| (byte, 0))),
+            Self::VendorWritable(content) => vendor(content.into_iter()),
         };
         registers.define_u8(0, id as u8, 0);
         registers
@@ -102,7 +106,7 @@ fn power_management() -> Registers {
     registers
 }
 
-fn vendor(content: Vec<u8>) -> Registers {
+fn vendor(content: impl ExactSizeIterator<Item = (u8, u8)>) -> Registers {
     const LENGTH: usize = 2;
     const CONTENT: usize = 3;
     let len = CONTENT + content.len();
@@ -112,8 +116,8 @@ fn vendor(content: Vec<u8>) -> Registers {
         u8::try_from(len).expect("a vendor capability has at most 252 bytes"),
         0,
     );
-    for (at, byte) in content.into_iter().enumerate() {
-        registers.define_u8(CONTENT + at, byte, 0);
+    for (at, (byte, writable)) in content.enumerate() {
+        registers.define_u8(CONTENT + at, byte, writable);
     }
     registers
 }
@@ -152,5 +156,18 @@ mod tests {
         assert_eq!(image(&space)[0x40..0x4c], expected);
         let _ = space.write(0x40, &[0xff; 12]);
         assert_eq!(image(&space)[0x40..0x4c], expected);
+    }
+
+    #[test]
+    fn a_guest_writes_those_bits_of_a_vendor_capability_that_it_may() {
+        let content = vec![(5, 0), (0x12, 0xf0), (0, 0xff)];
+        let mut space =
+            with(Capability::VendorWritable(content)).with_capability(Capability::Vendor(vec![7]));
+        assert_eq!(space.vendor_capabilities(), [0x40..0x46, 0x48..0x4c]);
+        let _ = space.write(0x40, &[0xaa; 12]);
+        let expected = [9, 0x48, 6, 5, 0xa2, 0xaa, 0, 0, 9, 0, 4, 7];
+        assert_eq!(image(&space)[0x40..0x4c], expected);
+        space.reset();
+        assert_eq!(image(&space)[0x43..0x46], [5, 0x12, 0]);
     }
 }

@@ -102,7 +102,7 @@ impl ConfigSpace {
     /// # Panics
     ///
     /// If it is not well formed, if the first 256 bytes are full, if MSI-X lies in a BAR that was
-    /// not added before, or if the device has one like it already (except [`Capability::Vendor`]).
+    /// not added before, or if the device has one like it already (except vendor-specific ones).
     #[must_use]
     pub fn with_capability(mut self, capability: Capability) -> Self {
         let id = capability.id();
@@ -215,6 +215,13 @@ impl ConfigSpace {
         self.controls()
             .msix
             .is_some_and(|control| control & msi::MSIX_ENABLE != 0)
+    }
+
+    /// Where the vendor-specific capabilities lie, in order of the list.
+    pub fn vendor_capabilities(&self) -> Vec<Range<usize>> {
+        let list = self.capabilities.iter();
+        let vendor = list.filter(|(id, _)| *id == CapabilityId::Vendor);
+        vendor.map(|(_, range)| range.clone()).collect()
     }
 
     /// Returns every register to what it was when the device was built.

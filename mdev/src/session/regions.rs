@@ -201,7 +201,7 @@ impl Handler<'_> {
             return;
         }
         if index == RegionIndex::Config {
-            self.device.config().read(offset, data);
+            self.device.read_config(offset, data);
             return;
         }
         let read = match self.migrator.is_stopped() {
@@ -237,7 +237,7 @@ impl Handler<'_> {
 
     fn write_config(&mut self, offset: u64, data: &[u8]) {
         self.config_changed();
-        let events = self.device.config().write(offset, data);
+        let events = self.device.write_config(offset, data);
         if events.contains(ConfigEvents::FUNCTION_RESET) {
             self.reset(Reset::Function);
         } else if events.contains(ConfigEvents::COMMAND_CHANGED) {
