@@ -35,6 +35,7 @@ mod offset {
     pub(super) const QUEUE_DRIVER: u64 = 0x28;
     pub(super) const QUEUE_DEVICE: u64 = 0x30;
     pub(super) const QUEUE_NOTIFY_DATA: u64 = 0x38;
+    pub(super) const QUEUE_RESET: u64 = 0x3a;
     pub(super) const END: u64 = 0x3c;
 }
 
@@ -46,6 +47,8 @@ pub(crate) enum Effect {
     Setup,
     /// The driver has reset the device.
     Reset,
+    /// It has reset this queue.
+    QueueReset(u16),
 }
 
 /// One queue's registers.
@@ -56,6 +59,21 @@ pub(crate) struct QueueRegisters {
     pub(crate) enabled: bool,
     /// Whether the driver has notified of it: then it is looked at again by whoever goes on.
     pub(crate) notified: bool,
+}
+
+impl QueueRegisters {
+    /// As after a reset.
+    fn new(size: u16) -> Self {
+        Self {
+            ring: Ring {
+                size,
+                ..Ring::default()
+            },
+            vector: NO_VECTOR,
+            enabled: false,
+            notified: false,
+        }
+    }
 }
 
 /// The registers.
@@ -105,15 +123,6 @@ fn locate(at: u64, len: usize) -> Option<(u64, u32)> {
 
 impl Common {
     pub(crate) fn new(features: u64, sizes: &[u16], vectors: u16) -> Self {
-        let queue = |size: &u16| QueueRegisters {
-            ring: Ring {
-                size: *size,
-                ..Ring::default()
-            },
-            vector: NO_VECTOR,
-            enabled: false,
-            notified: false,
-        };
         Self {
             offered: features | feature::OF_THE_TRANSPORT,
             device_feature_select: 0,
@@ -125,7 +134,10 @@ impl Common {
             config_generation: 0,
             queue_select: 0,
             sizes: sizes.to_vec(),
-            queues: sizes.iter().map(queue).collect(),
+            queues: sizes
+                .iter()
+                .map(|size| QueueRegisters::new(*size))
+                .collect(),
         }
     }
 
@@ -134,6 +146,14 @@ impl Common {
         let generation = self.config_generation;
         *self = Self::new(self.offered, &self.sizes, self.vectors);
         self.config_generation = generation;
+    }
+
+    /// One queue becomes as after a reset.
+    pub(crate) fn reset_queue(&mut self, queue: u16) {
+        let number = usize::from(queue);
+        if let Some((queue, size)) = self.queues.get_mut(number).zip(self.sizes.get(number)) {
+            *queue = QueueRegisters::new(*size);
+        }
     }
 
     /// Whether the driver is up.
@@ -180,7 +200,8 @@ impl Common {
             offset::QUEUE_DESC => of_queue(|queue| queue.ring.descriptors),
             offset::QUEUE_DRIVER => of_queue(|queue| queue.ring.available),
             offset::QUEUE_DEVICE => of_queue(|queue| queue.ring.used),
-            // Features that are not offered: notification data, and the reset of single queues.
+            // Data for notifications, a feature that is not offered; and whether a queue is being
+            // reset, which it never is when someone asks.
             _ => 0,
         }
     }
@@ -257,6 +278,13 @@ impl Common {
         if register == offset::QUEUE_VECTOR {
             queue.vector = vector;
             return Effect::Setup;
+        }
+        if register == offset::QUEUE_RESET {
+            let is_allowed = features & feature::RING_RESET != 0;
+            return match is_allowed && self.status & status::FEATURES_OK != 0 && value == 1 {
+                true => Effect::QueueReset(self.queue_select),
+                false => Effect::None,
+            };
         }
         if queue.enabled {
             return Effect::None;

@@ -70,6 +70,8 @@ pub(crate) struct Setup {
 /// One queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct QueueSetup {
+    /// As of the device, since which reset of its own.
+    pub(crate) resets: u64,
     pub(crate) ring: Ring,
     pub(crate) vector: u16,
 }
@@ -126,9 +128,9 @@ impl Engine {
         self.shared.changed.notify_all();
     }
 
-    /// Another process may have done more of these queues than it has noted.
-    pub(crate) fn set_unsure(&self, queues: u64) {
-        self.shared.state().unsure = queues;
+    /// Another process may have done more of any queue than it has noted.
+    pub(crate) fn set_unsure(&self) {
+        self.shared.state().unsure = u64::MAX;
     }
 
     /// Forgets what was notified.
@@ -136,6 +138,13 @@ impl Engine {
         let mut state = self.shared.state();
         state.notified = 0;
         state.unsure = 0;
+    }
+
+    /// Forgets what was notified of a queue.
+    pub(crate) fn forget_queue(&self, queue: u16) {
+        let mut state = self.shared.state();
+        state.notified &= !(1 << queue);
+        state.unsure &= !(1 << queue);
     }
 
     /// Does something while no request is being handled. Whoever waits for the client in one is

@@ -141,6 +141,16 @@ impl Guest {
         self.client.set_irqs(&set).unwrap();
     }
 
+    /// Resets one queue and sets it up again. Chains in it are gone.
+    pub fn reset_queue(&mut self, queue: u16) {
+        self.write(0x16, &queue.to_le_bytes());
+        self.write(0x3a, &[1, 0]);
+        assert_eq!(self.read_u16(0x3a), 0, "the queue is being reset");
+        assert_eq!(self.read_u16(0x1c), 0, "the queue is enabled");
+        self.sent[usize::from(queue)] = 0;
+        self.set_up_queue(queue);
+    }
+
     fn set_up_queue(&mut self, queue: u16) -> u16 {
         let base = u64::from(queue) * QUEUE;
         self.put(base, &[0; QUEUE as usize]);

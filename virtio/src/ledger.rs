@@ -1,8 +1,9 @@
 //! How far each queue is served, where it outlives the process.
 //!
 //! A checkpoint of the registers is taken between requests of the client; the thread that serves the
-//! queues goes on meanwhile. So what it has done is noted here, as it does it. Resets are counted:
-//! what belongs to the time before one that is noted here was done, and is not done again.
+//! queues goes on meanwhile. So what it has done is noted here, as it does it. Resets are counted,
+//! of the device and of each queue: what belongs to the time before one that is noted here was done,
+//! and is not done again.
 
 use std::io;
 
@@ -24,6 +25,9 @@ mod word {
     pub(super) const RESETS: usize = 0;
     /// How many chains of the first queue are used; the others follow.
     pub(super) const USED: usize = 1;
+    /// How many resets of the first queue there were since the last of the device; as above.
+    pub(super) const QUEUE_RESETS: usize = USED + super::MAX_QUEUES;
+    pub(super) const COUNT: usize = QUEUE_RESETS + super::MAX_QUEUES;
 }
 
 /// The ledger of one device.
@@ -39,7 +43,7 @@ impl Ledger {
     pub(crate) fn open(keep: &Keep) -> io::Result<Self> {
         let memory = keep.memory(NAME, LEN)?;
         let file = memory.file().try_clone()?;
-        let words = Memory::open(file, LEN as usize)?.words(word::USED + MAX_QUEUES)?;
+        let words = Memory::open(file, LEN as usize)?.words(word::COUNT)?;
         Ok(Self {
             words,
             _memory: memory,
@@ -61,12 +65,29 @@ impl Ledger {
         self.words.set(word::RESETS, 2 * number + 1);
         for queue in 0..MAX_QUEUES {
             self.words.set(word::USED + queue, 0);
+            self.words.set(word::QUEUE_RESETS + queue, 0);
         }
     }
 
     /// The reset has ended.
     pub(crate) fn end_reset(&self, number: u64) {
         self.words.set(word::RESETS, 2 * number);
+    }
+
+    /// How many resets of a queue there were since the last of the device.
+    pub(crate) fn queue_resets(&self, queue: u16) -> u64 {
+        self.words.get(word::QUEUE_RESETS + usize::from(queue))
+    }
+
+    /// This is the next reset of a queue. Its ring begins anew, and no position comes twice: it is
+    /// told from the last bits, and what handles requests tells them apart by all.
+    ///
+    /// Whoever dies between the two words has it done once more, before any chain is used.
+    pub(crate) fn reset_queue(&self, queue: u16, number: u64) {
+        let next = (self.used(queue) | u64::from(u16::MAX)).wrapping_add(1);
+        self.set_used(queue, next);
+        self.words
+            .set(word::QUEUE_RESETS + usize::from(queue), number);
     }
 
     /// How many chains of a queue are used.

@@ -44,6 +44,8 @@ pub mod feature {
     pub const EVENT_IDX: u64 = 1 << 29;
     /// The device is not one of the time before Virtio 1.0.
     pub const VERSION_1: u64 = 1 << 32;
+    /// Single queues can be reset.
+    pub const RING_RESET: u64 = 1 << 40;
     /// All of them.
-    pub(crate) const OF_THE_TRANSPORT: u64 = INDIRECT_DESC | EVENT_IDX | VERSION_1;
+    pub(crate) const OF_THE_TRANSPORT: u64 = INDIRECT_DESC | EVENT_IDX | VERSION_1 | RING_RESET;
 }

@@ -86,6 +86,7 @@ impl Migration for VirtioPci {
         self.device.restore(&mut saved)?;
         // What was done here before is not that of this state.
         self.resets = self.ledger.resets() + 1;
+        self.queue_resets.fill(0);
         self.engine.forget();
         self.ledger.begin_reset(self.resets);
         for (queue, used) in (0..).zip(used) {
@@ -102,7 +103,9 @@ impl Migration for VirtioPci {
 
     fn checkpoint(&mut self, out: &mut Vec<u8>) -> bool {
         self.save_registers(out);
-        out.extend(self.resets.to_le_bytes());
+        for count in [&[self.resets][..], &self.queue_resets].concat() {
+            out.extend(count.to_le_bytes());
+        }
         self.device.checkpoint(out);
         true
     }
@@ -110,18 +113,28 @@ impl Migration for VirtioPci {
     fn recall(&mut self, _: u32, mut told: Fields<'_>) -> Result<(), StateError> {
         let registers = self.load_registers(&mut told)?;
         let resets = told.u64()?;
-        if resets > self.ledger.resets() {
+        let queue_resets = self.queue_resets.iter().map(|_| told.u64());
+        let queue_resets = queue_resets.collect::<Result<Vec<_>, _>>()?;
+        let noted = (0..).map(|queue| self.ledger.queue_resets(queue));
+        let is_ahead = queue_resets
+            .iter()
+            .zip(noted)
+            .any(|(told, noted)| *told > noted);
+        if resets > self.ledger.resets() || (resets == self.ledger.resets() && is_ahead) {
             return Err(StateError::registers("they are of a reset that was not"));
         }
         self.device.recall(&mut told)?;
         if self.ledger.is_resetting() {
             // Whoever began it died before its end. What asked for it comes again.
+            let number = self.ledger.resets();
+            self.ledger.begin_reset(number);
             self.device.reset(Reset::Device);
-            self.ledger.end_reset(self.ledger.resets());
+            self.ledger.end_reset(number);
         }
         self.resets = resets;
+        self.queue_resets = queue_resets;
         self.take(registers);
-        self.engine.set_unsure(self.notified());
+        self.engine.set_unsure();
         Ok(())
     }
 }

@@ -71,6 +71,8 @@ pub struct VirtioPci {
     pub(crate) engine: Engine,
     /// How many resets there were. Behind the ledger's while another process's are done again.
     pub(crate) resets: u64,
+    /// How many of each queue since the last of all. As above.
+    pub(crate) queue_resets: Vec<u64>,
 }
 
 impl VirtioPci {
@@ -105,6 +107,7 @@ impl VirtioPci {
             setting,
             signals,
             resets: ledger.resets(),
+            queue_resets: vec![0; sizes.len()],
             ledger,
             engine,
         };
@@ -115,8 +118,10 @@ impl VirtioPci {
     /// Tells the other thread how the registers stand.
     pub(crate) fn follow(&mut self) {
         let is_running = self.common.is_running() && !self.signals.needs_reset();
-        let queues = self.common.queues.iter().map(|queue| {
+        let queues = self.common.queues.iter().zip(&self.queue_resets);
+        let queues = queues.map(|(queue, resets)| {
             (queue.enabled && is_running).then_some(QueueSetup {
+                resets: *resets,
                 ring: queue.ring,
                 vector: queue.vector,
             })
@@ -147,8 +152,27 @@ impl VirtioPci {
                 ledger.end_reset(number);
             });
         }
+        self.queue_resets.fill(0);
         self.common.reset();
         self.signals.restore(0, false);
+        self.follow();
+    }
+
+    /// A reset of one queue; as one of the device, done once.
+    fn reset_queue(&mut self, queue: u16) {
+        let Some(count) = self.queue_resets.get_mut(usize::from(queue)) else {
+            return;
+        };
+        *count += 1;
+        let number = *count;
+        let Self { ledger, engine, .. } = self;
+        if self.resets == ledger.resets() && number > ledger.queue_resets(queue) {
+            engine.quiesced(|| {
+                engine.forget_queue(queue);
+                ledger.reset_queue(queue, number);
+            });
+        }
+        self.common.reset_queue(queue);
         self.follow();
     }
 
@@ -206,6 +230,7 @@ impl VirtioPci {
                     Effect::None => {}
                     Effect::Setup => self.follow(),
                     Effect::Reset => self.reset_device(Reset::Device),
+                    Effect::QueueReset(queue) => self.reset_queue(queue),
                 }
                 Ok(())
             }

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "where a test fails, it says so")]
 
 mod hostile;
+mod resets;
 mod transport;
 
 use std::os::unix::net::UnixStream;

@@ -35,10 +35,7 @@ impl Worker {
     /// Serves queues until nobody could ask for it any more.
     pub(super) fn run(mut self) {
         while let Some(turn) = self.next() {
-            let setup = turn.setup.queues.get(usize::from(turn.queue));
-            let is_of_now = turn.setup.resets == self.shared.ledger.resets()
-                && !self.shared.signals.needs_reset();
-            let outcome = match setup.copied().flatten().filter(|_| is_of_now) {
+            let outcome = match self.current(&turn) {
                 None => Ok(Outcome::Idle),
                 Some(setup) => self.serve(turn.queue, setup, turn.is_unsure),
             };
@@ -51,6 +48,20 @@ impl Worker {
             drop(state);
             self.shared.changed.notify_all();
         }
+    }
+
+    /// The queue that has its turn, unless there is nothing to be done for it: the driver has not
+    /// set it up, or that was before a reset which another process has done already.
+    fn current(&self, turn: &Turn) -> Option<QueueSetup> {
+        let Shared {
+            ledger, signals, ..
+        } = &*self.shared;
+        let setup = turn.setup.queues.get(usize::from(turn.queue));
+        let setup = setup.copied().flatten()?;
+        let is_of_now = turn.setup.resets == ledger.resets()
+            && setup.resets == ledger.queue_resets(turn.queue)
+            && !signals.needs_reset();
+        is_of_now.then_some(setup)
     }
 
     /// Waits for a queue to serve.
@@ -72,7 +83,6 @@ impl Worker {
         state.last = queue;
         state.notified &= !bit;
         let is_unsure = state.unsure & bit != 0;
-        state.unsure &= !bit;
         state.is_busy = true;
         Some(Turn {
             queue: queue as u16,
@@ -122,6 +132,7 @@ impl Worker {
             self.shared.ledger.set_used(queue, used.wrapping_add(1));
         }
         self.shared.signals.queue(setup.vector);
+        self.shared.state().unsure &= !(1 << queue);
         Ok(())
     }
 

@@ -85,13 +85,21 @@ fn read(memory: &OwnedFd, at: u64) -> Vec<u8> {
 #[test]
 fn no_command_or_reset_is_lost_or_done_twice_by_a_gpu_whose_worker_is_killed() {
     let mut host = Host::start("gpu-2d-hd");
-    let mut guest = Guest::new(host.connect(), feature::EVENT_IDX);
+    let features = feature::EVENT_IDX | feature::RING_RESET;
+    let mut guest = Guest::new(host.connect(), features);
     host.wait_parked(CLIENT);
     let (told, heard) = std::sync::mpsc::channel();
     kill_under(&mut host, kills(), move |turn| {
         let is_anew = turn % 8 == 0;
         if is_anew {
-            guest.set_up(feature::EVENT_IDX);
+            guest.set_up(features);
+        }
+        // Of one queue, and twice in a row: the first with nothing used since.
+        if turn % 3 == 0 {
+            guest.reset_queue(0);
+        }
+        if turn % 6 == 0 {
+            guest.reset_queue(0);
         }
         draw(&mut guest, turn, !is_anew);
         // The last one is shown when this is over.
