@@ -24,6 +24,11 @@ pub const DRIVERS: &[&dyn Driver] = &[
     &gpu::GpuDriver,
 ];
 
+/// Whether devices of that type share the engine of their parent.
+pub fn uses_engine(name: &str) -> bool {
+    find_type(name).is_some_and(|(driver, spec)| driver.uses_engine(&spec))
+}
+
 /// The driver and the type of that name, or `None`.
 pub fn find_type(name: &str) -> Option<(&'static dyn Driver, TypeSpec)> {
     DRIVERS.iter().find_map(|driver| {

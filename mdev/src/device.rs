@@ -1,6 +1,7 @@
 //! What a driver implements for one vGPU, and what it is given to do so.
 
 use crate::dma::{GuestMemory, IovaRange};
+use crate::engine::EngineLease;
 use crate::irq::Interrupts;
 use crate::keep::Keep;
 use crate::migration::Migration;
@@ -131,6 +132,13 @@ pub trait Driver: Sync {
     /// The types of this driver, smallest first.
     fn types(&self) -> Vec<TypeSpec>;
 
+    /// Whether devices of that type ask [`Services::engine`] before each job: then those of one
+    /// parent share its engine.
+    fn uses_engine(&self, spec: &TypeSpec) -> bool {
+        let _ = spec;
+        false
+    }
+
     /// Builds one device of a type that [`Self::types`] listed.
     fn build(
         &self,
@@ -154,6 +162,9 @@ pub struct Services {
     pub scanout: ScanoutPublisher,
     /// Memory of the device's own, which outlives its process where something else does.
     pub keep: Keep,
+    /// Time on the parent's engine, which other devices use too. May be cloned into the device's own
+    /// threads.
+    pub engine: EngineLease,
 }
 
 /// Why a device could not be built.

@@ -14,7 +14,8 @@
 //! - [`keep`]: what outlives the process, so that another can go on under the same client.
 //! - [`migration`]: the state of a device, taken out of one and put into another, as the stream of
 //!   [`state`].
-//! - [`sched`]: who runs next on an engine that several devices share. Not wired in yet.
+//! - [`sched`]: who runs next on an engine that several devices share.
+//! - [`engine`]: a device's side of that: it waits for its turn, and is charged.
 //!
 //! Beside it: [`region_memory`] (memory of the device's own that a client maps), [`mailbox`]
 //! (how other threads reach the device's own), [`polling`] (how a session waits), [`metrics`] (what
@@ -26,6 +27,7 @@
 pub mod client_log;
 pub mod device;
 pub mod dma;
+pub mod engine;
 pub mod fake;
 pub mod instance;
 pub mod irq;

@@ -1,8 +1,8 @@
 //! Who runs next on an engine, and for how long: a state machine in virtual time.
 //!
 //! Nothing here reads a clock, starts a thread or does I/O: time is an argument, so that a day of
-//! scheduling is tested in a second, and the same history gives the same decisions. It is not
-//! wired into the daemon yet. In the order in which a job meets them:
+//! scheduling is tested in a second, and the same history gives the same decisions. The daemon
+//! (`vgpud::engines`) has the clock and the thread. In the order in which a job meets them:
 //!
 //! - `scheduler`: [`Scheduler`], the engines of one parent and its clients (the vGPUs), the events
 //!   that come in, and what is refused.

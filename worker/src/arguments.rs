@@ -45,6 +45,10 @@ pub struct Arguments {
     #[arg(long, value_name = "FDNUM", requires = "keeper")]
     pub resume: Option<i32>,
 
+    /// Wait before each job until whoever has the control socket grants time on the parent's engine
+    #[arg(long, requires = "control")]
+    pub leased: bool,
+
     /// An attribute of the device; may be given several times
     #[arg(short = 'o', long = "attribute", value_name = "NAME=VALUE", value_parser = attribute)]
     pub attributes: Vec<(String, String)>,

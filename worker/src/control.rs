@@ -216,6 +216,16 @@ impl Control {
         self.ask_with(Request::Adopt, Some(keeper)).map(drop)
     }
 
+    /// Grants it time over the other end of `socket`: [`crate::lending`].
+    pub fn lend(&self, socket: BorrowedFd<'_>) -> Result<(), ControlError> {
+        self.ask_with(Request::Lend, Some(socket)).map(drop)
+    }
+
+    /// Resets the device.
+    pub fn reset(&self) -> Result<(), ControlError> {
+        self.ask(Request::Reset).map(drop)
+    }
+
     /// Has it wait between two requests of its client, for another worker to take over.
     pub fn hand_over(&self) -> Result<(), ControlError> {
         self.ask(Request::HandOver).map(drop)

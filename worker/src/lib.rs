@@ -3,6 +3,7 @@
 //! - [`protocol`]: what travels over a worker's control socket.
 //! - [`control`]: the asking end of that socket, for `vgpu` and the daemon.
 //! - [`parking`]: where a worker's descriptors outlive it, with the daemon.
+//! - [`lending`]: how it is granted time on an engine that it shares.
 //! - [`resume`]: how a new worker takes them over, and goes on.
 //! - [`arguments`]: the worker's command line, which `vgpu run` shares.
 //! - [`sandbox`], [`inherited`], [`panics`], [`claimed`]: what a program that serves strangers does
@@ -17,6 +18,7 @@ pub mod control;
 #[cfg(feature = "forbidden")]
 pub mod forbidden;
 pub mod inherited;
+pub mod lending;
 pub mod panics;
 pub mod parking;
 pub mod protocol;

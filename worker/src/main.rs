@@ -18,6 +18,7 @@ use std::thread;
 use anyhow::{Context, anyhow};
 use clap::Parser;
 use mdev::device::BuildError;
+use mdev::engine::EngineLease;
 use mdev::instance::{self, Clients, Resumption};
 use mdev::keep::Keep;
 use mdev::mailbox::{Mail, MailSender, Mailbox};
@@ -148,6 +149,9 @@ fn build(
 ) -> anyhow::Result<(Box<dyn MediatedDevice>, Services)> {
     let mut services = Services::default();
     services.keep = keep;
+    if arguments.leased {
+        services.engine = EngineLease::awaited().context("cannot make an eventfd")?;
+    }
     let attributes = Attributes(arguments.attributes.clone());
     let device = driver
         .build(spec, &attributes, services.clone())

@@ -1,6 +1,6 @@
 //! What travels over a worker's control socket: one JSON document in each packet, and a file
 //! descriptor beside the answers to [`Request::Scanout`], [`Request::Cursor`], [`Request::Watch`] and
-//! [`Request::Save`], and beside [`Request::Restore`].
+//! [`Request::Save`], and beside [`Request::Restore`], [`Request::Adopt`] and [`Request::Lend`].
 
 use mdev::scanout::{Geometry, Rect};
 use serde::{Deserialize, Serialize};
@@ -77,6 +77,11 @@ pub enum Request {
     /// Parks every descriptor anew, over the socket beside it: a daemon that was started after
     /// the worker asks for that. Answered by [`Answer::Done`]. See [`crate::parking`].
     Adopt,
+    /// Grants time on the engine that the device shares, over the socket beside it, from now on.
+    /// Answered by [`Answer::Done`]. See [`crate::lending`].
+    Lend,
+    /// Resets the device, as its machine's reset would. Answered by [`Answer::Done`].
+    Reset,
     /// Stops serving between two requests of the client, until [`Self::GoOn`] or [`Self::Leave`]
     /// comes: another worker is to take over. Answered by [`Answer::Done`].
     HandOver,
@@ -302,6 +307,8 @@ mod tests {
             (Request::Save, r#"{"version":1,"request":"save"}"#),
             (Request::Restore, r#"{"version":1,"request":"restore"}"#),
             (Request::Adopt, r#"{"version":1,"request":"adopt"}"#),
+            (Request::Lend, r#"{"version":1,"request":"lend"}"#),
+            (Request::Reset, r#"{"version":1,"request":"reset"}"#),
             (Request::HandOver, r#"{"version":1,"request":"hand-over"}"#),
             (Request::GoOn, r#"{"version":1,"request":"go-on"}"#),
             (Request::Leave, r#"{"version":1,"request":"leave"}"#),

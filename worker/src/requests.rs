@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use mdev::Services;
-use mdev::device::{AttributeError, ResizeError};
+use mdev::device::{AttributeError, Reset, ResizeError};
 use mdev::mailbox::{Mail, MailSender};
 use mdev::metrics::Metrics;
 use mdev::migration::snapshot::{self, SnapshotError};
@@ -15,7 +15,7 @@ use worker::parking::Depositor;
 use worker::protocol::{
     Answer, Attribute, Counters, Envelope, FIXED, Request, Sandbox, Status, VERSION,
 };
-use worker::{seqpacket, state_file};
+use worker::{lending, seqpacket, state_file};
 
 use crate::showing::{self, Watching};
 use crate::taking_over::Pause;
@@ -111,6 +111,8 @@ impl Responder {
             }
             Request::SetAttribute { name, value } => (self.set_attribute(name, value), None),
             Request::Adopt => (self.adopt(fd), None),
+            Request::Lend => (self.lend(fd), None),
+            Request::Reset => (self.reset(), None),
             Request::HandOver => (self.hand_over(), None),
             Request::GoOn if self.pause.end() => (Answer::Done, None),
             Request::Leave if self.pause.leave() => (Answer::Done, None),
@@ -129,6 +131,23 @@ impl Responder {
         match self.services.keep.adopt(Box::new(Depositor::new(fd))) {
             Ok(()) => Answer::Done,
             Err(error) => refuse("ENOTSUP", format!("nothing can be parked: {error}")),
+        }
+    }
+
+    fn lend(&self, fd: Option<OwnedFd>) -> Answer {
+        let Some(fd) = fd else {
+            return refuse("EINVAL", "no socket came with the request".to_owned());
+        };
+        match lending::accept(&self.services.engine, fd) {
+            Ok(()) => Answer::Done,
+            Err(error) => refuse("EINVAL", format!("time cannot be granted: {error}")),
+        }
+    }
+
+    fn reset(&self) -> Answer {
+        match self.mail.call(|device| device.reset(Reset::Device)) {
+            Ok(()) => Answer::Done,
+            Err(gone) => refuse("ENODEV", gone.to_string()),
         }
     }
 

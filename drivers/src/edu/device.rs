@@ -17,7 +17,7 @@ use super::engine::{Engine, TransferJob};
 use super::interrupt::Interrupt;
 use super::model::{MEMORY, MEMORY_LEN, Model};
 use super::registers::{IDENTIFICATION, PANIC, Register, command, status};
-use super::settings::{DMA, DMA_MASK, PANIC_REGISTER, Settings, Way};
+use super::settings::{DMA, DMA_MASK, PANIC_REGISTER, SPIN_REGISTER, Settings, Way};
 use super::transfer::{Direction, Request};
 
 const NO_REGISTER: Fault = Fault("no register takes this access");
@@ -82,7 +82,12 @@ impl EduDevice {
             settings,
             registers: Registers::default(),
             transfers: 0,
-            engine: Engine::start(services.memory, Arc::clone(&interrupt), buffer.clone())?,
+            engine: Engine::start(
+                services.memory,
+                services.engine,
+                Arc::clone(&interrupt),
+                buffer.clone(),
+            )?,
             interrupt,
             memory,
             buffer,
@@ -107,6 +112,19 @@ impl EduDevice {
             .inspect_err(|error| tracing::error!(%error, "cannot allocate fresh memory"))
             .unwrap_or_default();
         self.regions = Model::regions(&self.config, self.memory.as_ref());
+    }
+
+    /// The register of an access.
+    fn locate(&self, region: RegionIndex, offset: u64, len: usize) -> Result<Register, Fault> {
+        if region != RegionIndex::Bar0 {
+            return Err(Fault("the device has no such region"));
+        }
+        let is_there = |register: &Register| {
+            self.settings.has_spin_register
+                || !matches!(register, Register::Spin | Register::SpinsEnded)
+        };
+        let register = Register::find(offset, len).filter(is_there);
+        register.ok_or(NO_REGISTER)
     }
 
     /// The value of a register; `None` if it cannot be read.
@@ -135,6 +153,8 @@ impl EduDevice {
             Register::DmaCommand => self.registers.command & !command::START,
             Register::DmaError => u64::from(state.dma_error.unsigned_abs()),
             Register::DmaFailures => state.dma_failures,
+            Register::Spin => state.spins.len() as u64,
+            Register::SpinsEnded => state.spins_ended,
         })
     }
 
@@ -155,6 +175,7 @@ impl EduDevice {
             Register::DmaCount if !is_transferring => self.registers.count = value,
             Register::DmaCommand if !is_transferring => self.command(value),
             Register::DmaDoorbell if !is_transferring => self.command(self.registers.command),
+            Register::Spin => self.engine.spin(low),
             Register::DmaSource
             | Register::DmaDestination
             | Register::DmaCount
@@ -163,7 +184,8 @@ impl EduDevice {
             | Register::Identification
             | Register::InterruptStatus
             | Register::DmaError
-            | Register::DmaFailures => {}
+            | Register::DmaFailures
+            | Register::SpinsEnded => {}
         }
     }
 
@@ -214,7 +236,7 @@ impl MediatedDevice for EduDevice {
         if let Some(memory) = self.memory_at(region) {
             return memory.read(offset, data).or(Err(MEMORY_FAILED));
         }
-        let register = locate(region, offset, data.len())?;
+        let register = self.locate(region, offset, data.len())?;
         let value = self.register(register).ok_or(NO_REGISTER)?;
         for (byte, value) in data.iter_mut().zip(value.to_le_bytes()) {
             *byte = value;
@@ -231,7 +253,7 @@ impl MediatedDevice for EduDevice {
             !self.settings.has_panic_register || (region, offset) != (RegionIndex::Bar0, PANIC),
             "the guest wrote to the register that is there for that"
         );
-        let register = locate(region, offset, data.len())?;
+        let register = self.locate(region, offset, data.len())?;
         let mut value = [0; 8];
         for (value, byte) in value.iter_mut().zip(data) {
             *value = *byte;
@@ -260,14 +282,15 @@ impl MediatedDevice for EduDevice {
     }
 
     fn attributes(&self) -> Vec<(&'static str, String)> {
-        let panic_register = match self.settings.has_panic_register {
-            true => "on",
-            false => "off",
+        let switch = |is_on| match is_on {
+            true => "on".to_owned(),
+            false => "off".to_owned(),
         };
         vec![
             (DMA, self.settings.way.to_string()),
             (DMA_MASK, self.settings.mask.to_string()),
-            (PANIC_REGISTER, panic_register.to_owned()),
+            (PANIC_REGISTER, switch(self.settings.has_panic_register)),
+            (SPIN_REGISTER, switch(self.settings.has_spin_register)),
         ]
     }
 
@@ -277,7 +300,7 @@ impl MediatedDevice for EduDevice {
                 self.settings.way = Way::parse(value)?;
                 Ok(())
             }
-            DMA_MASK | PANIC_REGISTER => {
+            DMA_MASK | PANIC_REGISTER | SPIN_REGISTER => {
                 // A value that a new device would not take either is no reason to make one.
                 let value = (name.to_owned(), value.to_owned());
                 Settings::parse(&Attributes(vec![value]))?;
@@ -285,14 +308,6 @@ impl MediatedDevice for EduDevice {
             }
             _ => Err(AttributeError::Unknown(name.to_owned())),
         }
-    }
-}
-
-/// The register of an access.
-fn locate(region: RegionIndex, offset: u64, len: usize) -> Result<Register, Fault> {
-    match region {
-        RegionIndex::Bar0 => Register::find(offset, len).ok_or(NO_REGISTER),
-        _ => Err(Fault("the device has no such region")),
     }
 }
 

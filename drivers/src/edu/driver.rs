@@ -26,6 +26,10 @@ impl Driver for EduDriver {
         Model::ALL.map(spec).to_vec()
     }
 
+    fn uses_engine(&self, _: &TypeSpec) -> bool {
+        true
+    }
+
     fn build(
         &self,
         spec: &TypeSpec,
@@ -59,6 +63,7 @@ mod tests {
                 ("dma", "copy".to_owned()),
                 ("dma-mask", "28".to_owned()),
                 ("panic-register", "off".to_owned()),
+                ("spin-register", "off".to_owned()),
             ];
             assert_eq!(device.unwrap().attributes(), expected);
         }

@@ -7,17 +7,21 @@
 
 mod thread;
 
+use std::collections::VecDeque;
 use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Sender, SyncSender};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{Builder, JoinHandle};
 
 use mdev::dma::{GuestMemory, IovaRange};
+use mdev::engine::{EngineLease, Ticket};
 use mdev::region_memory::RegionMemory;
+use mdev::sched::Class;
 
 use super::ended::Ended;
 use super::interrupt::Interrupt;
-use super::registers::cause;
+use super::registers::{cause, spin};
 use super::settings::Way;
 use super::transfer::{BUFFER_LEN, Buffer, Transfer, TransferError};
 use thread::Worker;
@@ -26,6 +30,7 @@ use thread::Worker;
 #[derive(Debug)]
 pub(super) struct Engine {
     memory: GuestMemory,
+    lease: EngineLease,
     /// `None` only while it is dropped.
     jobs: Option<Sender<Job>>,
     shared: Arc<Shared>,
@@ -35,8 +40,10 @@ pub(super) struct Engine {
 /// What the engine can be asked to do.
 #[derive(Debug)]
 enum Job {
-    Factorial(u32),
-    Transfer(TransferJob),
+    Factorial(u32, Ticket),
+    Transfer(TransferJob, Ticket),
+    /// To be busy, as the register says.
+    Spin(u32, Ticket),
     /// To tell what the buffer holds.
     Tell(SyncSender<Box<Buffer>>),
     /// To hold this in the buffer.
@@ -62,7 +69,11 @@ pub(super) struct TransferJob {
 #[derive(Debug)]
 struct Shared {
     state: Mutex<State>,
+    /// A transfer has ended.
+    ended: Condvar,
     interrupt: Arc<Interrupt>,
+    /// Whether a spin is to end before its time.
+    is_hasty: AtomicBool,
 }
 
 /// The state of the engine, as registers show it.
@@ -76,12 +87,17 @@ pub(super) struct State {
     pub(super) is_transferring: bool,
     /// What is transferred, if it can be.
     pub(super) transfer: Option<Transfer>,
+    /// The transfer waits for its turn, and touches no memory yet.
+    pub(super) is_transfer_waiting: bool,
     /// The errno of the last transfer that has ended, or 0.
     pub(super) dma_error: i32,
     /// How many transfers have failed.
     pub(super) dma_failures: u64,
     /// The last transfer that has ended, as it is stored.
     pub(super) ended: Ended,
+    /// Spins that have not ended, as they were written. The first may be under way.
+    pub(super) spins: VecDeque<u32>,
+    pub(super) spins_ended: u64,
     /// For migration. A transfer whose wait for the client was cancelled stays under way.
     pub(super) is_stopped: bool,
 }
@@ -92,6 +108,7 @@ impl State {
         self.dma_error = self.ended.errno;
         self.dma_failures = self.ended.failures;
         self.is_transferring = false;
+        self.is_transfer_waiting = false;
         self.transfer = None;
     }
 }
@@ -109,12 +126,15 @@ impl Engine {
     /// job has ended.
     pub(super) fn start(
         memory: GuestMemory,
+        lease: EngineLease,
         interrupt: Arc<Interrupt>,
         store: Option<Arc<RegionMemory>>,
     ) -> io::Result<Self> {
         let shared = Arc::new(Shared {
             state: Mutex::default(),
+            ended: Condvar::new(),
             interrupt,
+            is_hasty: AtomicBool::new(false),
         });
         shared.state().ended = store.as_deref().map_or_else(Ended::default, Ended::load);
         let (jobs, received) = mpsc::channel();
@@ -129,6 +149,7 @@ impl Engine {
             .spawn(move || worker.run(&received))?;
         Ok(Self {
             memory,
+            lease,
             jobs: Some(jobs),
             shared,
             thread: Some(thread),
@@ -151,8 +172,25 @@ impl Engine {
         if !state.is_computing {
             state.is_computing = true;
             state.factorial = number;
-            self.give(Job::Factorial(number));
+            self.give(Job::Factorial(number, self.lease.submit(Class::Render)));
         }
+    }
+
+    /// Starts a spin behind those that have not ended, unless there are too many.
+    pub(super) fn spin(&self, value: u32) {
+        let mut state = self.shared.state();
+        if state.spins.len() < spin::MOST {
+            state.spins.push_back(value);
+            self.give_spin(value);
+        }
+    }
+
+    fn give_spin(&self, value: u32) {
+        let class = match value & spin::DISPLAY {
+            0 => Class::Render,
+            _ => Class::Display,
+        };
+        self.give(Job::Spin(value, self.lease.submit(class)));
     }
 
     pub(super) fn set_interrupt_after_factorial(&self, wanted: bool) {
@@ -175,19 +213,27 @@ impl Engine {
         }
         state.is_transferring = true;
         state.transfer = job.transfer.as_ref().ok().cloned();
-        self.give(Job::Transfer(job));
+        // Behind a spin, or for its turn. One that is next is as good as begun.
+        state.is_transfer_waiting = self.lease.is_scheduled() || !state.spins.is_empty();
+        self.give(Job::Transfer(job, self.lease.submit(Class::Render)));
     }
 
-    /// Waits until no transfer is under way that touches `range`.
+    /// Waits until no transfer is under way that touches `range`. One that waits for its turn does
+    /// not: it finds the memory that is there by then.
     pub(super) fn finish_in(&self, range: IovaRange) {
-        let transfer = self.shared.state().transfer.clone();
-        if transfer.is_some_and(|transfer| transfer.touches(range)) {
-            self.finish();
-        }
+        let is_under_way = |state: &mut State| {
+            let transfer = state.transfer.as_ref();
+            !state.is_transfer_waiting && transfer.is_some_and(|transfer| transfer.touches(range))
+        };
+        let state = self.shared.state();
+        let ended = self.shared.ended.wait_while(state, is_under_way);
+        // Whoever panicked under the lock does no transfer either.
+        drop(ended);
     }
 
     /// Waits until every job has ended, and forgets what came of them.
     pub(super) fn reset(&self) {
+        let _hurry = self.hurry();
         self.give(Job::Hold(Box::new([0; BUFFER_LEN])));
         self.give(Job::Forget);
         self.finish();
@@ -198,7 +244,18 @@ impl Engine {
     pub(super) fn stop(&self) {
         self.shared.state().is_stopped = true;
         let _cancelled = self.memory.cancel_waits();
+        let _hurry = self.hurry();
         self.finish();
+    }
+
+    /// Has spins end at once, and those that wait for their turn not begin, until what is given back
+    /// is dropped.
+    fn hurry(&self) -> Hurry<'_> {
+        self.shared.is_hasty.store(true, Ordering::Relaxed);
+        Hurry {
+            shared: &self.shared,
+            _interrupt: self.lease.interrupt(),
+        }
     }
 
     /// Takes jobs again. `true` if the transfer that was under way is to be started anew.
@@ -207,7 +264,13 @@ impl Engine {
         let was_stopped = std::mem::take(&mut state.is_stopped);
         if was_stopped && state.is_computing {
             // Another process was at it.
-            self.give(Job::Factorial(state.factorial));
+            let ticket = self.lease.submit(Class::Render);
+            self.give(Job::Factorial(state.factorial, ticket));
+        }
+        if was_stopped {
+            for &value in &state.spins {
+                self.give_spin(value);
+            }
         }
         was_stopped && state.is_transferring
     }
@@ -251,8 +314,22 @@ impl Engine {
     }
 }
 
+/// While it is there, jobs that could take long do not begin, or end at once.
+struct Hurry<'a> {
+    shared: &'a Shared,
+    _interrupt: mdev::engine::Interrupt,
+}
+
+impl Drop for Hurry<'_> {
+    fn drop(&mut self) {
+        self.shared.is_hasty.store(false, Ordering::Relaxed);
+    }
+}
+
 impl Drop for Engine {
     fn drop(&mut self) {
+        let _hurry = self.lease.interrupt();
+        self.shared.is_hasty.store(true, Ordering::Relaxed);
         drop(self.jobs.take());
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();

@@ -7,7 +7,7 @@
 //!
 //! - `driver.rs`: the types `edu-1` and `edu-2`, and how one is built.
 //! - `model.rs`: what they differ in: `edu-2` has memory of its own and more vectors.
-//! - `settings.rs`: the attributes, `dma` and `dma-mask`.
+//! - `settings.rs`: the attributes: `dma`, `dma-mask`, and registers that are not always there.
 //! - `device.rs`: the PCI function and its registers; they belong to the session's thread.
 //! - [`registers`]: the names of registers and bits.
 //! - `engine.rs`: the thread that computes and copies, and what both threads know of its work.
@@ -23,6 +23,9 @@
 //!   that was asked for, and leaves its errno in [`registers::Register::DmaError`]; it is counted in
 //!   [`registers::Register::DmaFailures`]. QEMU logs it and goes on, wrapped round the mask.
 //! - **A reset returns everything to its initial state**, the buffer too. QEMU's has none.
+//!
+//! - **Its engine may be shared**: jobs then wait for their turn ([`mdev::engine`]), with those of
+//!   other devices. With the attribute `spin-register` a guest has it be busy for a time.
 //!
 //! Not here: a queue of commands, and a second engine: a factorial waits for the transfer before it.
 

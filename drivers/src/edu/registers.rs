@@ -37,6 +37,11 @@ pub enum Register {
     /// Write only, and not in QEMU's device: a write of anything gives the last [`command`] again.
     /// A client may write it by an eventfd.
     DmaDoorbell = 0xb0,
+    /// Not in QEMU's device, and only there if the attribute `spin-register` is on. See [`spin`].
+    Spin = 0xc8,
+    /// The same, read only: how many spins have ended since the last reset. What takes over from a
+    /// process that died may end one once more.
+    SpinsEnded = 0xd0,
 }
 
 /// Not in QEMU's device: a write of anything there ends the process, if the attribute
@@ -48,7 +53,7 @@ const FIRST_WIDE: u64 = 0x80;
 
 impl Register {
     /// All registers, in order of their places.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 16] = [
         Self::Identification,
         Self::Liveness,
         Self::Factorial,
@@ -63,6 +68,8 @@ impl Register {
         Self::DmaError,
         Self::DmaFailures,
         Self::DmaDoorbell,
+        Self::Spin,
+        Self::SpinsEnded,
     ];
 
     /// The register of an access of `len` bytes; `None` if none takes such an access there.
@@ -95,12 +102,28 @@ pub mod command {
     pub const INTERRUPT: u64 = 0x04;
 }
 
+/// Spin register: a write has the engine be busy, a read tells how many spins have not ended.
+pub mod spin {
+    /// For so many microseconds; [`LONGEST`] if that is more.
+    pub const MICROSECONDS: u32 = 0x3fff_ffff;
+    /// As the display class: it is short, and somebody looks at it.
+    pub const DISPLAY: u32 = 0x4000_0000;
+    /// Interrupt by [`super::cause::SPIN`] once it has ended.
+    pub const INTERRUPT: u32 = 0x8000_0000;
+    /// Longest spin in microseconds.
+    pub const LONGEST: u32 = 10_000_000;
+    /// So many wait or run; what is written beyond that is dropped.
+    pub const MOST: usize = 16;
+}
+
 /// Causes of interrupts that the device itself raises. A guest may raise any others.
 pub mod cause {
     /// A factorial is done.
     pub const FACTORIAL: u32 = 0x001;
     /// A transfer has ended.
     pub const DMA: u32 = 0x100;
+    /// A spin has ended.
+    pub const SPIN: u32 = 0x200;
 }
 
 #[cfg(test)]

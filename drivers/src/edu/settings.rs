@@ -15,12 +15,17 @@ pub(super) const DMA_MASK: &str = "dma-mask";
 /// worker dies. Fixed.
 pub(super) const PANIC_REGISTER: &str = "panic-register";
 
+/// Whether there is a register that has the engine be busy for a time: for who measures how an
+/// engine is shared. Fixed.
+pub(super) const SPIN_REGISTER: &str = "spin-register";
+
 /// What attributes say.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Settings {
     pub(super) way: Way,
     pub(super) mask: DmaMask,
     pub(super) has_panic_register: bool,
+    pub(super) has_spin_register: bool,
 }
 
 impl Settings {
@@ -32,6 +37,7 @@ impl Settings {
                 DMA => settings.way = Way::parse(value)?,
                 DMA_MASK => settings.mask = DmaMask::parse(value)?,
                 PANIC_REGISTER => settings.has_panic_register = parse_switch(name, value)?,
+                SPIN_REGISTER => settings.has_spin_register = parse_switch(name, value)?,
                 _ => return Err(AttributeError::Unknown(name.clone())),
             }
         }

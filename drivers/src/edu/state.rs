@@ -6,7 +6,7 @@ use mdev::state::{Fields, StateError};
 
 use super::device::{EduDevice, Registers};
 use super::engine::State;
-use super::registers::command;
+use super::registers::{command, spin};
 use super::transfer::{BUFFER_LEN, Buffer};
 
 impl Migration for EduDevice {
@@ -14,8 +14,12 @@ impl Migration for EduDevice {
         self.model.name()
     }
 
+    /// The second one has spins at its end.
     fn version(&self) -> u32 {
-        1
+        match self.settings.has_spin_register {
+            false => 1,
+            true => 2,
+        }
     }
 
     /// A transfer that waits for the client is begun again by [`Self::resume`]: it may be half
@@ -45,11 +49,15 @@ impl Migration for EduDevice {
     fn save(&mut self, out: &mut Vec<u8>) {
         self.save_registers(&self.engine.state(), out);
         out.extend(self.engine.buffer());
+        self.save_spins(&self.engine.state(), out);
     }
 
-    fn restore(&mut self, _: u32, mut saved: Fields<'_>) -> Result<(), StateError> {
-        let loaded = self.load_registers(&mut saved)?;
+    fn restore(&mut self, version: u32, mut saved: Fields<'_>) -> Result<(), StateError> {
+        let mut loaded = self.load_registers(&mut saved)?;
         let buffer = saved.array::<BUFFER_LEN>()?;
+        if version > 1 {
+            load_spins(&mut loaded.state, &mut saved)?;
+        }
         saved.end()?;
         // It is none of those that this device has begun.
         self.transfers = self.transfers.wrapping_add(1);
@@ -64,13 +72,17 @@ impl Migration for EduDevice {
         self.save_registers(&state, out);
         out.push(u8::from(state.is_computing));
         out.extend(self.transfers.to_le_bytes());
+        self.save_spins(&state, out);
         self.buffer.is_some()
     }
 
-    fn recall(&mut self, _: u32, mut told: Fields<'_>) -> Result<(), StateError> {
+    fn recall(&mut self, version: u32, mut told: Fields<'_>) -> Result<(), StateError> {
         let mut loaded = self.load_registers(&mut told)?;
         loaded.state.is_computing = told.bool()?;
         let transfers = told.u64()?;
+        if version > 1 {
+            load_spins(&mut loaded.state, &mut told)?;
+        }
         told.end()?;
         let mut buffer = [0; BUFFER_LEN];
         let store = self.buffer.as_ref().ok_or(StateError::NotAState)?;
@@ -79,6 +91,18 @@ impl Migration for EduDevice {
         self.take(loaded, buffer);
         Ok(())
     }
+}
+
+fn load_spins(state: &mut State, saved: &mut Fields<'_>) -> Result<(), StateError> {
+    state.spins_ended = saved.u64()?;
+    let waiting = saved.u32()? as usize;
+    if waiting > spin::MOST {
+        return Err(StateError::registers("more spins wait than can"));
+    }
+    for _ in 0..waiting {
+        state.spins.push_back(saved.u32()?);
+    }
+    Ok(())
 }
 
 /// All but the buffer.
@@ -144,6 +168,17 @@ impl EduDevice {
             causes,
             is_asserted,
         })
+    }
+
+    fn save_spins(&self, state: &State, out: &mut Vec<u8>) {
+        if !self.settings.has_spin_register {
+            return;
+        }
+        out.extend(state.spins_ended.to_le_bytes());
+        out.extend((state.spins.len() as u32).to_le_bytes());
+        for spin in &state.spins {
+            out.extend(spin.to_le_bytes());
+        }
     }
 
     fn take(&mut self, loaded: Loaded, buffer: Buffer) {

@@ -8,6 +8,7 @@ mod properties;
 mod registers;
 mod resumed;
 mod saved;
+mod spins;
 mod state;
 mod unmap;
 mod vmm;

@@ -2,23 +2,29 @@
 //!
 //! A decision of [`Scheduler`](super::Scheduler) costs a message there and one back, too much for
 //! jobs of microseconds. So the daemon leaves word of how much time a worker has until when, and
-//! the worker spends it with loads and stores alone. It is not wired in yet.
+//! the worker spends it with loads and stores alone.
 //!
 //! - [`grant`]: a page that the daemon alone writes: the lease. The worker may map it read-only.
 //! - [`usage`]: a page that the worker alone writes: what it has used, which the daemon believes
 //!   within bounds and holds against what it measures itself.
 //! - [`spender`]: the worker's side: whether a job may begin, and what is left.
 //!
-//! Pages are words here, not memory: who maps them is elsewhere. Each word has one writer.
+//! - [`page`]: a file of memory with such words, mapped.
+//!
+//! Each word has one writer. A worker *announces* a job before it looks whether its lease is there
+//! still, and the daemon takes a lease back before it looks whether a job runs: one of them sees the
+//! other, so that no job begins under a lease that is somebody else's by then.
 
 pub mod grant;
 #[cfg(loom)]
 mod loom_tests;
+pub mod page;
 pub mod spender;
 mod sync;
 pub mod usage;
 
 pub use grant::{GrantWords, Granter};
+pub use page::Page;
 pub use spender::{Spender, Wait};
 pub use usage::{Reported, UsageReader, UsageWords};
 

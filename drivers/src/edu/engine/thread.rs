@@ -1,16 +1,19 @@
 //! The thread of the engine: it does jobs in order.
 
-use std::iter;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::sync::mpsc::Receiver;
+use std::time::{Duration, Instant};
+use std::{hint, iter};
 
 use mdev::dma::messages::MessageError;
 use mdev::dma::{AccessError, GuestMemory};
+use mdev::engine::Ticket;
 use mdev::region_memory::RegionMemory;
 
 use super::{Job, Shared, TransferJob};
 use crate::edu::ended::Ended;
-use crate::edu::registers::cause;
+use crate::edu::registers::{cause, spin};
 use crate::edu::transfer::{Buffer, TransferError};
 
 /// What the thread owns.
@@ -26,8 +29,9 @@ impl Worker {
     pub(super) fn run(mut self, jobs: &Receiver<Job>) {
         for job in jobs {
             match job {
-                Job::Factorial(number) => self.compute(number),
-                Job::Transfer(job) => self.transfer(job),
+                Job::Factorial(number, ticket) => self.compute(number, ticket),
+                Job::Transfer(job, ticket) => self.transfer(job, ticket),
+                Job::Spin(value, ticket) => self.spin(value, ticket),
                 Job::Tell(told) => _ = told.send(Box::new(self.buffer)),
                 Job::Hold(buffer) => {
                     self.buffer = *buffer;
@@ -39,7 +43,10 @@ impl Worker {
         }
     }
 
-    fn compute(&self, number: u32) {
+    /// What is not to wait for its turn is done at once: it takes no time, and after a reset it is
+    /// forgotten.
+    fn compute(&self, number: u32, ticket: Ticket) {
+        let _turn = ticket.begin();
         let result = factorial(number);
         let mut state = self.shared.state();
         state.factorial = result;
@@ -58,7 +65,38 @@ impl Worker {
         }
     }
 
-    fn transfer(&mut self, job: TransferJob) {
+    /// Keeps the engine busy. One that is not to go on stays to be done: after a reset it is
+    /// forgotten, and if the device stands still it is begun again.
+    fn spin(&self, value: u32, ticket: Ticket) {
+        let Ok(turn) = ticket.begin() else {
+            return;
+        };
+        let micros = (value & spin::MICROSECONDS).min(spin::LONGEST);
+        let length = Duration::from_micros(micros.into());
+        let begun = Instant::now();
+        while begun.elapsed() < length && !turn.is_cancelled() {
+            if self.shared.is_hasty.load(Ordering::Relaxed) {
+                return;
+            }
+            hint::spin_loop();
+        }
+        drop(turn);
+        let mut state = self.shared.state();
+        if state.is_stopped || state.spins.pop_front().is_none() {
+            return;
+        }
+        state.spins_ended += 1;
+        if value & spin::INTERRUPT != 0 {
+            // Under the lock: a checkpoint has both, or neither.
+            self.shared.interrupt.raise(cause::SPIN);
+        }
+    }
+
+    fn transfer(&mut self, job: TransferJob, ticket: Ticket) {
+        let Ok(_turn) = ticket.begin() else {
+            return;
+        };
+        self.shared.state().is_transfer_waiting = false;
         let done = job
             .transfer
             .and_then(|transfer| transfer.run(&self.memory, &mut self.buffer, job.way));
@@ -68,6 +106,8 @@ impl Worker {
         self.store();
         let mut state = self.shared.state();
         if state.is_stopped && done.as_ref().is_err_and(is_cancelled) {
+            state.transfer = None;
+            self.shared.ended.notify_all();
             return;
         }
         let errno = done.err().map_or(0, |error| error.errno().raw_os_error());
@@ -80,6 +120,7 @@ impl Worker {
         // First: whoever goes on in another process does again what the guest cannot know of yet.
         self.note(state.ended);
         state.end_transfer();
+        self.shared.ended.notify_all();
         if job.interrupt {
             // Under the lock: a checkpoint has both, or neither.
             self.shared.interrupt.raise(cause::DMA);

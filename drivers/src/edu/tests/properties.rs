@@ -75,7 +75,7 @@ proptest! {
     fn nothing_panics_and_a_reset_leaves_nothing(
         steps in prop::collection::vec(step(), 1..60),
     ) {
-        let mut device = build(&[], Services::default());
+        let mut device = build(&[("spin-register", "on")], Services::default());
         for step in steps {
             take(device.as_mut(), step);
         }

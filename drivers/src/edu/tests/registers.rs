@@ -114,7 +114,12 @@ fn the_way_of_transfers_may_be_changed_and_the_mask_may_not() {
         instance.mail.call(call).unwrap()
     };
     let expect = |way: &str| {
-        let all = [("dma", way), ("dma-mask", "32"), ("panic-register", "off")];
+        let all = [
+            ("dma", way),
+            ("dma-mask", "32"),
+            ("panic-register", "off"),
+            ("spin-register", "off"),
+        ];
         all.map(|(name, value)| (name, value.to_owned())).to_vec()
     };
     assert_eq!(set("dma", "copy"), (Ok(()), expect("copy")));

@@ -4,6 +4,7 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use mdev::dma::{DmaLimits, GuestMemory, Iova};
+use mdev::engine::EngineLease;
 use mdev::irq::Interrupts;
 use mdev::region_memory::RegionMemory;
 use rustix::fs::{MemfdFlags, ftruncate, memfd_create};
@@ -53,7 +54,13 @@ fn a_transfer_that_has_ended_is_not_done_again_and_is_told_of_again() {
     let start = || {
         let interrupt = Arc::new(Interrupt::new(Interrupts::default()));
         let store = Some(Arc::clone(&store));
-        let engine = Engine::start(memory.clone(), Arc::clone(&interrupt), store).unwrap();
+        let engine = Engine::start(
+            memory.clone(),
+            EngineLease::default(),
+            Arc::clone(&interrupt),
+            store,
+        )
+        .unwrap();
         (engine, interrupt)
     };
     let (first, _) = start();
@@ -95,7 +102,13 @@ fn after_a_reset_no_transfer_has_ended() {
     let memory = memory();
     let store = Arc::new(RegionMemory::new("store", STORE_LEN).unwrap());
     let interrupt = Arc::new(Interrupt::new(Interrupts::default()));
-    let engine = Engine::start(memory.clone(), interrupt, Some(Arc::clone(&store))).unwrap();
+    let engine = Engine::start(
+        memory.clone(),
+        EngineLease::default(),
+        interrupt,
+        Some(Arc::clone(&store)),
+    )
+    .unwrap();
     memory.write(Iova(0), b"one").unwrap();
     engine.transfer(transfer(7, 3));
     engine.stop();

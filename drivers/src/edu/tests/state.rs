@@ -148,7 +148,8 @@ fn a_stop_waits_for_no_client_whatever_the_transfer_waits_for() {
 
 #[test]
 fn the_buffer_the_registers_and_the_level_of_the_pin_come_along() {
-    let (here, there) = (Instance::new(&[]), Instance::new(&[]));
+    let on = [("spin-register", "on")];
+    let (here, there) = (Instance::new(&on), Instance::new(&on));
     let (mut guest, mut other) = (here.guest(), there.guest());
     let (ram, bytes) = (Ram::new(PAGE), pattern(8, PAGE));
     guest.map_rw(&ram, 0, PAGE);

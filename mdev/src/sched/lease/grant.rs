@@ -25,6 +25,10 @@ pub struct GrantWords {
     budget: AtomicU64,
     period: AtomicU64,
     expiry: AtomicU64,
+    /// Not part of the lease: others wait, so whoever has nothing to do says so.
+    contended: AtomicU64,
+    /// Not part of the lease: the number of a job that is to end.
+    cancelled: AtomicU64,
 }
 
 impl Default for GrantWords {
@@ -36,6 +40,8 @@ impl Default for GrantWords {
             budget: AtomicU64::new(0),
             period: AtomicU64::new(0),
             expiry: AtomicU64::new(0),
+            contended: AtomicU64::new(0),
+            cancelled: AtomicU64::new(0),
         }
     }
 }
@@ -44,6 +50,26 @@ impl GrantWords {
     /// A number that is another one whenever the lease may be.
     pub fn sequence(&self) -> u64 {
         self.sequence.load(Ordering::Acquire)
+    }
+
+    /// Whether others wait for the engine.
+    pub fn is_contended(&self) -> bool {
+        self.contended.load(Ordering::Relaxed) != 0
+    }
+
+    /// For the daemon: whether others wait.
+    pub fn set_contended(&self, is_contended: bool) {
+        self.contended.store(is_contended.into(), Ordering::Relaxed);
+    }
+
+    /// The number of the job that is to end before its time; 0 for none.
+    pub fn cancelled(&self) -> u64 {
+        self.cancelled.load(Ordering::Relaxed)
+    }
+
+    /// For the daemon: that job is to end.
+    pub fn cancel(&self, job: u64) {
+        self.cancelled.store(job, Ordering::Relaxed);
     }
 
     /// The lease and its sequence; `None` if it is being written, or if that is no lease.
@@ -147,7 +173,9 @@ mod tests {
         #[test]
         fn whatever_is_in_the_page_is_a_sound_lease_or_none(words in any::<[u64; 5]>()) {
             let [sequence, engine_depth, budget, period, expiry] = words.map(AtomicU64::new);
-            let words = GrantWords { sequence, engine_depth, budget, period, expiry };
+            let words = GrantWords {
+                sequence, engine_depth, budget, period, expiry, ..GrantWords::default()
+            };
             if let Some((_, l)) = words.read() {
                 let again = Lease::new(l.engine, l.depth, l.budget, l.period, l.expiry);
                 prop_assert_eq!(again, Some(l));

@@ -52,6 +52,29 @@ impl Spender {
         Ok(())
     }
 
+    /// Takes back a beginning: the lease had changed.
+    pub fn undo(&mut self) {
+        self.running = self.running.saturating_sub(1);
+    }
+
+    /// The lease that was seen last, by its number.
+    pub fn sequence(&self) -> u64 {
+        self.sequence
+    }
+
+    /// Whether whoever grants leases is to be told that this one is over.
+    pub fn is_over(&self, now: Time) -> bool {
+        self.left <= 0 || now >= self.expiry
+    }
+
+    /// Forgets all leases, and what was used: they are another's from here on.
+    pub fn begin_anew(&mut self) {
+        *self = Self {
+            running: self.running,
+            ..Self::default()
+        };
+    }
+
     /// A job has ended after `used`, which leaves less, even less than nothing.
     pub fn end(&mut self, used: Nanos, words: &UsageWords) {
         let spent = i64::try_from(used.0).unwrap_or(i64::MAX);
@@ -75,9 +98,11 @@ impl Spender {
         self.expiry = self.expiry + Nanos(lease.period().0.saturating_mul(periods));
     }
 
+    /// A debt is not paid from it: who grants leases has charged what was used, and gives the next
+    /// one later.
     fn renew(&mut self, sequence: u64, lease: Lease) {
         self.sequence = sequence;
-        self.left = self.left.min(0).saturating_add(budget(&lease));
+        self.left = budget(&lease);
         self.expiry = lease.expiry();
         self.lease = Some(lease);
     }
@@ -128,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn a_budget_is_spent_and_a_debt_is_paid_from_the_next() {
+    fn a_budget_is_spent_and_a_debt_is_not_paid_twice() {
         let mut both = Both::new();
         assert_eq!(both.begin(0), Err(Wait::NoLease));
         both.grant(1, 30, 100);
@@ -137,11 +162,11 @@ mod tests {
         both.begin(20).unwrap();
         both.end(60);
         assert_eq!(both.begin(80), Err(Wait::Spent(Time(100))));
+        assert!(both.spender.is_over(Time(80)));
         both.grant(1, 30, 200);
-        // 50 too much, less 30.
-        assert_eq!(both.begin(100), Err(Wait::Spent(Time(200))));
-        both.grant(1, 30, 300);
-        both.begin(200).unwrap();
+        both.begin(100).unwrap();
+        assert!(!both.spender.is_over(Time(199)));
+        assert!(both.spender.is_over(Time(200)));
         let reported = super::super::UsageReader::default().read(&both.usage, Nanos(1000));
         assert_eq!(reported.used, Nanos(80));
     }

@@ -1,7 +1,8 @@
 //! What a worker has used, as a word: written by the worker alone, believed within bounds.
 
-use super::super::units::Nanos;
-use super::sync::{AtomicU64, Ordering};
+use super::super::decision::Class;
+use super::super::units::{Nanos, Time};
+use super::sync::{AtomicU64, Ordering, fence};
 
 /// The words of usage, in the order they have in the page. Each is read alone.
 #[derive(Debug)]
@@ -9,13 +10,29 @@ use super::sync::{AtomicU64, Ordering};
 pub struct UsageWords {
     /// Nanoseconds of the engine that were used since the page was new. It only grows.
     used: AtomicU64,
+    /// The number of the job that runs; 0 for none.
+    running: AtomicU64,
+    /// When it began.
+    begun: AtomicU64,
+    /// Jobs of each class that wait.
+    queued: [AtomicU64; 2],
+    /// How many have ended.
+    jobs: AtomicU64,
+    /// How long those that have begun had waited, in nanoseconds.
+    waited: AtomicU64,
 }
 
 impl Default for UsageWords {
     /// As a new page is.
     fn default() -> Self {
+        let zero = || AtomicU64::new(0);
         Self {
-            used: AtomicU64::new(0),
+            used: zero(),
+            running: zero(),
+            begun: zero(),
+            queued: [zero(), zero()],
+            jobs: zero(),
+            waited: zero(),
         }
     }
 }
@@ -24,6 +41,50 @@ impl UsageWords {
     /// For the worker: all that it has used so far.
     pub(super) fn set(&self, used: Nanos) {
         self.used.store(used.0, Ordering::Release);
+    }
+
+    /// For the worker: a job begins, if the lease turns out to be there still. What it looks at
+    /// afterwards is not older than this.
+    pub fn announce(&self, job: u64, now: Time) {
+        self.begun.store(now.0, Ordering::Relaxed);
+        self.running.store(job, Ordering::Release);
+        fence(Ordering::SeqCst);
+    }
+
+    /// For the worker: nothing runs. What it looks at afterwards is not older than this.
+    pub fn retract(&self) {
+        self.running.store(0, Ordering::Release);
+        fence(Ordering::SeqCst);
+    }
+
+    /// For the worker: so many jobs wait.
+    pub fn set_queued(&self, class: Class, jobs: u64) {
+        self.queued[class as usize].store(jobs, Ordering::Release);
+    }
+
+    /// For the worker: what it has done so far.
+    pub fn set_done(&self, jobs: u64, waited: Nanos) {
+        self.jobs.store(jobs, Ordering::Relaxed);
+        self.waited.store(waited.0, Ordering::Relaxed);
+    }
+
+    /// The job that runs, and since when. To be asked after a lease was taken back: a worker that
+    /// says that none runs will find it taken back before it begins one.
+    pub fn running(&self) -> Option<(u64, Time)> {
+        fence(Ordering::SeqCst);
+        let job = self.running.load(Ordering::Acquire);
+        (job != 0).then(|| (job, Time(self.begun.load(Ordering::Relaxed))))
+    }
+
+    /// How many jobs wait.
+    pub fn queued(&self, class: Class) -> u64 {
+        self.queued[class as usize].load(Ordering::Acquire)
+    }
+
+    /// How many jobs have ended, and how long those that have begun had waited.
+    pub fn done(&self) -> (u64, Nanos) {
+        let waited = Nanos(self.waited.load(Ordering::Relaxed));
+        (self.jobs.load(Ordering::Relaxed), waited)
     }
 
     fn used(&self) -> u64 {

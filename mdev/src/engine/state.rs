@@ -1,0 +1,142 @@
+//! What is left of the lease, and what runs.
+
+use std::sync::Arc;
+
+use crate::sched::lease::{Spender, Wait};
+use crate::sched::{Class, Nanos, Time};
+
+use super::lender::Lender;
+
+/// A job cannot begin.
+#[derive(Debug)]
+pub(super) struct NotYet {
+    /// From whom word is to come.
+    pub(super) lender: Option<Arc<Lender>>,
+    /// When to look without word.
+    pub(super) until: Option<Time>,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct State {
+    lender: Option<Arc<Lender>>,
+    spender: Spender,
+    /// Jobs of each class that wait.
+    queued: [u64; 2],
+    /// How many have begun.
+    begun: u64,
+    /// The job that runs, and since when it counts.
+    running: Option<(u64, Time)>,
+    jobs: u64,
+    waited: Nanos,
+    /// The lease under which the lender was told that jobs wait.
+    told: Option<u64>,
+}
+
+impl State {
+    /// Another lender: what was used before concerns the one before it.
+    pub(super) fn connect(&mut self, lender: Lender, now: Time) {
+        self.spender.begin_anew();
+        self.told = None;
+        (self.jobs, self.waited) = (0, Nanos(0));
+        for (class, queued) in [Class::Display, Class::Render].into_iter().zip(self.queued) {
+            lender.usage().set_queued(class, queued);
+        }
+        if let Some((job, since)) = &mut self.running {
+            *since = now;
+            lender.usage().announce(*job, now);
+        }
+        self.lender = Some(Arc::new(lender));
+    }
+
+    /// One more job waits, or one less.
+    pub(super) fn queue(&mut self, class: Class, more: i64) {
+        let queued = &mut self.queued[class as usize];
+        *queued = queued.saturating_add_signed(more);
+        if let Some(lender) = &self.lender {
+            lender.usage().set_queued(class, *queued);
+        }
+    }
+
+    fn has_queued(&self) -> bool {
+        self.queued != [0, 0]
+    }
+
+    /// Begins a job that has waited since then: its number.
+    pub(super) fn begin(&mut self, now: Time, since: Time) -> Result<u64, NotYet> {
+        let Some(lender) = self.lender.clone() else {
+            return Err(NotYet {
+                lender: None,
+                until: None,
+            });
+        };
+        let job = self.begun + 1;
+        loop {
+            if let Err(wait) = self.spender.begin(now, lender.grant()) {
+                match self.wait(&lender, now, wait) {
+                    Some(until) => return Err(until),
+                    None => continue,
+                }
+            }
+            lender.usage().announce(job, now);
+            if lender.grant().sequence() == self.spender.sequence() {
+                break;
+            }
+            lender.usage().retract();
+            self.spender.undo();
+        }
+        self.begun = job;
+        self.running = Some((job, now));
+        let waited = now.since(since).0;
+        self.waited = Nanos(self.waited.0.saturating_add(waited));
+        Ok(job)
+    }
+
+    /// How to wait; `None` if there is more by now.
+    fn wait(&mut self, lender: &Arc<Lender>, now: Time, wait: Wait) -> Option<NotYet> {
+        if !lender.is_gone() && self.told != Some(self.spender.sequence()) {
+            self.told = Some(self.spender.sequence());
+            lender.tell();
+        }
+        let mut until = None;
+        if lender.is_gone() {
+            match wait {
+                Wait::Expired => {
+                    self.spender.carry_on(now);
+                    return None;
+                }
+                Wait::Spent(time) => until = Some(time),
+                // It comes with another lender, or a job's end.
+                Wait::NoLease | Wait::Full => {}
+            }
+        }
+        Some(NotYet {
+            lender: Some(Arc::clone(lender)),
+            until,
+        })
+    }
+
+    pub(super) fn is_cancelled(&self, job: u64) -> bool {
+        let lender = self.lender.as_ref();
+        lender.is_some_and(|lender| lender.grant().cancelled() == job)
+    }
+
+    /// The job that runs has ended.
+    pub(super) fn end(&mut self, now: Time) {
+        let (Some((_, since)), Some(lender)) = (self.running.take(), &self.lender) else {
+            return;
+        };
+        self.jobs += 1;
+        self.spender.end(now.since(since), lender.usage());
+        lender.usage().set_done(self.jobs, self.waited);
+        lender.usage().retract();
+        let grant = lender.grant();
+        let is_over = self.spender.is_over(now) || grant.sequence() != self.spender.sequence();
+        let is_idle = !self.has_queued();
+        if is_over || (is_idle && grant.is_contended()) {
+            if !is_idle {
+                self.told = Some(self.spender.sequence());
+            }
+            lender.tell();
+        }
+    }
+}
