@@ -1,7 +1,5 @@
 //! A desktop in a guest: weston on a GPU of ours, with Debian's kernel.
 
-#![expect(clippy::unwrap_used, reason = "helpers of tests are tests too")]
-
 use std::time::{Duration, Instant};
 
 use e2e::{Programs, Screen, Vgpu, desktop};
