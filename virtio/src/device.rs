@@ -1,6 +1,6 @@
 //! What a type of device implements.
 
-use mdev::device::{AttributeError, Reset};
+use mdev::device::{AttributeError, Reset, ResizeError};
 use mdev::pci::Class;
 use mdev::region_memory::RegionMemory;
 use mdev::state::{Fields, StateError};
@@ -45,6 +45,13 @@ pub trait DeviceType: Send {
     /// Changes an attribute. On error nothing has changed; `true` if the configuration has, of
     /// which the driver is told then.
     fn set_attribute(&mut self, name: &str, value: &str) -> Result<bool, AttributeError>;
+
+    /// Has a head of a display ask its driver for another size, see [`mdev::MediatedDevice::resize`].
+    /// `true` if the configuration has changed.
+    fn resize(&mut self, head: u32, width: u32, height: u32) -> Result<bool, ResizeError> {
+        let _ = (head, width, height);
+        Err(ResizeError::Unsupported)
+    }
 
     /// The memories that are saved with it, always in the same order.
     fn memories(&self) -> Vec<&RegionMemory>;

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{EventfdFlags, eventfd};
 use rustix::fs::{MemfdFlags, ftruncate, memfd_create};
-use vfu::client::Client;
+use vfu::client::{Client, ClientError};
 use vfu::wire::dma::{DmaFlags, DmaMap};
 use vfu::wire::irq::{IrqAction, IrqData, SetIrqs};
 use vfu::wire::version::Capabilities;
@@ -79,15 +79,21 @@ pub struct Guest {
 impl Guest {
     /// Sets a device up with these features.
     pub fn new(socket: UnixStream, features: u64) -> Self {
+        Self::try_new(socket, features).unwrap()
+    }
+
+    /// The same, unless the server refuses: it may not have noticed yet that another guest has gone.
+    pub fn try_new(socket: UnixStream, features: u64) -> Result<Self, ClientError> {
         socket.set_read_timeout(Some(PATIENCE)).unwrap();
         let offer = Capabilities {
             max_msg_fds: Some(16),
             ..Capabilities::default()
         };
+        let client = Client::negotiate(socket.into(), offer)?;
         let ram = memfd_create("guest", MemfdFlags::CLOEXEC).unwrap();
         ftruncate(&ram, RAM).unwrap();
         let mut guest = Self {
-            client: Client::negotiate(socket.into(), offer).unwrap(),
+            client,
             ram,
             sent: Vec::new(),
             sizes: Vec::new(),
@@ -104,7 +110,7 @@ impl Guest {
         guest.client.region_write(CONFIG_SPACE, 4, &[6, 0]).unwrap();
         guest.give_eventfds();
         guest.set_up(features);
-        guest
+        Ok(guest)
     }
 
     /// Resets the device and sets it up.

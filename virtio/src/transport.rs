@@ -3,7 +3,7 @@
 use std::io;
 use std::sync::Arc;
 
-use mdev::device::{AttributeError, Fault, Reset};
+use mdev::device::{AttributeError, Fault, Reset, ResizeError};
 use mdev::dma::IovaRange;
 use mdev::pci::{ConfigEvents, ConfigSpace};
 use mdev::region::{RegionIndex, Regions};
@@ -176,6 +176,14 @@ impl VirtioPci {
         self.follow();
     }
 
+    /// Tells the driver that the configuration has changed.
+    fn tell_of_config(&mut self) {
+        self.common.config_generation = self.common.config_generation.wrapping_add(1);
+        if self.common.is_running() {
+            self.signals.config();
+        }
+    }
+
     /// The queues that the driver has notified of.
     pub(crate) fn notified(&self) -> u64 {
         (0..)
@@ -331,10 +339,14 @@ impl MediatedDevice for VirtioPci {
             return Err(AttributeError::Fixed(name.to_owned()));
         }
         if self.device.set_attribute(name, value)? {
-            self.common.config_generation = self.common.config_generation.wrapping_add(1);
-            if self.common.is_running() {
-                self.signals.config();
-            }
+            self.tell_of_config();
+        }
+        Ok(())
+    }
+
+    fn resize(&mut self, head: u32, width: u32, height: u32) -> Result<(), ResizeError> {
+        if self.device.resize(head, width, height)? {
+            self.tell_of_config();
         }
         Ok(())
     }

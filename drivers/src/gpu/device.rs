@@ -4,21 +4,23 @@ use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use mdev::Services;
-use mdev::device::{AttributeError, Reset};
+use mdev::device::{AttributeError, Reset, ResizeError};
 use mdev::keep::Keep;
 use mdev::pci::Class;
 use mdev::region_memory::RegionMemory;
+use mdev::scanout::ScanoutPublisher;
 use mdev::state::{Fields, StateError};
 use virtio::{Cancelled, Chain, DeviceType, QueueHandler};
 
-use super::adapter::{Adapter, Display};
+use super::adapter::Adapter;
+use super::cursors::Cursors;
+use super::display::Display;
 use super::journal::Journal;
-use super::model::{MODE, Model};
+use super::model::{BLOB, HEADS, MAX_HEADS, MODE, Model, parse_switch};
 use super::places::Places;
-use super::protocol::{EVENT_DISPLAY, FEATURE_EDID, Reader};
+use super::protocol::{Reader, feature};
 use super::table::Table;
 use super::vram::Vram;
-use crate::monitor::Mode;
 
 /// Virtio's number for a GPU.
 const GPU: u16 = 16;
@@ -31,12 +33,12 @@ const EVENTS_CLEAR: usize = 4;
 
 /// One GPU.
 pub(super) struct Gpu {
-    pub(super) model: Model,
-    pub(super) heads: usize,
-    pub(super) display: Arc<Mutex<Display>>,
-    pub(super) adapter: Arc<Mutex<Adapter>>,
+    model: Model,
+    has_blobs: bool,
+    display: Arc<Mutex<Display>>,
+    adapter: Arc<Mutex<Adapter>>,
     /// As the adapter's, for whoever saves it.
-    pub(super) memory: Option<Arc<RegionMemory>>,
+    memory: Option<Arc<RegionMemory>>,
     keep: Keep,
 }
 
@@ -54,29 +56,42 @@ impl QueueHandler for Handler {
     }
 }
 
-pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Gpu {
     /// A GPU as it is just after power-on.
-    pub(super) fn new(model: Model, mode: Mode, services: &Services) -> io::Result<Self> {
-        let heads = 1;
-        let display = Arc::new(Mutex::new(Display { mode, events: 0 }));
+    pub(super) fn new(
+        model: Model,
+        display: Display,
+        has_blobs: bool,
+        services: &Services,
+    ) -> io::Result<Self> {
+        let display = Arc::new(Mutex::new(display));
         let vram = Vram::open(Places::room(model.budget), &services.keep)?;
         let memory = Arc::clone(vram.memory());
+        let scanout = &services.scanout;
+        scanout.set_heads(model.heads as u32);
+        let scanouts: Vec<_> = (0..model.heads as u32)
+            .filter_map(|head| scanout.head(head))
+            .inspect(ScanoutPublisher::promise_drawn)
+            .collect();
         let adapter = Adapter {
             model,
-            table: Table::new(model.budget, heads),
+            has_blobs,
+            table: Table::new(model.budget, model.heads),
             vram: Some(vram),
+            cursors: Cursors::open(model.heads, &services.keep)?,
             journal: Journal::open(&services.keep)?,
             applied: None,
-            scanout: services.scanout.clone(),
+            stale: vec![false; model.heads],
+            scanouts,
             display: Arc::clone(&display),
         };
         Ok(Self {
             model,
-            heads,
+            has_blobs,
             display,
             adapter: Arc::new(Mutex::new(adapter)),
             memory: Some(memory),
@@ -114,7 +129,12 @@ impl DeviceType for Gpu {
     }
 
     fn features(&self) -> u64 {
-        FEATURE_EDID
+        let blobs = if self.has_blobs {
+            feature::RESOURCE_BLOB
+        } else {
+            0
+        };
+        feature::EDID | feature::RESOURCE_UUID | blobs
     }
 
     fn queue_sizes(&self) -> &[u16] {
@@ -123,7 +143,7 @@ impl DeviceType for Gpu {
 
     /// `struct virtio_gpu_config`.
     fn config(&self) -> Vec<u8> {
-        let words = [lock(&self.display).events, 0, self.heads as u32, 0];
+        let words = [lock(&self.display).events, 0, self.model.heads as u32, 0];
         words.map(u32::to_le_bytes).concat()
     }
 
@@ -138,16 +158,21 @@ impl DeviceType for Gpu {
     }
 
     fn reset(&mut self, cause: Reset) {
-        lock(&self.display).events = 0;
+        let mut display = lock(&self.display);
+        display.events = 0;
+        if cause == Reset::Close {
+            display.wishes = [None; MAX_HEADS];
+        }
+        drop(display);
         let mut adapter = lock(&self.adapter);
         adapter.empty();
         if cause == Reset::Close {
-            // The picture stays where it is.
+            // The pictures stay where they are.
             drop(adapter);
             self.renew_vram();
             return;
         }
-        adapter.scanout.blank();
+        adapter.scanouts.iter().for_each(ScanoutPublisher::blank);
         if let Some(vram) = &mut adapter.vram {
             let len = vram.memory().len();
             vram.clear(0, len);
@@ -155,21 +180,35 @@ impl DeviceType for Gpu {
     }
 
     fn attributes(&self) -> Vec<(&'static str, String)> {
-        vec![(MODE, lock(&self.display).mode.to_string())]
+        let display = lock(&self.display);
+        let blob = if self.has_blobs { "on" } else { "off" };
+        vec![
+            (MODE, display.modes(&self.model)),
+            (HEADS, display.heads.to_string()),
+            (BLOB, blob.to_owned()),
+        ]
     }
 
     fn set_attribute(&mut self, name: &str, value: &str) -> Result<bool, AttributeError> {
-        if name != MODE {
-            return Err(AttributeError::Unknown(name.to_owned()));
+        match name {
+            MODE => {
+                let modes = self.model.parse_modes(value)?;
+                Ok(lock(&self.display).set_modes(modes))
+            }
+            HEADS => {
+                let heads = self.model.parse_heads(value)?;
+                Ok(lock(&self.display).set_heads(heads))
+            }
+            BLOB => {
+                parse_switch(name, value)?;
+                Err(AttributeError::Fixed(name.to_owned()))
+            }
+            _ => Err(AttributeError::Unknown(name.to_owned())),
         }
-        let mode = self.model.parse_mode(value)?;
-        let mut display = lock(&self.display);
-        let has_changed = display.mode != mode;
-        display.mode = mode;
-        if has_changed {
-            display.events |= EVENT_DISPLAY;
-        }
-        Ok(has_changed)
+    }
+
+    fn resize(&mut self, head: u32, width: u32, height: u32) -> Result<bool, ResizeError> {
+        lock(&self.display).wish(&self.model, head, width, height)
     }
 
     fn memories(&self) -> Vec<&RegionMemory> {
@@ -182,12 +221,12 @@ impl DeviceType for Gpu {
     }
 
     fn save(&self, out: &mut Vec<u8>) {
-        self.save_display(out);
+        lock(&self.display).save(out);
         lock(&self.adapter).save(out);
     }
 
     fn restore(&mut self, saved: &mut Fields<'_>) -> Result<(), StateError> {
-        let display = self.load_display(saved)?;
+        let display = Display::load(&self.model, saved)?;
         lock(&self.adapter).restore(saved)?;
         *lock(&self.display) = display;
         Ok(())
@@ -198,11 +237,11 @@ impl DeviceType for Gpu {
     }
 
     fn checkpoint(&self, out: &mut Vec<u8>) {
-        self.save_display(out);
+        lock(&self.display).save(out);
     }
 
     fn recall(&mut self, told: &mut Fields<'_>) -> Result<(), StateError> {
-        let display = self.load_display(told)?;
+        let display = Display::load(&self.model, told)?;
         lock(&self.adapter).recall()?;
         *lock(&self.display) = display;
         Ok(())

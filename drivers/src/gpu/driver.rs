@@ -6,8 +6,8 @@ use virtio::transport::MSIX_ATTRIBUTE;
 use virtio::{Setting, VirtioPci};
 
 use super::device::Gpu;
-use super::model::{MODE, MODELS, Model};
-use crate::monitor::Mode;
+use super::display::Display;
+use super::model::{BLOB, HEADS, MODE, MODELS, Model, parse_switch};
 
 /// Builds GPUs of virtio.
 #[derive(Clone, Copy, Debug)]
@@ -32,9 +32,9 @@ impl Driver for GpuDriver {
             .into_iter()
             .find(|model| model.name == spec.name)
             .ok_or_else(|| BuildError::UnknownType(spec.name.clone()))?;
-        let (mode, setting) = settings(&model, attributes)?;
+        let (display, has_blobs, setting) = settings(&model, attributes)?;
         let build = || {
-            let gpu = Gpu::new(model, mode, &services)?;
+            let gpu = Gpu::new(model, display, has_blobs, &services)?;
             VirtioPci::new(Box::new(gpu), setting, services)
         };
         let device = build().map_err(|source| {
@@ -51,23 +51,31 @@ fn spec(model: &Model) -> TypeSpec {
         name: model.name.to_owned(),
         title: format!("Virtio GPU, {mib} MiB"),
         description: format!(
-            "Virtio GPU in two dimensions with {mib} MiB of video memory, up to {}",
-            model.largest
+            "Virtio GPU in two dimensions with {mib} MiB of video memory and up to {} heads, each up \
+             to {}",
+            model.heads, model.largest
         ),
         video_memory: model.budget,
     }
 }
 
-fn settings(model: &Model, attributes: &Attributes) -> Result<(Mode, Setting), AttributeError> {
-    let (mut mode, mut setting) = (model.largest, Setting::default());
+/// The monitors, whether there are blobs, and the transport.
+fn settings(
+    model: &Model,
+    attributes: &Attributes,
+) -> Result<(Display, bool, Setting), AttributeError> {
+    let mut display = Display::new(model);
+    let (mut has_blobs, mut setting) = (true, Setting::default());
     for (name, value) in &attributes.0 {
         match name.as_str() {
-            MODE => mode = model.parse_mode(value)?,
+            MODE => display.modes = model.parse_modes(value)?,
+            HEADS => display.heads = model.parse_heads(value)?,
+            BLOB => has_blobs = parse_switch(name, value)?,
             MSIX_ATTRIBUTE => setting.set_msix(value)?,
             _ => return Err(AttributeError::Unknown(name.clone())),
         }
     }
-    Ok((mode, setting))
+    Ok((display, has_blobs, setting))
 }
 
 #[cfg(test)]
@@ -100,12 +108,26 @@ mod tests {
             [named("gpu-2d-hd", 64 << 20), named("gpu-2d-4k", 256 << 20)]
         );
         for (name, attributes, expected) in [
-            ("gpu-2d-hd", &[][..], ["mode=1920x1080", "msix=on"]),
-            ("gpu-2d-4k", &[], ["mode=3840x2160", "msix=on"]),
             (
                 "gpu-2d-hd",
-                &[("mode", "640x480"), ("mode", "800x600"), ("msix", "off")],
-                ["mode=800x600", "msix=off"],
+                &[][..],
+                ["mode=1920x1080", "heads=1", "blob=on", "msix=on"],
+            ),
+            (
+                "gpu-2d-4k",
+                &[],
+                ["mode=3840x2160", "heads=1", "blob=on", "msix=on"],
+            ),
+            (
+                "gpu-2d-hd",
+                &[
+                    ("mode", "640x480"),
+                    ("mode", "800x600,640x480"),
+                    ("blob", "off"),
+                    ("heads", "3"),
+                    ("msix", "off"),
+                ],
+                ["mode=800x600,640x480", "heads=3", "blob=off", "msix=off"],
             ),
         ] {
             assert_eq!(build(name, attributes).unwrap(), expected, "{name}");
@@ -126,7 +148,18 @@ mod tests {
                 "gpu-2d-hd",
                 ("mode", "4096x64"),
                 "attribute 'mode' cannot be '4096x64': it is WIDTHxHEIGHT, each from 64 to 4095, \
-                 and of at most 2073600 pixels",
+                 and of at most 2073600 pixels; or as many of them with commas between them as \
+                 there are heads, 4 at most",
+            ),
+            (
+                "gpu-2d-hd",
+                ("heads", "5"),
+                "attribute 'heads' cannot be '5': it is from 1 to 4",
+            ),
+            (
+                "gpu-2d-hd",
+                ("blob", "1"),
+                "attribute 'blob' cannot be '1': it is on or off",
             ),
         ] {
             let error = build(name, &[attribute]).unwrap_err();

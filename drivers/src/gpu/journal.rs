@@ -33,7 +33,8 @@ mod word {
     pub(super) const COUNT: usize = 1;
 }
 
-/// No command: part of a state that was written as a whole.
+/// No command that must not be done twice, or part of a state that was written as a whole. Commands are
+/// carried out one after the other: the one before has ended.
 const NO_POSITION: u64 = u64::MAX;
 
 /// The journal of one device.
@@ -93,10 +94,11 @@ impl Journal {
         Ok(noted)
     }
 
-    /// Notes what the command at a position changes. `false` if there is no room before
-    /// [`Self::rewrite`].
-    pub(super) fn append(&mut self, position: u64, change: &Change) -> bool {
+    /// Notes what a command changes: the one at a position of the control queue, or one that may be done
+    /// twice. `false` if there is no room before [`Self::rewrite`].
+    pub(super) fn append(&mut self, position: Option<u64>, change: &Change) -> bool {
         let (start, len) = self.current();
+        let position = position.unwrap_or(NO_POSITION);
         let mut bytes = position.to_le_bytes().to_vec();
         change.emit(&mut bytes);
         if bytes.len() > HALF - len {

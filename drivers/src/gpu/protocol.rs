@@ -1,19 +1,32 @@
 //! The commands' numbers, and their fields (Virtio 1.2, section 5.7.6.7); `linux/virtio_gpu.h`.
 
-/// The feature that there is an EDID; `VIRTIO_GPU_F_EDID`.
-pub(super) const FEATURE_EDID: u64 = 1 << 1;
+use mdev::scanout::Rect;
+
+/// Features, by their bit; `VIRTIO_GPU_F_*`.
+pub(super) mod feature {
+    pub(crate) const EDID: u64 = 1 << 1;
+    pub(crate) const RESOURCE_UUID: u64 = 1 << 2;
+    pub(crate) const RESOURCE_BLOB: u64 = 1 << 3;
+}
 
 /// The configuration's event: the display has changed; `VIRTIO_GPU_EVENT_DISPLAY`.
 pub(super) const EVENT_DISPLAY: u32 = 1;
 
 /// Most heads that an answer has room for; `VIRTIO_GPU_MAX_SCANOUTS`.
-pub(super) const MAX_HEADS: usize = 16;
+pub(super) const MAX_SCANOUTS: usize = 16;
 
 /// Bytes of a header, of a command and of an answer.
 pub(super) const HEADER: usize = 24;
 
 /// Room for an EDID in an answer.
 pub(super) const EDID_ROOM: usize = 1024;
+
+/// Where a blob lies: in guest memory; `VIRTIO_GPU_BLOB_MEM_GUEST`.
+pub(super) const BLOB_MEM_GUEST: u32 = 1;
+
+/// What may be done with a blob, all of which is the driver's own business as long as it lies in guest
+/// memory; `VIRTIO_GPU_BLOB_FLAG_USE_*`.
+pub(super) const BLOB_FLAGS: u32 = 1 | 2 | 4;
 
 /// A flag of a header: the answer is a fence; `VIRTIO_GPU_FLAG_FENCE`.
 const FLAG_FENCE: u32 = 1;
@@ -30,7 +43,16 @@ pub(super) mod command {
     pub(crate) const TRANSFER_TO_HOST_2D: u32 = 0x0105;
     pub(crate) const RESOURCE_ATTACH_BACKING: u32 = 0x0106;
     pub(crate) const RESOURCE_DETACH_BACKING: u32 = 0x0107;
+    pub(crate) const GET_CAPSET_INFO: u32 = 0x0108;
+    pub(crate) const GET_CAPSET: u32 = 0x0109;
     pub(crate) const GET_EDID: u32 = 0x010a;
+    pub(crate) const RESOURCE_ASSIGN_UUID: u32 = 0x010b;
+    pub(crate) const RESOURCE_CREATE_BLOB: u32 = 0x010c;
+    pub(crate) const SET_SCANOUT_BLOB: u32 = 0x010d;
+    pub(crate) const CTX_DESTROY: u32 = 0x0201;
+    pub(crate) const CTX_ATTACH_RESOURCE: u32 = 0x0202;
+    pub(crate) const CTX_DETACH_RESOURCE: u32 = 0x0203;
+    pub(crate) const SUBMIT_3D: u32 = 0x0207;
     pub(crate) const UPDATE_CURSOR: u32 = 0x0300;
     pub(crate) const MOVE_CURSOR: u32 = 0x0301;
 }
@@ -42,10 +64,12 @@ pub(super) enum Answer {
     Ok = 0x1100,
     DisplayInfo = 0x1101,
     Edid = 0x1104,
+    ResourceUuid = 0x1105,
     Unspecified = 0x1200,
     OutOfMemory = 0x1201,
     InvalidScanout = 0x1202,
     InvalidResource = 0x1203,
+    InvalidContext = 0x1204,
     InvalidParameter = 0x1205,
 }
 
@@ -106,6 +130,7 @@ impl Reader<'_> {
         u64::from_le_bytes(self.array())
     }
 
+    /// `struct virtio_gpu_rect`.
     pub(super) fn rect(&mut self) -> Rect {
         Rect {
             x: self.u32(),
@@ -113,24 +138,5 @@ impl Reader<'_> {
             width: self.u32(),
             height: self.u32(),
         }
-    }
-}
-
-/// A part of a picture; `struct virtio_gpu_rect`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Rect {
-    pub(super) x: u32,
-    pub(super) y: u32,
-    pub(super) width: u32,
-    pub(super) height: u32,
-}
-
-impl Rect {
-    /// Whether it has any pixel, and all of them are in a picture of this size.
-    pub(super) fn is_within(&self, width: u32, height: u32) -> bool {
-        let fits = |at: u32, len: u32, all: u32| {
-            len > 0 && at.checked_add(len).is_some_and(|end| end <= all)
-        };
-        fits(self.x, self.width, width) && fits(self.y, self.height, height)
     }
 }

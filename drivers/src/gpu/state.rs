@@ -1,49 +1,42 @@
 //! What is saved of a GPU. Video memory and configuration space are the framework's to save.
 
+use mdev::scanout::Cursor;
 use mdev::state::{Fields, StateError};
 
-use super::adapter::{Adapter, Display};
+use super::adapter::Adapter;
 use super::change::Change;
-use super::device::{Gpu, lock};
-use super::protocol::EVENT_DISPLAY;
-use crate::monitor::Mode;
-
-impl Gpu {
-    pub(super) fn save_display(&self, out: &mut Vec<u8>) {
-        let display = *lock(&self.display);
-        out.extend(display.mode.width.to_le_bytes());
-        out.extend(display.mode.height.to_le_bytes());
-        out.extend(display.events.to_le_bytes());
-    }
-
-    /// The mode comes along, as the guest has read it in the EDID.
-    pub(super) fn load_display(&self, saved: &mut Fields<'_>) -> Result<Display, StateError> {
-        let mode = Mode::new(saved.u16()?, saved.u16()?);
-        let events = saved.u32()?;
-        let is_mode = Mode::parse(&mode.to_string()) == Some(mode) && self.model.offers(mode);
-        if !is_mode || events & !EVENT_DISPLAY != 0 {
-            return Err(StateError::registers("the display cannot be like that"));
-        }
-        Ok(Display { mode, events })
-    }
-}
+use super::cursors::IMAGE;
+use super::table::Table;
 
 impl Adapter {
     /// Nothing is there any more, and nothing is noted.
     pub(super) fn empty(&mut self) {
         self.table = self.table.emptied(self.model.budget);
         self.applied = None;
+        self.stale.fill(false);
         if let Some(journal) = &mut self.journal {
             journal.rewrite(&[]);
         }
+        self.cursors.clear();
+        for scanout in &self.scanouts {
+            scanout.set_cursor(Cursor::default());
+        }
     }
 
-    /// Appends the changes that make the table, and how many they are.
+    /// Appends the changes that make the table, how many they are first, and the images of the cursors
+    /// that are shown.
     pub(super) fn save(&self, out: &mut Vec<u8>) {
         let changes = self.table.changes();
         out.extend((changes.len() as u32).to_le_bytes());
         for change in changes {
             change.emit(out);
+        }
+        for head in 0..self.table.heads() {
+            if let Some(look) = self.table.pointer(head).and_then(|pointer| pointer.look) {
+                let image = self.cursors.read(head as usize, &look);
+                let image = image.inspect_err(|error| tracing::error!(%error, "a cursor is lost"));
+                out.extend(image.unwrap_or_else(|_| vec![0; IMAGE]));
+            }
         }
     }
 
@@ -51,10 +44,11 @@ impl Adapter {
         let count = saved.u32()?;
         let changes = (0..count).map(|_| Change::parse(saved));
         let changes = changes.collect::<Result<Vec<_>, _>>()?;
+        let table = self.table.replayed(self.model.budget, &changes)?;
+        let images = images(&table, saved)?;
         if !saved.is_empty() {
             return Err(StateError::registers("something follows the resources"));
         }
-        let table = self.table.replayed(self.model.budget, &changes)?;
         if let Some(journal) = &mut self.journal
             && !journal.rewrite(&changes)
         {
@@ -62,6 +56,14 @@ impl Adapter {
         }
         self.table = table;
         self.applied = None;
+        self.stale.fill(true);
+        for (head, mut image) in images {
+            if let Some(look) = self.table.pointer(head).and_then(|pointer| pointer.look)
+                && let Err(error) = self.cursors.write(head as usize, &look, &mut image)
+            {
+                tracing::error!(%error, "a cursor is lost");
+            }
+        }
         Ok(())
     }
 
@@ -71,6 +73,17 @@ impl Adapter {
         let noted = journal.read()?;
         self.table = self.table.replayed(self.model.budget, &noted.changes)?;
         self.applied = noted.position;
+        // It may have died before it copied what it was to show.
+        self.stale.fill(true);
         Ok(())
     }
+}
+
+/// The images of the cursors that are shown, by their head.
+fn images(table: &Table, saved: &mut Fields<'_>) -> Result<Vec<(u32, Vec<u8>)>, StateError> {
+    let heads = 0..table.heads();
+    let shown = heads.filter(|head| table.pointer(*head).is_some_and(|it| it.look.is_some()));
+    shown
+        .map(|head| Ok((head, saved.bytes(IMAGE)?.to_vec())))
+        .collect()
 }

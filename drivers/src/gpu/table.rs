@@ -1,17 +1,19 @@
-//! What there is: the resources, where each lies, what a head shows.
+//! What there is: the resources, where each lies, what a head shows, and its cursor.
 //!
 //! It changes by [`Change`]s alone, so that the same ones make the same table elsewhere. It is not
 //! about pixels: they lie in video memory.
 
+mod heads;
+
 use std::collections::BTreeMap;
 
-use mdev::scanout::{Geometry, PixelFormat};
 use mdev::state::StateError;
 
 use super::change::Change;
 use super::places::Places;
-use super::protocol::Rect;
-use super::resources::{Backing, MAX_SIDE, Resource, pixel_format};
+use super::resources::{Backing, Content, Entry, Picture, Resource};
+use heads::Head;
+pub(super) use heads::{Shown, Source};
 
 /// Most resources of a device.
 const MAX_RESOURCES: usize = 4096;
@@ -19,20 +21,13 @@ const MAX_RESOURCES: usize = 4096;
 /// Most parts of guest memory that back all resources together.
 const MAX_ENTRIES: usize = 1 << 20;
 
-/// What a head shows: part of a resource.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Shown {
-    pub(super) id: u32,
-    pub(super) rect: Rect,
-}
-
 /// What there is.
 #[derive(Clone, Debug)]
 pub(super) struct Table {
     resources: BTreeMap<u32, Resource>,
     places: Places,
     entries: usize,
-    heads: Vec<Option<Shown>>,
+    heads: Vec<Head>,
 }
 
 /// A part of video memory that nobody has any more.
@@ -49,7 +44,7 @@ impl Table {
             resources: BTreeMap::new(),
             places: Places::new(budget),
             entries: 0,
-            heads: vec![None; heads],
+            heads: vec![Head::default(); heads],
         }
     }
 
@@ -68,16 +63,16 @@ impl Table {
         self.heads.len() as u32
     }
 
-    /// What a head shows.
-    pub(super) fn shown(&self, head: usize) -> Option<Shown> {
-        self.heads.get(head).copied().flatten()
-    }
-
     /// Where a new resource could lie; `None` if the budget does not allow it.
     pub(super) fn find_place(&self, width: u32, height: u32) -> Option<u64> {
-        let is_room = self.resources.len() < MAX_RESOURCES;
-        let place = self.places.find(Resource::len(width, height));
+        let is_room = self.has_number_free();
+        let place = self.places.find(Picture::len(width, height));
         place.filter(|_| is_room)
+    }
+
+    /// Whether there can be a resource more.
+    pub(super) fn has_number_free(&self) -> bool {
+        self.resources.len() < MAX_RESOURCES
     }
 
     /// Whether so many parts of guest memory more can be noted.
@@ -85,96 +80,115 @@ impl Table {
         self.entries + entries <= MAX_ENTRIES
     }
 
-    /// Where what a head shows lies in video memory.
-    pub(super) fn geometry(&self, head: usize) -> Option<Geometry> {
-        let Shown { id, rect } = self.shown(head)?;
-        let resource = self.get(id)?;
-        Some(Geometry {
-            width: rect.width,
-            height: rect.height,
-            stride: resource.stride(),
-            offset: resource.at + resource.offset(&rect),
-            format: pixel_format(resource.format).unwrap_or(PixelFormat::Xrgb8888),
-        })
-    }
-
-    /// Makes a change. On error nothing has changed.
-    pub(super) fn apply(&mut self, change: &Change) -> Result<Option<Freed>, StateError> {
-        let unknown = StateError::registers("there is no such resource");
+    /// Makes a change; what lies nowhere any more. On error nothing has changed.
+    pub(super) fn apply(&mut self, change: &Change) -> Result<Vec<Freed>, StateError> {
         match change {
-            Change::Create { .. } => self.create(change)?,
-            Change::Unref { id } => {
-                let resource = self.resources.remove(id).ok_or(unknown)?;
-                self.count_out(resource.backing.as_ref());
-                for head in &mut self.heads {
-                    head.take_if(|shown| shown.id == *id);
-                }
-                let at = resource.at;
-                let len = self.places.give_back(at);
-                return Ok(Some(Freed { at, len }));
-            }
+            Change::Create {
+                id,
+                format,
+                width,
+                height,
+                at,
+            } => self.create_picture(
+                *id,
+                Picture {
+                    format: *format,
+                    width: *width,
+                    height: *height,
+                    at: *at,
+                },
+            )?,
+            Change::CreateBlob { id, size, entries } => self.create_blob(*id, *size, entries)?,
+            Change::Unref { id } => return self.unref(*id),
             Change::Attach { id, entries } => {
                 let has_room = self.has_room_for(entries.len());
-                let resource = self.resources.get_mut(id).ok_or(unknown)?;
+                let resource = self.known(*id)?;
                 if resource.backing.is_some() || !has_room {
                     return Err(StateError::registers("nothing can back this resource"));
                 }
-                self.entries += entries.len();
                 resource.backing = Some(Backing::new(entries.clone()));
+                self.entries += entries.len();
             }
             Change::Detach { id } => {
-                let resource = self.resources.get_mut(id).ok_or(unknown)?;
-                let backing = resource.backing.take();
+                let backing = self.known(*id)?.backing.take();
                 self.count_out(backing.as_ref());
             }
-            Change::Scanout { head, id, rect } => {
-                let is_possible = *id == 0
-                    || self
-                        .get(*id)
-                        .is_some_and(|it| rect.is_within(it.width, it.height));
-                let head = self.heads.get_mut(*head as usize);
-                let Some(head) = head.filter(|_| is_possible) else {
-                    return Err(StateError::registers("no head shows that"));
-                };
-                *head = (*id != 0).then_some(Shown {
-                    id: *id,
-                    rect: *rect,
-                });
+            Change::AssignUuid { id, uuid } => self.known(*id)?.uuid = Some(*uuid),
+            Change::Scanout { head, id, rect } => return self.show(*head, *id, *rect),
+            Change::ScanoutBlob {
+                head,
+                id,
+                rect,
+                framebuffer,
+                at,
+            } => {
+                let source = Source::Blob(*framebuffer, *at);
+                let (id, rect) = (*id, *rect);
+                return self.show_blob(*head, Shown { id, rect, source });
             }
+            Change::Cursor { head, look, x, y } => self.set_cursor(*head, *look, *x, *y)?,
+            Change::MoveCursor { head, x, y } => self.move_cursor(*head, *x, *y)?,
         }
-        Ok(None)
+        Ok(Vec::new())
     }
 
-    fn create(&mut self, change: &Change) -> Result<(), StateError> {
-        let Change::Create {
-            id,
+    fn known(&mut self, id: u32) -> Result<&mut Resource, StateError> {
+        let unknown = StateError::registers("there is no such resource");
+        self.resources.get_mut(&id).ok_or(unknown)
+    }
+
+    fn create_picture(&mut self, id: u32, picture: Picture) -> Result<(), StateError> {
+        let Picture {
             format,
             width,
             height,
             at,
-        } = *change
-        else {
-            return Ok(());
-        };
-        let sides = 1..=MAX_SIDE;
-        let is_possible = id != 0
-            && !self.resources.contains_key(&id)
-            && self.resources.len() < MAX_RESOURCES
-            && pixel_format(format).is_some()
-            && sides.contains(&width)
-            && sides.contains(&height);
-        if !is_possible || !self.places.take(at, Resource::len(width, height)) {
+        } = picture;
+        let is_possible = self.may_be_new(id) && Picture::is_possible(format, width, height);
+        if !is_possible || !self.places.take(at, Picture::len(width, height)) {
             return Err(StateError::registers("no resource is like that"));
         }
+        self.insert(id, Content::Picture(picture), None);
+        Ok(())
+    }
+
+    fn create_blob(&mut self, id: u32, size: u64, entries: &[Entry]) -> Result<(), StateError> {
+        let backing = Backing::new(entries.to_vec());
+        let is_backed = entries.is_empty() || backing.len() >= size;
+        let has_room = self.has_room_for(entries.len());
+        if !self.may_be_new(id) || size == 0 || !is_backed || !has_room {
+            return Err(StateError::registers("no blob is like that"));
+        }
+        self.entries += entries.len();
+        let backing = (!entries.is_empty()).then_some(backing);
+        self.insert(id, Content::Blob(size), backing);
+        Ok(())
+    }
+
+    fn may_be_new(&self, id: u32) -> bool {
+        id != 0 && !self.resources.contains_key(&id) && self.has_number_free()
+    }
+
+    fn insert(&mut self, id: u32, content: Content, backing: Option<Backing>) {
         let resource = Resource {
-            format,
-            width,
-            height,
-            at,
-            backing: None,
+            content,
+            backing,
+            uuid: None,
         };
         self.resources.insert(id, resource);
-        Ok(())
+    }
+
+    fn unref(&mut self, id: u32) -> Result<Vec<Freed>, StateError> {
+        self.known(id)?;
+        let mut freed = self.hide(id);
+        if let Some(resource) = self.resources.remove(&id) {
+            self.count_out(resource.backing.as_ref());
+            if let Content::Picture(Picture { at, .. }) = resource.content {
+                let len = self.places.give_back(at);
+                freed.push(Freed { at, len });
+            }
+        }
+        Ok(freed)
     }
 
     fn count_out(&mut self, backing: Option<&Backing>) {
@@ -186,22 +200,30 @@ impl Table {
         let mut changes = Vec::new();
         for (id, resource) in &self.resources {
             let id = *id;
-            changes.push(Change::Create {
-                id,
-                format: resource.format,
-                width: resource.width,
-                height: resource.height,
-                at: resource.at,
-            });
-            if let Some(backing) = &resource.backing {
-                let entries = backing.entries().to_vec();
-                changes.push(Change::Attach { id, entries });
+            let backing = resource.backing.as_ref();
+            let entries = backing.map(|backing| backing.entries().to_vec());
+            match (resource.content, entries) {
+                (Content::Picture(picture), entries) => {
+                    changes.push(Change::Create {
+                        id,
+                        format: picture.format,
+                        width: picture.width,
+                        height: picture.height,
+                        at: picture.at,
+                    });
+                    changes.extend(entries.map(|entries| Change::Attach { id, entries }));
+                }
+                (Content::Blob(size), entries) => changes.push(Change::CreateBlob {
+                    id,
+                    size,
+                    entries: entries.unwrap_or_default(),
+                }),
             }
+            let uuid = resource.uuid;
+            changes.extend(uuid.map(|uuid| Change::AssignUuid { id, uuid }));
         }
-        for (head, shown) in (0..).zip(&self.heads) {
-            if let Some(Shown { id, rect }) = *shown {
-                changes.push(Change::Scanout { head, id, rect });
-            }
+        for (head, it) in (0..).zip(&self.heads) {
+            it.changes(head, &mut changes);
         }
         changes
     }

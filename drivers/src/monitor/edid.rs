@@ -79,11 +79,16 @@ const SYNC: u8 = 0x18 | 0x02;
 
 /// The block of a monitor that prefers one mode and can also show the others up to `largest`.
 pub(crate) fn block(preferred: Mode, largest: Mode) -> Vec<u8> {
+    numbered_block(preferred, largest, NO_SERIAL)
+}
+
+/// The same of one of several monitors, each with another serial number, which is none if it is 0.
+pub(crate) fn numbered_block(preferred: Mode, largest: Mode, serial: u32) -> Vec<u8> {
     let mut block = Vec::with_capacity(LEN);
     block.extend(HEADER);
     block.extend(manufacturer().to_be_bytes());
     block.extend(PRODUCT.to_le_bytes());
-    block.extend(NO_SERIAL.to_le_bytes());
+    block.extend(serial.to_le_bytes());
     block.extend([NO_WEEK, YEAR]);
     block.extend(VERSION);
     block.push(VIDEO_INPUT);

@@ -2,21 +2,19 @@
 
 #![expect(clippy::unwrap_used, reason = "where a test fails, it says so")]
 
+mod blobs;
+mod cursor;
+mod heads;
 mod hostile;
+mod instance;
 mod resets;
 mod transport;
 
-use std::os::unix::net::UnixStream;
-use std::thread::{self, JoinHandle};
-
-use mdev::instance::{self, Clients};
-use mdev::mailbox::{Mail, MailSender, Mailbox};
-use mdev::scanout::{PixelFormat, ScanoutPublisher};
-use mdev::session::Surroundings;
-use mdev::{Attributes, Services};
+use instance::{Instance, ask, ask_on, command};
+use mdev::device::AttributeError;
+use mdev::scanout::PixelFormat;
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
-use vfu::Errno;
 use virtio::feature;
 use virtio::guest::{Descriptor, End, FREE, Guest, INDIRECT, NEEDS_RESET, NEXT, RAM, WRITE};
 
@@ -30,8 +28,17 @@ const TRANSFER: u32 = 0x105;
 const ATTACH: u32 = 0x106;
 const DETACH: u32 = 0x107;
 const CAPSET_INFO: u32 = 0x108;
+const CAPSET: u32 = 0x109;
 const EDID: u32 = 0x10a;
+const ASSIGN_UUID: u32 = 0x10b;
+const CREATE_BLOB: u32 = 0x10c;
+const SCANOUT_BLOB: u32 = 0x10d;
+const CTX_CREATE: u32 = 0x200;
+const CTX_DESTROY: u32 = 0x201;
+const CTX_ATTACH: u32 = 0x202;
+const CREATE_3D: u32 = 0x204;
 const SUBMIT_3D: u32 = 0x207;
+const MAP_BLOB: u32 = 0x208;
 const UPDATE_CURSOR: u32 = 0x300;
 const MOVE_CURSOR: u32 = 0x301;
 
@@ -41,78 +48,8 @@ const UNSPECIFIED: u32 = 0x1200;
 const OUT_OF_MEMORY: u32 = 0x1201;
 const NO_SCANOUT: u32 = 0x1202;
 const NO_RESOURCE: u32 = 0x1203;
+const NO_CONTEXT: u32 = 0x1204;
 const BAD_PARAMETER: u32 = 0x1205;
-
-/// A GPU in its own thread.
-struct Instance {
-    mail: MailSender,
-    scanout: ScanoutPublisher,
-    thread: Option<JoinHandle<Result<(), Errno>>>,
-}
-
-impl Instance {
-    fn new() -> Self {
-        let (driver, spec) = drivers::find_type("gpu-2d-hd").unwrap();
-        let services = Services::default();
-        let scanout = services.scanout.clone();
-        let around = Surroundings::new(&services);
-        let device = driver.build(&spec, &Attributes::default(), services);
-        let device = device.unwrap();
-        let (mailbox, mail) = Mailbox::new().unwrap();
-        let serve = move || instance::run(device, &mailbox, &around, Clients::Any, None);
-        Self {
-            mail,
-            scanout,
-            thread: Some(thread::spawn(serve)),
-        }
-    }
-
-    fn guest(&self, features: u64) -> Guest {
-        let (ours, theirs) = UnixStream::pair().unwrap();
-        self.mail.send(Mail::Client(theirs.into())).unwrap();
-        Guest::new(ours, features)
-    }
-
-    /// The pixels that are shown.
-    fn shown(&self) -> Option<Vec<u8>> {
-        let picture = self.scanout.current()?;
-        let geometry = picture.geometry;
-        let mut pixels = Vec::new();
-        for y in 0..u64::from(geometry.height) {
-            let mut line = vec![0; geometry.width as usize * 4];
-            let at = geometry.offset + y * u64::from(geometry.stride);
-            let read = rustix::io::pread(&picture.memory, &mut line, at);
-            assert_eq!(read, Ok(line.len()));
-            pixels.extend(line);
-        }
-        Some(pixels)
-    }
-}
-
-impl Drop for Instance {
-    fn drop(&mut self) {
-        let _ = self.mail.send(Mail::Stop);
-        let end = self.thread.take().unwrap().join();
-        assert!(thread::panicking() || end.is_ok(), "the instance panicked");
-    }
-}
-
-fn command(number: u32, words: &[u32]) -> Vec<u8> {
-    let header = [number, 0, 0, 0, 0, 0];
-    let all = header.iter().chain(words);
-    all.flat_map(|word| word.to_le_bytes()).collect()
-}
-
-/// What a command on a queue is answered.
-fn ask_on(guest: &mut Guest, queue: u16, number: u32, words: &[u32]) -> u32 {
-    let answer = guest.ask(queue, &command(number, words), 24);
-    assert_eq!(answer.len(), 24);
-    u32::from_le_bytes(answer[..4].try_into().unwrap())
-}
-
-fn ask(guest: &mut Guest, number: u32, words: &[u32]) -> u32 {
-    ask_on(guest, 0, number, words)
-}
 
 #[test]
 #[expect(clippy::too_many_lines, reason = "a table, each case a line or two")]
@@ -152,15 +89,21 @@ fn each_command_is_answered_as_the_specification_says() {
         (FLUSH, &[0, 0, 8, 8, 1, 0], OK),
         (FLUSH, &[0, 0, 8, 9, 1, 0], BAD_PARAMETER),
         (FLUSH, &[0, 0, 8, 8, 7, 0], NO_RESOURCE),
-        (SCANOUT, &[0, 0, 8, 8, 1, 1], NO_SCANOUT),
+        (SCANOUT, &[0, 0, 8, 8, 4, 1], NO_SCANOUT),
         (SCANOUT, &[0, 0, 8, 8, 0, 7], NO_RESOURCE),
         (SCANOUT, &[0, 1, 8, 8, 0, 1], BAD_PARAMETER),
         (SCANOUT, &[0, 0, 8, 8, 0, 1], OK),
         (SCANOUT, &[0, 0, 0, 0, 0, 0], OK),
         (DETACH, &[1, 0], OK),
-        (EDID, &[1, 0], BAD_PARAMETER),
-        (CAPSET_INFO, &[0, 0], UNSPECIFIED),
-        (SUBMIT_3D, &[0, 0], UNSPECIFIED),
+        (EDID, &[4, 0], BAD_PARAMETER),
+        (CAPSET_INFO, &[0, 0], BAD_PARAMETER),
+        (CAPSET, &[1, 0], BAD_PARAMETER),
+        (CTX_CREATE, &[0; 18], UNSPECIFIED),
+        (CTX_DESTROY, &[], NO_CONTEXT),
+        (CTX_ATTACH, &[1, 0], NO_CONTEXT),
+        (CREATE_3D, &[9; 12], UNSPECIFIED),
+        (SUBMIT_3D, &[0, 0], NO_CONTEXT),
+        (MAP_BLOB, &[1, 0, 0, 0], UNSPECIFIED),
         (UPDATE_CURSOR, &[0; 8], UNSPECIFIED),
         (0, &[], UNSPECIFIED),
         (far, &[], UNSPECIFIED),
@@ -188,7 +131,7 @@ fn each_command_is_answered_as_the_specification_says() {
 fn the_answers_about_the_display_are_whole_and_fences_come_back() {
     let instance = Instance::new();
     let mut guest = instance.guest(0);
-    assert_eq!(guest.config(8), 1, "heads");
+    assert_eq!(guest.config(8), 4, "heads");
     assert_eq!(guest.config(12), 0, "capability sets");
     let info = guest.ask(0, &command(DISPLAY_INFO, &[]), 408);
     let words: Vec<_> = info

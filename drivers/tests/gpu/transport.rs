@@ -31,10 +31,7 @@ fn the_driver_is_interrupted_when_it_wants_to_be() {
 fn a_change_of_mode_is_told_of_until_the_driver_has_heard() {
     let instance = Instance::new();
     let mut guest = instance.guest(0);
-    let set = |mode: &'static str| {
-        let set = move |device: &mut dyn mdev::MediatedDevice| device.set_attribute("mode", mode);
-        instance.mail.call(set).unwrap()
-    };
+    let set = |mode| instance.set("mode", mode);
     guest.write(0x10, &[2, 0]);
     let [generation] = guest.read(0x15);
     set("800x600").unwrap();

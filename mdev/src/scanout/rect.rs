@@ -29,6 +29,14 @@ impl Rect {
         self.width == 0 || self.height == 0
     }
 
+    /// Whether it has any pixel, and all of them are in a picture of this size.
+    pub fn is_within(&self, width: u32, height: u32) -> bool {
+        let fits = |at: u32, len: u32, all: u32| {
+            len > 0 && at.checked_add(len).is_some_and(|end| end <= all)
+        };
+        fits(self.x, self.width, width) && fits(self.y, self.height, height)
+    }
+
     /// The smallest that has both in it. What is nothing counts for nothing.
     pub fn union(self, other: Self) -> Self {
         if self.is_empty() {
@@ -89,6 +97,20 @@ mod tests {
             y,
             width,
             height,
+        }
+    }
+
+    #[test]
+    fn what_is_within_has_pixels_and_none_outside() {
+        for (part, is_within) in [
+            (rect(0, 0, 8, 4), true),
+            (rect(7, 3, 1, 1), true),
+            (rect(8, 0, 0, 1), false),
+            (rect(8, 0, 1, 1), false),
+            (rect(0, 1, 8, 4), false),
+            (rect(u32::MAX, 0, 2, 1), false),
+        ] {
+            assert_eq!(part.is_within(8, 4), is_within, "{part:?}");
         }
     }
 
