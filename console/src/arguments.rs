@@ -16,6 +16,10 @@ pub struct Arguments {
     #[arg(long, value_name = "PATH", required_unless_present = "inside")]
     pub control: Option<PathBuf>,
 
+    /// Which head of the display to show, from 0
+    #[arg(long, value_name = "NUMBER", default_value_t = 0)]
+    pub head: u32,
+
     /// Where viewers connect: a UNIX socket, made here for this user alone
     #[arg(
         long,

@@ -30,6 +30,8 @@ pub struct Errands(OwnedFd);
 pub struct Instructions {
     /// What the picture is called.
     pub name: String,
+    /// Which head of the display is shown.
+    pub head: u32,
     /// What TCP asks for.
     pub password: Option<String>,
     /// How long the worker may be gone.
@@ -109,7 +111,7 @@ pub fn run(socket: &OwnedFd, control: &Path, instructions: &Instructions) -> io:
             return Err(io::Error::other("an errand that nobody knows"));
         }
         let reached = Control::connect(control).and_then(|control| {
-            let changes = control.watch(0)?;
+            let changes = control.watch(instructions.head)?;
             Ok((control.into_socket(), changes))
         });
         match reached {

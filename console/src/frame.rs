@@ -1,5 +1,8 @@
 //! The picture as it was seen last, in tiles, and when each of them changed.
 
+use std::ops::Range;
+
+use crate::cursor::Cursor;
 use crate::rfb::Rect;
 
 /// Pixels of a tile, each way.
@@ -34,6 +37,8 @@ pub struct Frame {
     turn: u64,
     /// Tells this size from those before it.
     epoch: u64,
+    /// What lies over it; `None` of a device that has shown none yet.
+    pub cursor: Option<Cursor>,
 }
 
 /// What a viewer has of a frame: for each tile, up to which turn.
@@ -53,6 +58,7 @@ impl Frame {
             changed: Vec::new(),
             turn: 0,
             epoch: 0,
+            cursor: None,
         };
         frame.resize((width, height));
         frame
@@ -83,30 +89,40 @@ impl Frame {
         self.turn += 1;
     }
 
-    /// Takes over a band of tiles, as it is now: whole lines, from the top of the tiles in that row
-    /// on. Whether any differs from what was there.
-    pub fn take_band(&mut self, row: usize, lines: &[u32]) -> bool {
+    /// Takes over tiles that lie side by side, as they are now: their lines, from the top of the
+    /// tiles in that row on. Whether any differs from what was there.
+    pub fn take_tiles(&mut self, row: usize, columns: Range<usize>, pixels: &[u32]) -> bool {
         let (width, turn, across) = (self.width, self.turn, self.across());
+        let left = columns.start * TILE;
+        let span = (columns.end * TILE).min(width).saturating_sub(left);
         let start = row * TILE * width;
         let end = (start + TILE * width).min(self.pixels.len());
         let Some(band) = self.pixels.get_mut(start..end) else {
             return false;
         };
-        if band.len() != lines.len() || band == lines {
+        if span == 0 || pixels.len() != span * (band.len() / width) {
             return false;
         }
-        let tiles = self.changed.iter_mut().skip(row * across).take(across);
-        for (column, changed) in tiles.enumerate() {
-            let left = column * TILE;
-            let right = (left + TILE).min(width);
-            for (old, new) in band.chunks_exact_mut(width).zip(lines.chunks_exact(width)) {
-                if old[left..right] != new[left..right] {
-                    old[left..right].copy_from_slice(&new[left..right]);
-                    *changed = turn;
+        let mut is_other = false;
+        for column in columns {
+            let at = column * TILE - left;
+            let tile = at..(at + TILE).min(span);
+            let mut has_changed = false;
+            for (old, new) in band.chunks_exact_mut(width).zip(pixels.chunks_exact(span)) {
+                let old = &mut old[left..left + span];
+                if old[tile.clone()] != new[tile.clone()] {
+                    old[tile.clone()].copy_from_slice(&new[tile.clone()]);
+                    has_changed = true;
                 }
             }
+            if let (true, Some(changed)) =
+                (has_changed, self.changed.get_mut(row * across + column))
+            {
+                *changed = turn;
+            }
+            is_other |= has_changed;
         }
-        true
+        is_other
     }
 
     /// The rectangles of `area` that are newer than what a viewer has seen, in whole tiles. They
@@ -210,7 +226,7 @@ pub fn in_tiles(whole: Rect) -> Vec<Rect> {
 }
 
 /// The tiles that a stretch touches, of a side that has so many pixels.
-fn tiles(start: u16, length: u16, side: usize) -> std::ops::Range<usize> {
+fn tiles(start: u16, length: u16, side: usize) -> Range<usize> {
     let start = usize::from(start).min(side);
     let end = (start + usize::from(length)).min(side);
     if start == end {

@@ -9,6 +9,7 @@ use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::frame::{Frame, SIZE_AT_FIRST};
+use crate::rfb::update::ResizeStatus;
 use crate::wake::{self, Bell, Ringer};
 
 /// Most viewers at a time. Each has a thread, and some memory.
@@ -38,6 +39,9 @@ struct Viewer {
     ringer: Ringer,
     /// The look that it waits for, or whatever look after it shows something new.
     waits_for: Option<u64>,
+    /// The size that it wishes the picture had, and what came of that.
+    wish: Option<(u16, u16)>,
+    answer: Option<ResizeStatus>,
 }
 
 /// A viewer's place. Dropping it gives it up.
@@ -82,6 +86,8 @@ impl Hub {
         let viewer = Viewer {
             ringer,
             waits_for: None,
+            wish: None,
+            answer: None,
         };
         state.viewers.insert(number, viewer);
         Ok(Some(Place {
@@ -103,6 +109,34 @@ impl Hub {
             .viewers
             .values()
             .any(|viewer| viewer.waits_for.is_some())
+    }
+
+    /// Whether a viewer waits for a look that is yet to be begun, whether that finds anything or not.
+    pub(crate) fn is_awaited(&self) -> bool {
+        let state = self.lock();
+        let mut viewers = state.viewers.values();
+        viewers.any(|viewer| viewer.waits_for.is_some_and(|look| look > state.done))
+    }
+
+    /// A size that a viewer wishes for, which then waits for [`Self::answer`].
+    pub(crate) fn take_wish(&self) -> Option<(u64, (u16, u16))> {
+        let mut state = self.lock();
+        let mut viewers = state.viewers.iter_mut();
+        viewers.find_map(|(&number, viewer)| Some((number, viewer.wish.take()?)))
+    }
+
+    /// Whether a viewer wishes for a size.
+    pub(crate) fn has_wish(&self) -> bool {
+        let state = self.lock();
+        state.viewers.values().any(|viewer| viewer.wish.is_some())
+    }
+
+    /// Says what came of a viewer's wish.
+    pub(crate) fn answer(&self, number: u64, status: ResizeStatus) {
+        if let Some(viewer) = self.lock().viewers.get_mut(&number) {
+            viewer.answer = Some(status);
+            viewer.ringer.ring();
+        }
     }
 
     /// Begins a look at the picture.
@@ -152,6 +186,20 @@ impl Place {
             viewer.waits_for = None;
         }
         Some(made)
+    }
+
+    /// Says which size this viewer wishes the picture had. Of several wishes the last counts.
+    pub(crate) fn wish(&self, size: (u16, u16)) {
+        if let Some(viewer) = self.hub.lock().viewers.get_mut(&self.number) {
+            viewer.wish = Some(size);
+        }
+        self.hub.source.ring();
+    }
+
+    /// What came of that, once.
+    pub(crate) fn take_answer(&self) -> Option<ResizeStatus> {
+        let mut state = self.hub.lock();
+        state.viewers.get_mut(&self.number)?.answer.take()
     }
 
     /// The hub.

@@ -56,7 +56,7 @@ pub fn serve(arguments: &SandboxArguments, with_tcp: bool) -> anyhow::Result<End
         };
         spawn("accept-tcp", move || accept(&tcp, &house))?;
     }
-    let source = Source::new(&house.name, hub, bell, errands);
+    let source = Source::new(&house.name, instructions.head, hub, bell, errands);
     spawn("accept", move || accept(&socket, &house))?;
     Ok(source.run(instructions.patience, instructions.apart))
 }

@@ -5,6 +5,7 @@
 //! - [`source`]: where the picture lies, asked of the worker; its tiles, compared with those that
 //!   were seen before, while a viewer waits.
 //! - [`frame`]: the picture as it was seen last, and when each tile of it changed.
+//! - [`cursor`]: what lies over it.
 //! - [`hub`]: where the source and the viewers meet.
 //! - [`viewer`]: one viewer, its thread, what is sent to it and what it sends.
 //! - [`rfb`]: the bytes of that: the Remote Framebuffer protocol, 3.3 to 3.8.
@@ -23,6 +24,7 @@
 
 pub mod arguments;
 pub mod confinement;
+pub mod cursor;
 pub mod errand;
 pub mod frame;
 pub mod hub;

@@ -45,6 +45,7 @@ pub fn serve(arguments: &Arguments) -> anyhow::Result<()> {
     let tcp = tcp(arguments)?;
     let instructions = Instructions {
         name: arguments.name.clone(),
+        head: arguments.head,
         password: password.map(|password| password.text()),
         patience: Duration::from_secs(arguments.patience),
         apart: Duration::from_secs(1) / arguments.fps,

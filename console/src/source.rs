@@ -1,11 +1,14 @@
 //! Where the picture comes from: the memory file that the worker hands out. The worker is asked for
 //! it when it says that something else is shown; its device is never asked for anything.
 //!
-//! - `reader`: pixels out of the file.
+//! - `reader`: pixels out of the file,
+//! - `pace`: when it is looked at.
 //!
 //! What has changed is found by comparing tiles: so many times a second while the guest draws, less
-//! often while it does not, and not at all while no viewer waits.
+//! often while it does not, and not at all while no viewer waits. A device that tells what its guest
+//! draws is looked at then, and there.
 
+mod pace;
 mod reader;
 
 use std::io;
@@ -17,16 +20,19 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use worker::control::{Control, ControlError, Picture};
 
+use crate::cursor::{Cursor, Image};
 use crate::errand::{self, Errands};
 use crate::hub::Hub;
+use crate::rfb::update::ResizeStatus;
 use crate::wake::Bell;
+use pace::Pace;
 use reader::Reader;
 
-/// At least this lies between two looks, once it has not changed for a while.
-const QUIET: Duration = Duration::from_millis(100);
+/// Between two questions for what is shown, while no viewer wants to know.
+const UNWATCHED: Duration = Duration::from_millis(500);
 
-/// So many looks that showed nothing new are a while.
-const QUIET_AFTER: u32 = 15;
+/// Between two sizes that the guest is asked for.
+const WISHES_APART: Duration = Duration::from_millis(250);
 
 /// Between two tries to reach a worker that is gone.
 const RETRY: Duration = Duration::from_millis(200);
@@ -39,6 +45,7 @@ const SETTLING: Duration = Duration::from_secs(2);
 pub struct Source {
     /// What the log calls it.
     name: String,
+    head: u32,
     hub: Arc<Hub>,
     bell: Bell,
     errands: Errands,
@@ -46,17 +53,11 @@ pub struct Source {
     pace: Pace,
     /// A worker that shows nothing is believed from then on.
     settled: Option<Instant>,
-}
-
-/// When the next look is.
-#[derive(Debug)]
-struct Pace {
-    /// Between two looks, while the picture changes.
-    apart: Duration,
-    last: Option<Instant>,
-    unchanged: u32,
-    /// Whether the next look shows something new, whatever it finds.
-    is_other: bool,
+    /// The changes of the cursor that are known of, and its image with the worker's number.
+    pointed: Option<u64>,
+    image: Option<(u64, Arc<Image>)>,
+    /// When the guest was last asked for another size.
+    wished: Option<Instant>,
 }
 
 /// A connection to the worker.
@@ -81,27 +82,26 @@ pub enum End {
 
 impl Source {
     /// A source that shows in `hub`, and is wanted when `bell` rings.
-    pub(crate) fn new(name: &str, hub: Arc<Hub>, bell: Bell, errands: Errands) -> Self {
+    pub(crate) fn new(name: &str, head: u32, hub: Arc<Hub>, bell: Bell, errands: Errands) -> Self {
         Self {
             name: name.to_owned(),
+            head,
             hub,
             bell,
             errands,
             reader: Reader::default(),
-            pace: Pace {
-                apart: QUIET,
-                last: None,
-                unchanged: 0,
-                is_other: true,
-            },
+            pace: Pace::default(),
             settled: None,
+            pointed: None,
+            image: None,
+            wished: None,
         }
     }
 
     /// Shows the picture until the vGPU is gone: its worker for longer than `patience`. At least
     /// `apart` lies between two looks.
     pub fn run(mut self, patience: Duration, apart: Duration) -> End {
-        self.pace.apart = apart;
+        self.pace = Pace::new(apart);
         loop {
             let connection = match self.connect(patience) {
                 Ok(connection) => connection,
@@ -129,6 +129,9 @@ impl Source {
             }
             let until = Instant::now() + RETRY;
             while Instant::now() < until {
+                while let Some((viewer, _)) = self.hub.take_wish() {
+                    self.hub.answer(viewer, ResizeStatus::Failed);
+                }
                 self.look_if_wanted();
                 self.wait(None, Some(until))?;
             }
@@ -137,21 +140,32 @@ impl Source {
 
     /// Shows what a worker shows, until the worker is gone.
     fn follow(&mut self, connection: &Connection) -> Result<(), End> {
+        // Another worker counts from another start.
+        (self.pointed, self.image) = (None, None);
         let mut is_stale = true;
-        let mut next_ask = Instant::now();
+        let mut asked: Option<Instant> = None;
         loop {
             // A guest may show another picture as often as it likes: it is not asked for more often
             // than it is looked at.
+            let apart = if self.hub.is_wanted() {
+                self.pace.apart()
+            } else {
+                UNWATCHED
+            };
+            let next_ask = asked.map_or_else(Instant::now, |asked| asked + apart);
             if is_stale && next_ask <= Instant::now() {
                 if !self.ask(&connection.control) {
                     return Ok(());
                 }
                 is_stale = false;
-                next_ask = Instant::now() + self.pace.apart;
+                asked = Some(Instant::now());
             }
+            let Some(next_wish) = self.grant_wishes(&connection.control) else {
+                return Ok(());
+            };
             self.look_if_wanted();
             let ask = is_stale.then_some(next_ask);
-            let until = self.settled.into_iter().chain(ask).min();
+            let until = self.settled.into_iter().chain(ask).chain(next_wish).min();
             let woken = self.wait(Some((connection, !is_stale)), until)?;
             if woken.is_lost {
                 return Ok(());
@@ -163,10 +177,12 @@ impl Source {
 
     /// Asks what is shown. Whether the worker answers.
     fn ask(&mut self, control: &Control) -> bool {
-        match control.scanout(0) {
+        match control.scanout(self.head) {
             Ok(picture) => {
                 self.settled = None;
+                let pointed = picture.cursor;
                 self.show(picture);
+                return self.ask_cursor(control, pointed);
             }
             Err(ControlError::Refused { errno, .. }) if errno == "ENODATA" => {
                 // One that has just taken over may not have come to it.
@@ -183,6 +199,80 @@ impl Source {
             }
         }
         true
+    }
+
+    /// Asks for the cursor if it has changed so often. Whether the worker answers.
+    fn ask_cursor(&mut self, control: &Control, pointed: u64) -> bool {
+        let is_known = self.hub.with_frame(|frame| frame.cursor.is_some());
+        if self.pointed == Some(pointed) || (pointed == 0 && !is_known) {
+            return true;
+        }
+        let pointer = match control.cursor(self.head) {
+            Ok(pointer) => pointer,
+            Err(error) => {
+                tracing::warn!(
+                    "{}: the worker does not tell its cursor: {error}",
+                    self.name
+                );
+                return false;
+            }
+        };
+        self.pointed = Some(pointer.sequence);
+        let image = pointer.image.and_then(|(image, memory)| {
+            let before = self.image.take();
+            if let Some(before) = before.filter(|(sequence, _)| *sequence == image.sequence) {
+                self.image = Some(before.clone());
+                return Some(before.1);
+            }
+            match reader::read_cursor(&image, &memory) {
+                Ok(read) => {
+                    let read = Arc::new(read);
+                    self.image = Some((image.sequence, Arc::clone(&read)));
+                    Some(read)
+                }
+                Err(why) => {
+                    tracing::warn!("{}: the cursor cannot be read: {why}", self.name);
+                    None
+                }
+            }
+        });
+        let (x, y) = (pointer.x, pointer.y);
+        self.hub
+            .with_frame(|frame| frame.cursor = Some(Cursor { image, x, y }));
+        true
+    }
+
+    /// Asks the guest for a size that a viewer wishes for, if it is time: when the next one may be
+    /// asked for, if there is one. `None` if the worker does not answer.
+    fn grant_wishes(&mut self, control: &Control) -> Option<Option<Instant>> {
+        let next = self.wished.map(|wished| wished + WISHES_APART);
+        if let Some(next) = next.filter(|next| *next > Instant::now()) {
+            return Some(self.hub.has_wish().then_some(next));
+        }
+        let Some((viewer, (width, height))) = self.hub.take_wish() else {
+            return Some(None);
+        };
+        self.wished = Some(Instant::now());
+        let asked = control.resize(self.head, width.into(), height.into());
+        let status = match &asked {
+            Ok(()) => ResizeStatus::Forwarded,
+            Err(ControlError::Refused { errno, .. }) => match errno.as_str() {
+                "ENOTSUP" => ResizeStatus::Prohibited,
+                "EINVAL" => ResizeStatus::Invalid,
+                _ => ResizeStatus::Failed,
+            },
+            Err(_) => ResizeStatus::Failed,
+        };
+        self.hub.answer(viewer, status);
+        if let Err(error) = &asked {
+            tracing::info!(
+                "{}: a viewer asked for {width}x{height}: {error}",
+                self.name
+            );
+        }
+        let is_answered = matches!(&asked, Ok(()) | Err(ControlError::Refused { .. }));
+        let next = self.hub.has_wish().then(|| Instant::now() + WISHES_APART);
+        is_answered.then_some(next)
     }
 
     fn show(&mut self, picture: Picture) {
@@ -202,13 +292,17 @@ impl Source {
 
     fn show_nothing(&mut self) {
         self.reader.forget();
-        self.hub.with_frame(|frame| frame.resize(frame.size()));
+        self.pointed = None;
+        self.hub.with_frame(|frame| {
+            frame.resize(frame.size());
+            frame.cursor = frame.cursor.is_some().then(Cursor::default);
+        });
         self.pace.hurry();
     }
 
     /// Looks at the picture if a viewer waits and it is time.
     fn look_if_wanted(&mut self) {
-        if !self.hub.is_wanted() || self.pace.next() > Instant::now() {
+        if self.next_look().is_none_or(|next| next > Instant::now()) {
             return;
         }
         self.hub.begin_look();
@@ -217,8 +311,16 @@ impl Source {
             self.reader.forget();
             false
         });
-        self.hub.end_look(has_changed || self.pace.is_other);
+        self.hub.end_look(has_changed || self.pace.is_other());
         self.pace.looked(has_changed);
+    }
+
+    /// When the picture is looked at next; not before something happens, if nobody waits or nothing
+    /// can be new.
+    fn next_look(&self) -> Option<Instant> {
+        let may_be_new =
+            || self.reader.may_have_changed() || self.pace.is_other() || self.hub.is_awaited();
+        (self.hub.is_wanted() && may_be_new()).then(|| self.pace.next())
     }
 
     /// Waits for whatever comes first: the end of the worker, another picture if that is waited for, a
@@ -228,8 +330,7 @@ impl Source {
         connection: Option<(&Connection, bool)>,
         until: Option<Instant>,
     ) -> Result<Woken, End> {
-        let look = self.hub.is_wanted().then(|| self.pace.next());
-        let next = look.into_iter().chain(until).min();
+        let next = self.next_look().into_iter().chain(until).min();
         let patience = next.map(|next| next.saturating_duration_since(Instant::now()));
         // Rounded up: it would else be woken a moment too early, again and again.
         let patience = patience.map(|patience| patience + Duration::from_micros(100));
@@ -271,57 +372,4 @@ impl Source {
 struct Woken {
     is_lost: bool,
     has_changed: bool,
-}
-
-impl Pace {
-    fn next(&self) -> Instant {
-        let apart = if self.unchanged < QUIET_AFTER {
-            self.apart
-        } else {
-            self.apart.max(QUIET)
-        };
-        self.last.map_or_else(Instant::now, |last| last + apart)
-    }
-
-    /// Has the next look be soon, and count as one that shows something new.
-    fn hurry(&mut self) {
-        self.unchanged = 0;
-        self.is_other = true;
-    }
-
-    fn looked(&mut self, has_changed: bool) {
-        self.last = Some(Instant::now());
-        self.is_other = false;
-        self.unchanged = if has_changed {
-            0
-        } else {
-            self.unchanged.saturating_add(1)
-        };
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn looks_keep_their_distance_however_often_another_picture_is_shown() {
-        let mut pace = Pace {
-            apart: Duration::from_millis(33),
-            last: None,
-            unchanged: 0,
-            is_other: true,
-        };
-        assert!(pace.next() <= Instant::now());
-        let apart = |pace: &Pace| pace.next().duration_since(pace.last.unwrap());
-        pace.looked(true);
-        pace.hurry();
-        assert_eq!(apart(&pace), pace.apart);
-        for _ in 0..QUIET_AFTER {
-            pace.looked(false);
-        }
-        assert_eq!(apart(&pace), QUIET);
-        pace.hurry();
-        assert_eq!(apart(&pace), pace.apart);
-    }
 }

@@ -214,7 +214,7 @@ impl Conversation<'_> {
                 self.house.sink.take(Input::Pointer { x, y, buttons });
             }
             Message::Text(length) => self.skipped = length as usize,
-            Message::Resize { .. } => self.showing.refuse_resize(),
+            Message::Resize { width, height } => self.place.wish((width, height)),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! A VNC viewer without a window: RFB 3.8, raw and ZRLE, sizes. It is written after RFC 6143, and
+//! A VNC viewer without a window: RFB 3.8, raw and ZRLE, sizes, cursors. It is written after RFC 6143, and
 //! not after our server.
 
 use std::io::{self, Read, Write};
@@ -20,6 +20,10 @@ pub const ZRLE: i32 = 16;
 pub const DESKTOP_SIZE: i32 = -223;
 /// The same with screens.
 pub const EXTENDED_DESKTOP_SIZE: i32 = -308;
+/// How the cursor looks, each pixel there or not.
+pub const CURSOR: i32 = -239;
+/// The same with alpha.
+pub const CURSOR_WITH_ALPHA: i32 = -314;
 /// That keys may come with their numbers.
 pub const QEMU_KEYS: i32 = -258;
 
@@ -39,6 +43,19 @@ pub struct Viewer {
     pub pixels: Vec<u32>,
     /// What the server calls the picture.
     pub name: String,
+    /// How the cursor looks, once that was told.
+    pub cursor: Option<Cursor>,
+}
+
+/// How a cursor looks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cursor {
+    /// Pixels across.
+    pub width: usize,
+    /// The pixel that points.
+    pub hot: (usize, usize),
+    /// `0xAARRGGBB`, line after line; what is clear is 0.
+    pub pixels: Vec<u32>,
 }
 
 /// One rectangle of an update, its pixels taken over already.
@@ -104,6 +121,7 @@ impl Viewer {
             height: 0,
             pixels: Vec::new(),
             name,
+            cursor: None,
         };
         viewer.resize(width, height);
         Ok(viewer)
@@ -133,6 +151,14 @@ impl Viewer {
         bytes.extend((self.width as u16).to_be_bytes());
         bytes.extend((self.height as u16).to_be_bytes());
         self.send(&bytes)
+    }
+
+    /// Wishes for another size, of one screen.
+    pub fn set_size(&mut self, width: u16, height: u16) -> io::Result<()> {
+        let [w1, w0] = width.to_be_bytes();
+        let [h1, h0] = height.to_be_bytes();
+        let screen = [0, 0, 0, 0, 0, 0, 0, 0, w1, w0, h1, h0, 0, 0, 0, 0];
+        self.send(&[&[251, 0, w1, w0, h1, h0, 1, 0], &screen[..]].concat())
     }
 
     /// Waits for an update, and takes it over.
@@ -178,7 +204,9 @@ impl Viewer {
                 for _ in 0..screens {
                     take::<16>(stream)?;
                 }
-                if (width, height) != (self.width, self.height) {
+                // A wish that was not granted at once says nothing of the size.
+                let is_so = rect[0] != 1 || rect[1] == 0;
+                if is_so && (width, height) != (self.width, self.height) {
                     self.resize(rect[2], rect[3]);
                 }
             }
@@ -190,10 +218,49 @@ impl Viewer {
                 let pixels: Vec<_> = pixels.map(|&pixel| u32::from_le_bytes(pixel)).collect();
                 self.put([x, y, width, height], &pixels)?;
             }
+            CURSOR => self.shape([x, y, width, height])?,
+            CURSOR_WITH_ALPHA => self.shape_with_alpha([x, y, width, height])?,
             ZRLE => self.zrle([x, y, width, height])?,
             _ => return Err(io::Error::other(format!("encoding {encoding}"))),
         }
         Ok(part)
+    }
+
+    /// RFC 6143, 7.8.1.
+    fn shape(&mut self, [x, y, width, height]: [usize; 4]) -> io::Result<()> {
+        let mut bytes = vec![0; width * height * 4];
+        self.stream.read_exact(&mut bytes)?;
+        let mut bits = vec![0; width.div_ceil(8) * height];
+        self.stream.read_exact(&mut bits)?;
+        let pixels = bytes.as_chunks().0.iter().enumerate();
+        let pixels = pixels.map(|(at, &pixel)| {
+            let (column, line) = (at % width, at / width);
+            let bit = bits[line * width.div_ceil(8) + column / 8] << (column % 8) & 128;
+            let colour = u32::from_le_bytes(pixel) & 0x00ff_ffff;
+            if bit == 0 { 0 } else { colour | 0xff00_0000 }
+        });
+        self.cursor = Some(Cursor {
+            width,
+            hot: (x, y),
+            pixels: pixels.collect(),
+        });
+        Ok(())
+    }
+
+    /// Red, green, blue, alpha, in an encoding of its own.
+    fn shape_with_alpha(&mut self, [x, y, width, height]: [usize; 4]) -> io::Result<()> {
+        expect(long(&mut self.stream)? == 0, "no raw cursor")?;
+        let mut bytes = vec![0; width * height * 4];
+        self.stream.read_exact(&mut bytes)?;
+        let pixels = bytes.as_chunks().0.iter();
+        self.cursor = Some(Cursor {
+            width,
+            hot: (x, y),
+            pixels: pixels
+                .map(|&[red, green, blue, alpha]| u32::from_be_bytes([alpha, red, green, blue]))
+                .collect(),
+        });
+        Ok(())
     }
 
     /// Takes pixels over.

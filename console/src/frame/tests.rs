@@ -51,7 +51,7 @@ fn take(frame: &mut Frame, pixels: &[u32]) -> bool {
     frame.begin_turn();
     let bands = pixels.chunks(frame.width * TILE).enumerate();
     bands.fold(false, |changed, (row, band)| {
-        changed | frame.take_band(row, band)
+        changed | frame.take_tiles(row, 0..frame.across(), band)
     })
 }
 

@@ -63,6 +63,18 @@ pub enum Body {
     Zrle,
 }
 
+/// How a viewer is shown the cursor.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Pointing {
+    /// Drawn into the picture.
+    #[default]
+    Drawn,
+    /// As a shape, each of whose pixels is there or not.
+    Shape,
+    /// As a shape with alpha.
+    Alpha,
+}
+
 /// What a viewer can decode, of what there is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Encodings {
@@ -74,6 +86,8 @@ pub struct Encodings {
     pub extended_desktop_size: bool,
     /// It knows the numbers of keys.
     pub key_codes: bool,
+    /// How it is shown the cursor.
+    pub pointing: Pointing,
 }
 
 /// `Raw`, and what follows: numbers of encodings.
@@ -84,6 +98,10 @@ pub const ZRLE: i32 = 16;
 pub const DESKTOP_SIZE: i32 = -223;
 /// The size and the screens, in the same guise.
 pub const EXTENDED_DESKTOP_SIZE: i32 = -308;
+/// How the cursor looks, in the guise of a rectangle.
+pub const CURSOR: i32 = -239;
+/// The same with alpha.
+pub const CURSOR_WITH_ALPHA: i32 = -314;
 /// That keys may come with their numbers.
 pub const QEMU_KEYS: i32 = -258;
 
@@ -99,6 +117,8 @@ impl Encodings {
                 DESKTOP_SIZE => known.desktop_size = true,
                 EXTENDED_DESKTOP_SIZE => known.extended_desktop_size = true,
                 QEMU_KEYS => known.key_codes = true,
+                CURSOR if known.pointing == Pointing::Drawn => known.pointing = Pointing::Shape,
+                CURSOR_WITH_ALPHA => known.pointing = Pointing::Alpha,
                 _ => {}
             }
         }
@@ -273,8 +293,9 @@ mod tests {
             desktop_size: true,
             extended_desktop_size: true,
             key_codes: true,
+            pointing: Pointing::Alpha,
         };
-        let list = encodings(&[7, 16, 0, -223, -308, -258, -1]);
+        let list = encodings(&[7, 16, 0, -223, -308, -258, -314, -239, -1]);
         let nothing = Encodings::default();
         let request = Message::Request {
             is_incremental: true,

@@ -7,7 +7,8 @@
 //! - [`zrle`]: the compressed form of a rectangle.
 //!
 //! RFC 6143 has 3.3, 3.7 and 3.8. The community's version of it
-//! (<https://github.com/rfbproto/rfbproto>) has the rest: `ExtendedDesktopSize` and QEMU's keys.
+//! (<https://github.com/rfbproto/rfbproto>) has the rest: `ExtendedDesktopSize`, cursors with
+//! alpha, and QEMU's keys.
 
 pub mod format;
 pub mod handshake;
@@ -16,7 +17,7 @@ pub mod update;
 pub mod zrle;
 
 /// A part of the picture, in pixels. It may be empty.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Rect {
     /// Pixels to the left of it.
     pub x: u16,

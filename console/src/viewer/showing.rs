@@ -2,13 +2,15 @@
 
 use std::collections::VecDeque;
 
+use crate::cursor::Cursor;
 use crate::frame::{self, Frame, Seen};
 use crate::hub::Place;
 use crate::rfb::Rect;
 use crate::rfb::format::{Packer, PixelFormat};
-use crate::rfb::message::{Body, Encodings, RAW, ZRLE};
+use crate::rfb::message::{Body, Encodings, Pointing, RAW, ZRLE};
 use crate::rfb::update::{
-    SizeNews, put_extended_size, put_head, put_key_codes, put_rect, put_size,
+    ResizeStatus, SizeNews, put_cursor, put_cursor_with_alpha, put_extended_size, put_head,
+    put_key_codes, put_rect, put_size,
 };
 use crate::rfb::zrle::Zrle;
 
@@ -29,6 +31,10 @@ pub(super) struct Showing {
     wanted: Option<Rect>,
     /// What it is to be told beside pixels.
     to_tell: ToTell,
+    /// The cursor as it was last told of, or is drawn into what is sent.
+    told: Option<Cursor>,
+    /// One that was drawn, of a viewer that is told of shapes since.
+    was_drawn: Option<Cursor>,
     /// What is left of the update under way, and how that is encoded.
     under_way: VecDeque<Rect>,
     manner: Manner,
@@ -43,7 +49,7 @@ pub(super) struct Showing {
 #[derive(Clone, Copy, Debug, Default)]
 struct ToTell {
     size: bool,
-    refusal: bool,
+    resize: Option<ResizeStatus>,
     key_codes: bool,
 }
 
@@ -57,6 +63,7 @@ enum Manner {
 /// An update that is begun: what it has beside pixels, and which parts.
 struct Update {
     size: Option<(u16, u16)>,
+    cursor: Option<Cursor>,
     rects: Vec<Rect>,
 }
 
@@ -70,6 +77,8 @@ impl Showing {
             encodings: Encodings::default(),
             wanted: None,
             to_tell: ToTell::default(),
+            told: None,
+            was_drawn: None,
             under_way: VecDeque::new(),
             manner: Manner::Raw(PixelFormat::OFFERED.packer()),
             zrle: Zrle::default(),
@@ -86,15 +95,15 @@ impl Showing {
 
     /// What it can decode.
     pub(super) fn set_encodings(&mut self, encodings: Encodings) {
+        if encodings.pointing != self.encodings.pointing {
+            // What was drawn is drawn over; a shape is told anew.
+            self.was_drawn = self.was_drawn.take().or(self.drawn());
+            self.told = None;
+        }
         self.encodings = encodings;
         // To tell the size in the extended form says that it may be asked for.
         self.to_tell.size |= encodings.extended_desktop_size;
         self.to_tell.key_codes |= encodings.key_codes;
-    }
-
-    /// It wants another size. The guest's mode is the guest's.
-    pub(super) fn refuse_resize(&mut self) {
-        self.to_tell.refusal |= self.encodings.extended_desktop_size;
     }
 
     /// It wants to be shown something. It may say so more than once: the parts are put together.
@@ -142,6 +151,10 @@ impl Showing {
 
     fn begin(&mut self, place: &Place) {
         let Some(area) = self.wanted else { return };
+        if let Some(status) = place.take_answer() {
+            let is_known = self.encodings.extended_desktop_size;
+            self.to_tell.resize = is_known.then_some(status);
+        }
         let Some(update) = place.serve(|frame| self.choose(frame, area)) else {
             return;
         };
@@ -157,8 +170,17 @@ impl Showing {
             put_key_codes(&mut beside);
             count += 1;
         }
-        if told.refusal {
-            put_extended_size(SizeNews::Refused, self.size, &mut beside);
+        if let Some(status) = told.resize {
+            put_extended_size(SizeNews::Asked(status), self.size, &mut beside);
+            count += 1;
+        }
+        if let Some(cursor) = update.cursor {
+            let image = cursor.image.as_deref();
+            if self.encodings.pointing == Pointing::Alpha {
+                put_cursor_with_alpha(image, &mut beside);
+            } else {
+                put_cursor(image, self.format.packer(), &mut beside);
+            }
             count += 1;
         }
         if let Some(size) = update.size {
@@ -169,7 +191,7 @@ impl Showing {
             }
             count += 1;
         }
-        // At most 256 by 256 tiles in runs, which are at least every second one, and three more.
+        // At most 256 by 256 tiles in runs, which are at least every second one, and four more.
         put_head(u16::try_from(count).unwrap_or(u16::MAX), &mut self.output);
         self.output.extend(beside);
         self.under_way.extend(update.rects);
@@ -183,6 +205,7 @@ impl Showing {
             self.size = frame.size();
             return Some(Update {
                 size: Some(self.size),
+                cursor: None,
                 rects: Vec::new(),
             });
         }
@@ -193,6 +216,7 @@ impl Showing {
             height: self.size.1,
         };
         let is_other = frame.size() != self.size && frame.is_unknown_to(&self.seen);
+        let cursor = self.point(frame);
         let news = frame.news(area, &mut self.seen);
         // A viewer that knows of one size alone sees the rest of it dark, of a smaller picture.
         let news = if is_other {
@@ -207,17 +231,49 @@ impl Showing {
             .collect();
         let ToTell {
             size,
-            refusal,
+            resize,
             key_codes,
         } = self.to_tell;
-        let is_something = !rects.is_empty() || size || refusal || key_codes;
-        is_something.then_some(Update {
+        let is_told = size || resize.is_some() || key_codes || cursor.is_some();
+        (!rects.is_empty() || is_told).then_some(Update {
             size: size.then_some(self.size),
+            cursor,
             rects,
         })
     }
 
+    /// The cursor, if it is to be told of as a shape. Where it is drawn, what it covers now and has
+    /// covered before is sent anew.
+    fn point(&mut self, frame: &Frame) -> Option<Cursor> {
+        let now = frame.cursor.as_ref()?;
+        if let Some(before) = self.was_drawn.take() {
+            frame.forget(before.covers(), &mut self.seen);
+        }
+        let told = self.told.as_ref();
+        if self.encodings.pointing != Pointing::Drawn {
+            let is_news = !told.is_some_and(|told| told.looks_like(now));
+            self.told = Some(now.clone());
+            return is_news.then(|| now.clone());
+        }
+        if !told.is_some_and(|told| told.is(now)) {
+            for cursor in told.into_iter().chain([now]) {
+                frame.forget(cursor.covers(), &mut self.seen);
+            }
+            self.told = Some(now.clone());
+        }
+        None
+    }
+
+    /// The cursor that is drawn into what is sent.
+    fn drawn(&self) -> Option<Cursor> {
+        let is_drawn = self.encodings.pointing == Pointing::Drawn;
+        self.told.clone().filter(|_| is_drawn)
+    }
+
     fn encode(&mut self, rect: Rect) {
+        if let Some(cursor) = self.drawn() {
+            cursor.draw(rect, &mut self.pixels);
+        }
         if self.gone > 0 {
             self.output.drain(..self.gone);
             self.gone = 0;

@@ -5,20 +5,29 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 
-use mdev::scanout::{Geometry, PixelFormat, ScanoutPublisher};
+use mdev::scanout::{Geometry, PixelFormat, ScanoutPublisher, Watch};
 use rustix::fs::{MemfdFlags, ftruncate, memfd_create};
 use rustix::io::pwrite;
 use rustix::net::{Shutdown, SocketFlags, accept_with, shutdown};
-use worker::protocol::{Answer, Envelope, Request};
+use worker::protocol::{Answer, CursorImage, Envelope, Request};
 use worker::seqpacket;
 
 /// Its control socket, and what it shows.
 pub(crate) struct Fake {
     pub(crate) publisher: ScanoutPublisher,
+    /// The sizes that were asked for, and what is said to the next one that is.
+    pub(crate) wishes: Arc<Mutex<Wishes>>,
     path: PathBuf,
     listener: Arc<OwnedFd>,
     askers: Arc<Mutex<Vec<Arc<OwnedFd>>>>,
     accepting: Option<JoinHandle<()>>,
+}
+
+/// Sizes that its guest was to have.
+#[derive(Default)]
+pub(crate) struct Wishes {
+    pub(crate) asked: Vec<(u32, u32)>,
+    pub(crate) refuse_by: Option<&'static str>,
 }
 
 impl Fake {
@@ -27,20 +36,22 @@ impl Fake {
         let listener = Arc::new(seqpacket::listen_at(&path).unwrap());
         let publisher = ScanoutPublisher::default();
         let askers = Arc::new(Mutex::new(Vec::new()));
+        let wishes = Arc::new(Mutex::new(Wishes::default()));
         let accepting = {
             let (listener, publisher) = (Arc::clone(&listener), publisher.clone());
-            let askers = Arc::clone(&askers);
+            let (askers, wishes) = (Arc::clone(&askers), Arc::clone(&wishes));
             thread::spawn(move || {
                 while let Ok(asker) = accept_with(listener.as_fd(), SocketFlags::CLOEXEC) {
                     let asker = Arc::new(asker);
                     askers.lock().unwrap().push(Arc::clone(&asker));
-                    let publisher = publisher.clone();
-                    thread::spawn(move || serve(&asker, &publisher));
+                    let (publisher, wishes) = (publisher.clone(), Arc::clone(&wishes));
+                    thread::spawn(move || serve(&asker, &publisher, &wishes));
                 }
             })
         };
         Self {
             publisher,
+            wishes,
             path,
             listener,
             askers,
@@ -72,27 +83,28 @@ impl Drop for Fake {
     }
 }
 
-fn serve(asker: &OwnedFd, publisher: &ScanoutPublisher) {
-    let mut watch = None;
+fn serve(asker: &OwnedFd, first: &ScanoutPublisher, wishes: &Mutex<Wishes>) {
+    let mut watch: Option<(u32, Watch)> = None;
     while let Ok(Some((document, _))) = seqpacket::receive(asker) {
         let envelope: Envelope = serde_json::from_slice(&document).unwrap();
-        let (answer, fd) = match (envelope.request, publisher.current()) {
-            (Request::Watch { head: 0 }, _) => {
-                let begun = publisher.watch().unwrap();
+        let (answer, fd) = match (envelope.request, &watch) {
+            (Request::Watch { head }, None) => {
+                let begun = first.head(head).unwrap().watch().unwrap();
                 let eventfd = Arc::clone(begun.eventfd());
-                watch = Some(begun);
+                watch = Some((head, begun));
                 (Answer::Done, Some(eventfd))
             }
-            (Request::Scanout { head: 0 }, Some(scanout)) if watch.is_some() => (
-                Answer::Scanout {
-                    geometry: scanout.geometry,
-                    sequence: scanout.sequence,
-                    drawn: watch.as_ref().and_then(|watch| publisher.take_drawn(watch)),
-                    cursor: publisher.cursor().1,
-                },
-                Some(scanout.memory),
-            ),
-            (Request::Scanout { .. }, None) => (refusal("ENODATA"), None),
+            (Request::Scanout { head }, Some((watched, watch))) if head == *watched => {
+                scanout(&first.head(head).unwrap(), watch)
+            }
+            (Request::Cursor { head }, Some((watched, _))) if head == *watched => {
+                cursor(&first.head(head).unwrap())
+            }
+            (Request::Resize { width, height, .. }, Some(_)) => {
+                let mut wishes = wishes.lock().unwrap();
+                wishes.asked.push((width, height));
+                (wishes.refuse_by.map_or(Answer::Done, refusal), None)
+            }
             _ => (refusal("EPERM"), None),
         };
         let document = serde_json::to_vec(&answer).unwrap();
@@ -101,6 +113,37 @@ fn serve(asker: &OwnedFd, publisher: &ScanoutPublisher) {
             return;
         }
     }
+}
+
+fn scanout(publisher: &ScanoutPublisher, watch: &Watch) -> (Answer, Option<Arc<OwnedFd>>) {
+    let drawn = publisher.take_drawn(watch);
+    let Some(scanout) = publisher.current() else {
+        return (refusal("ENODATA"), None);
+    };
+    let answer = Answer::Scanout {
+        geometry: scanout.geometry,
+        sequence: scanout.sequence,
+        drawn,
+        cursor: publisher.cursor().1,
+    };
+    (answer, Some(scanout.memory))
+}
+
+fn cursor(publisher: &ScanoutPublisher) -> (Answer, Option<Arc<OwnedFd>>) {
+    let (cursor, sequence) = publisher.cursor();
+    let image = cursor.image.as_ref().map(|image| CursorImage {
+        geometry: image.geometry,
+        hot_x: image.hot_x,
+        hot_y: image.hot_y,
+        sequence: image.sequence,
+    });
+    let answer = Answer::Cursor {
+        image,
+        x: cursor.x,
+        y: cursor.y,
+        sequence,
+    };
+    (answer, cursor.image.map(|image| image.memory))
 }
 
 fn refusal(errno: &str) -> Answer {

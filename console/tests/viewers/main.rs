@@ -8,6 +8,7 @@
 )]
 
 mod fake;
+mod heads;
 mod hostile;
 mod life;
 mod pictures;
