@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 use rustix::event::{EventfdFlags, eventfd};
 use rustix::fs::{MemfdFlags, ftruncate, memfd_create};
 use vfu::client::{Client, ClientError};
+use vfu::wire::Command;
 use vfu::wire::dma::{DmaFlags, DmaMap};
 use vfu::wire::irq::{IrqAction, IrqData, SetIrqs};
 use vfu::wire::version::Capabilities;
@@ -50,6 +51,8 @@ const NOTIFY: u64 = 0x3000;
 const QUEUE: u64 = 0x4000;
 const AVAILABLE: u64 = 0x1000;
 const USED: u64 = 0x2000;
+/// Where it lies after a reset in one go, beside where it lay.
+const OTHER_PLACE: u64 = 0x4_0000;
 const REQUEST: u64 = 0x8_0000;
 const ANSWER: u64 = 0xc_0000;
 
@@ -65,6 +68,12 @@ pub enum End {
     NeedsReset,
 }
 
+/// The registers that say where a queue lies that begins here, and what is written to each.
+fn queue_registers(base: u64) -> [(u64, [u8; 8]); 3] {
+    [(0x20, 0), (0x28, AVAILABLE), (0x30, USED)]
+        .map(|(register, at)| (register, (base + at).to_le_bytes()))
+}
+
 /// A guest with a driver.
 pub struct Guest {
     /// The way to the device.
@@ -72,6 +81,8 @@ pub struct Guest {
     ram: OwnedFd,
     /// How many chains of each queue were put there.
     sent: Vec<u16>,
+    /// Where each lies.
+    places: Vec<u64>,
     sizes: Vec<u16>,
     interrupts: Vec<OwnedFd>,
 }
@@ -96,6 +107,7 @@ impl Guest {
             client,
             ram,
             sent: Vec::new(),
+            places: Vec::new(),
             sizes: Vec::new(),
             interrupts: Vec::new(),
         };
@@ -127,6 +139,7 @@ impl Guest {
         assert_eq!(self.status() & 8, 8, "the features were not accepted");
         let count = self.read_u16(0x12);
         self.sent = vec![0; count.into()];
+        self.places = (0..count).map(|queue| u64::from(queue) * QUEUE).collect();
         self.sizes = (0..count).map(|queue| self.set_up_queue(queue)).collect();
         self.write(STATUS, &[1 | 2 | 8 | 4]);
     }
@@ -157,14 +170,52 @@ impl Guest {
         self.set_up_queue(queue);
     }
 
+    /// Resets one queue, sets it up with these descriptors, of which the first begins a chain, and
+    /// notifies, all in one message: no answer is waited for. More writes follow, to keep the device
+    /// busy with it.
+    pub fn reset_queue_in_one_go(&mut self, queue: u16, descriptors: &[Descriptor]) {
+        // The ring of before is the device's until it has heard.
+        self.places[usize::from(queue)] ^= OTHER_PLACE;
+        let base = self.place(queue);
+        self.put(base, &[0; QUEUE as usize]);
+        self.describe(queue, descriptors);
+        self.sent[usize::from(queue)] = 0;
+        self.offer(queue, 0, 1);
+        let number = queue.to_le_bytes();
+        let places = queue_registers(base);
+        let set_up = places.iter().map(|(at, place)| (*at, &place[..]));
+        let mut writes = vec![(0x16, &number[..]), (0x3a, &[1, 0]), (0x1a, &number)];
+        writes.extend(set_up);
+        writes.extend([
+            (0x1c, &[1, 0][..]),
+            (NOTIFY + 4 * u64::from(queue), &number),
+        ]);
+        writes.extend([(8, &[0; 4][..]); 2000]);
+        let emit = |out: &mut Vec<u8>| {
+            out.extend((writes.len() as u64).to_ne_bytes());
+            for (offset, data) in &writes {
+                out.extend(offset.to_ne_bytes());
+                out.extend(REGISTERS.to_ne_bytes());
+                out.extend((data.len() as u32).to_ne_bytes());
+                out.extend(data.iter().chain(&[0; 8]).take(8));
+            }
+        };
+        let multi = Command::RegionWriteMulti;
+        self.client.post(multi, &[], emit).unwrap();
+    }
+
+    fn place(&self, queue: u16) -> u64 {
+        self.places[usize::from(queue)]
+    }
+
     fn set_up_queue(&mut self, queue: u16) -> u16 {
-        let base = u64::from(queue) * QUEUE;
+        let base = self.place(queue);
         self.put(base, &[0; QUEUE as usize]);
         self.write(0x16, &queue.to_le_bytes());
         let size = self.read_u16(0x18);
         self.write(0x1a, &queue.to_le_bytes());
-        for (register, at) in [(0x20, 0), (0x28, AVAILABLE), (0x30, USED)] {
-            self.write(register, &(base + at).to_le_bytes());
+        for (register, at) in queue_registers(base) {
+            self.write(register, &at);
         }
         self.write(0x1c, &[1, 0]);
         assert_eq!(self.read_u16(0x1c), 1, "the queue was not enabled");
@@ -225,25 +276,25 @@ impl Guest {
 
     /// How many chains of a queue the device has used.
     pub fn used(&self, queue: u16) -> u16 {
-        self.look_u16(u64::from(queue) * QUEUE + USED + 2)
+        self.look_u16(self.place(queue) + USED + 2)
     }
 
     /// Says whether an interrupt is wanted for what is used, where no feature says when.
     pub fn want_interrupts(&self, queue: u16, wanted: bool) {
         let flags = u16::from(!wanted);
-        self.put(u64::from(queue) * QUEUE + AVAILABLE, &flags.to_le_bytes());
+        self.put(self.place(queue) + AVAILABLE, &flags.to_le_bytes());
     }
 
     /// Says with `EVENT_IDX` for which chain an interrupt is wanted, counted from 0.
     pub fn want_interrupt_at(&self, queue: u16, position: u16) {
         let behind = 4 + 2 * u64::from(self.sizes[usize::from(queue)]);
-        let at = u64::from(queue) * QUEUE + AVAILABLE + behind;
+        let at = self.place(queue) + AVAILABLE + behind;
         self.put(at, &position.to_le_bytes());
     }
 
     /// Writes descriptors from the first of a queue's table on.
     pub fn describe(&self, queue: u16, descriptors: &[Descriptor]) {
-        self.describe_at(u64::from(queue) * QUEUE, descriptors);
+        self.describe_at(self.place(queue), descriptors);
     }
 
     /// Writes descriptors anywhere.
@@ -266,7 +317,7 @@ impl Guest {
 
     /// As [`Self::kick`], and nobody is told.
     pub fn offer(&mut self, queue: u16, head: u16, count: u16) {
-        let ring = u64::from(queue) * QUEUE + AVAILABLE;
+        let ring = self.place(queue) + AVAILABLE;
         let sent = &mut self.sent[usize::from(queue)];
         let slot = *sent % self.sizes[usize::from(queue)];
         *sent = sent.wrapping_add(count);
@@ -282,7 +333,7 @@ impl Guest {
         loop {
             if self.used(queue) == sent {
                 let slot = sent.wrapping_sub(1) % self.sizes[usize::from(queue)];
-                let at = u64::from(queue) * QUEUE + USED + 4 + 8 * u64::from(slot);
+                let at = self.place(queue) + USED + 4 + 8 * u64::from(slot);
                 let len = self.look(at + 4, 4);
                 return End::Used(u32::from_le_bytes(len.try_into().unwrap()));
             }
