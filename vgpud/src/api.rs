@@ -26,7 +26,7 @@ pub use definition::{Definition, DefinitionRequest, StartMode};
 pub use event::{Event, EventKind};
 pub use host::{Fact, HostFacts};
 pub use instance::{
-    AttributeChanges, CreateRequest, Exit, Instance, InstanceState, Picture, SocketAccess,
+    AttributeChanges, CreateRequest, Exit, Instance, InstanceState, Picture, SocketAccess, View,
     WorkerStatus,
 };
 pub use parent::{Parent, PoolUse, Type};

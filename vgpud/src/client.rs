@@ -16,7 +16,8 @@ use uuid::Uuid;
 
 use crate::api::{
     Attribute, AttributeChanges, Console, ConsoleRequest, CreateRequest, Definition,
-    DefinitionRequest, Event, HostFacts, Instance, Parent, Problem, Type, Upgrade, WorkerStatus,
+    DefinitionRequest, Event, HostFacts, Instance, Parent, Problem, Type, Upgrade, View,
+    WorkerStatus,
 };
 
 /// Why a request has no answer.
@@ -158,9 +159,11 @@ impl Client {
     }
 
     /// What an instance shows, as a PNG file.
-    pub fn screenshot(&self, uuid: Uuid) -> Result<Vec<u8>> {
+    pub fn screenshot(&self, uuid: Uuid, view: View) -> Result<Vec<u8>> {
+        let View { head, cursor } = view;
+        let path = format!("/v1/instances/{uuid}/screenshot?head={head}&cursor={cursor}");
         let mut png = Vec::new();
-        self.download(&format!("/v1/instances/{uuid}/screenshot"), &mut png)?;
+        self.download(&path, &mut png)?;
         Ok(png)
     }
 

@@ -54,6 +54,10 @@ const REFUSED: &[(&str, &str)] = &[
     ("start -p soft0 --jsonfile nowhere", "cannot read nowhere"),
     ("start -p soft0 --jsonfile /dev/zero", "too long"),
     ("screenshot ONE shot.png", "(ENODATA)"),
+    (
+        "screenshot ONE shot.png --head 1",
+        "there is no head 1: this vGPU has one, which is 0 (EINVAL)",
+    ),
     ("save ONE nowhere/state", "cannot write nowhere/state"),
     ("restore NOBODY large", "(ENODEV)"),
     ("restore ONE large", "(EINVAL)"),
@@ -98,6 +102,7 @@ fn what_makes_no_sense_ends_with_2_before_anything_is_asked() {
         "attach c2177883-f1bb-47f0-914d-32a22e3a8804 --memory 1G,share=off",
         "screenshot",
         "screenshot file",
+        "screenshot file --head x",
         "screenshot c2177883-f1bb-47f0-914d-32a22e3a8804",
         "screenshot --control a c2177883-f1bb-47f0-914d-32a22e3a8804 file",
         "save file",

@@ -11,7 +11,7 @@ use std::path::Path;
 use support::group::{Group, NEW_OR_OLD, OLD_OR_NEW};
 use support::{Daemon, Process, read, request, uuid, wait_for};
 use vfu::client::Client as Vmm;
-use vgpud::api::Instance;
+use vgpud::api::{Instance, View};
 
 /// The configuration region of a PCI device, as VFIO numbers them.
 const CONFIG: u32 = 7;
@@ -127,7 +127,7 @@ fn each_worker_is_a_user_in_a_group_of_its_own_and_serves() {
     }
     assert_eq!(users, [FIRST, FIRST + 1, FIRST + 2, FIRST + 3]);
 
-    let picture = daemon.client.screenshot(uuid(3)).unwrap();
+    let picture = daemon.client.screenshot(uuid(3), View::default()).unwrap();
     assert!(picture.starts_with(b"\x89PNG"));
     wait_for("end of the session", || {
         (!daemon.client.status(uuid(1)).unwrap().connected).then_some(())

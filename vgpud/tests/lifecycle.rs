@@ -7,7 +7,7 @@ use std::thread;
 
 use support::{Daemon, read, request, uuid, wait_for};
 use vfu::client::Client as Vmm;
-use vgpud::api::{Attribute, EventKind, InstanceState};
+use vgpud::api::{Attribute, EventKind, InstanceState, View};
 
 /// The configuration region of a PCI device, as VFIO numbers them.
 const CONFIG: u32 = 7;
@@ -242,7 +242,10 @@ fn a_state_is_taken_out_of_one_instance_and_put_into_another() {
 fn a_device_that_shows_nothing_has_no_picture() {
     let daemon = Daemon::start();
     daemon.create(uuid(1), "bochs-4m");
-    let error = daemon.client.screenshot(uuid(1)).unwrap_err();
+    let error = daemon
+        .client
+        .screenshot(uuid(1), View::default())
+        .unwrap_err();
     assert_eq!(error.problem().unwrap().errno, "ENODATA");
 }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
-use utoipa::ToSchema;
+use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
 use super::{Attribute, Recovery};
@@ -168,6 +168,21 @@ pub struct Picture {
     pub width: u32,
     /// Down.
     pub height: u32,
+}
+
+/// Which picture of a display is wanted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct View {
+    /// That of which head, from 0.
+    #[serde(default)]
+    #[param(minimum = 0, maximum = 15)]
+    pub head: u32,
+    /// Whether the cursor lies over it, where the device has one. One that the guest draws is there
+    /// anyway.
+    #[serde(default)]
+    pub cursor: bool,
 }
 
 impl From<worker::protocol::Status> for WorkerStatus {

@@ -5,10 +5,10 @@ use std::fs::File;
 use uuid::Uuid;
 use worker::control::{Control, ControlError};
 
-use crate::api::{EventKind, WorkerStatus};
+use crate::api::{EventKind, View, WorkerStatus};
 use crate::blocking::{blocking, detached};
 use crate::error::Error;
-use crate::picture;
+use crate::picture::Shot;
 
 use super::Manager;
 
@@ -20,9 +20,10 @@ impl Manager {
     }
 
     /// What it shows, as a PNG file.
-    pub async fn screenshot(&self, uuid: Uuid) -> Result<Vec<u8>, Error> {
-        let picture = self.ask(uuid, |control| control.scanout(0)).await?;
-        blocking(move || picture::png(&picture))
+    pub async fn screenshot(&self, uuid: Uuid, view: View) -> Result<Vec<u8>, Error> {
+        let shot = self.ask(uuid, move |control| Shot::take(&control, view));
+        let shot = shot.await?;
+        blocking(move || shot.png())
             .await
             .map_err(Error::os(format!("take the picture of {uuid}")))
     }

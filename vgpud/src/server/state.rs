@@ -10,10 +10,11 @@ use axum::response::{IntoResponse, Response};
 use futures_util::{Stream, StreamExt, stream};
 use tokio::io::{AsyncReadExt, AsyncSeekExt, AsyncWriteExt};
 
+use crate::api::View;
 use crate::error::Error;
 use crate::manager::Manager;
 
-use super::extract::{Id, Path};
+use super::extract::{Id, Path, Query};
 use super::refusal::{Refusal, RefusedOrFailed};
 
 /// Largest state that is taken: several times what any device saves. It lies in memory.
@@ -26,7 +27,7 @@ const CHUNK: usize = 256 << 10;
 #[utoipa::path(
     get,
     path = "/v1/instances/{uuid}/screenshot",
-    params(("uuid" = Uuid, Path)),
+    params(("uuid" = Uuid, Path), View),
     responses(
         (status = 200, content_type = "image/png", body = Vec<u8>),
         RefusedOrFailed,
@@ -35,8 +36,9 @@ const CHUNK: usize = 256 << 10;
 pub(super) async fn screenshot(
     State(manager): State<Manager>,
     Path(Id(uuid)): Path<Id>,
+    Query(view): Query<View>,
 ) -> Result<Response, Refusal> {
-    let png = manager.screenshot(uuid).await?;
+    let png = manager.screenshot(uuid, view).await?;
     Ok(([(header::CONTENT_TYPE, "image/png")], png).into_response())
 }
 

@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use serde::Serialize;
-use vgpud::picture::write_png;
+use vgpud::api::View;
+use vgpud::picture::Shot;
 
 use crate::output::{print, save as save_file};
 use crate::target::{Api, Target, Way};
@@ -17,6 +18,12 @@ pub(crate) struct Arguments {
     /// Where to save the picture; '-' for standard output
     #[arg(value_name = "FILE", required = true)]
     file: PathBuf,
+    /// Of which head, from 0
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    head: u32,
+    /// With the cursor over it, where the device has one
+    #[arg(long)]
+    cursor: bool,
     /// Print what was saved as JSON
     #[arg(long, conflicts_with = "quiet")]
     json: bool,
@@ -40,9 +47,13 @@ struct Saved<'a> {
 
 pub(crate) fn save(arguments: &Arguments) -> anyhow::Result<()> {
     let file = arguments.file.as_path();
+    let view = View {
+        head: arguments.head,
+        cursor: arguments.cursor,
+    };
     let saved = match arguments.target.reach(&arguments.api)? {
         Way::Daemon(client, uuid) => {
-            let png = client.screenshot(uuid)?;
+            let png = client.screenshot(uuid, view)?;
             let (width, height) = png_size(&png).context("the daemon sent no picture")?;
             save_file(file, |output| Ok(output.write_all(&png)?))?;
             Saved {
@@ -53,8 +64,9 @@ pub(crate) fn save(arguments: &Arguments) -> anyhow::Result<()> {
             }
         }
         Way::Worker(control) => {
-            let picture = control.scanout(0)?;
-            save_file(file, |output| Ok(write_png(output, &picture)?))?;
+            let shot = Shot::take(&control, view)?;
+            save_file(file, |output| Ok(shot.write_png(output)?))?;
+            let picture = shot.picture;
             Saved {
                 file,
                 width: picture.geometry.width,
