@@ -16,6 +16,7 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use worker::arguments::SandboxMode;
 use worker::claimed::{ClaimedPath, claim};
+use worker::control::{Control, ControlError};
 use worker::inherited;
 
 use crate::arguments::Arguments;
@@ -31,6 +32,7 @@ pub fn serve(arguments: &Arguments) -> anyhow::Result<()> {
         .control
         .as_deref()
         .context("no control socket is named")?;
+    need_head(control, arguments.head)?;
     let password = password(arguments)?;
     let takes_tcp = arguments.tcp.is_some() || arguments.tcp_fd.is_some();
     ensure!(
@@ -74,6 +76,17 @@ pub fn serve(arguments: &Arguments) -> anyhow::Result<()> {
         .context("cannot wait for the process inside")?;
     let run = errands.join().unwrap_or(Ok(()));
     finish(status, run)
+}
+
+/// Refuses a head that the display has not. A worker that is not there may come.
+fn need_head(control: &Path, head: u32) -> anyhow::Result<()> {
+    if head == 0 {
+        return Ok(());
+    }
+    match Control::connect(control).and_then(|control| control.scanout(head)) {
+        Err(ControlError::Refused { errno, message }) if errno == "EINVAL" => bail!("{message}"),
+        _ => Ok(()),
+    }
 }
 
 fn finish(status: ExitStatus, run: std::io::Result<()>) -> anyhow::Result<()> {

@@ -173,9 +173,11 @@ impl Client {
         self.ask(Method::POST, &path, Some(request))
     }
 
-    /// Ends the console of an instance.
-    pub fn end_console(&self, uuid: Uuid) -> Result<()> {
-        self.ask_for_nothing(Method::DELETE, &format!("/v1/instances/{uuid}/console"))
+    /// Ends the console of a head of an instance, or those of all.
+    pub fn end_console(&self, uuid: Uuid, head: Option<u32>) -> Result<()> {
+        let head = head.map(|head| format!("?head={head}"));
+        let path = format!("/v1/instances/{uuid}/console{}", head.unwrap_or_default());
+        self.ask_for_nothing(Method::DELETE, &path)
     }
 
     /// The state of an instance's device.

@@ -14,6 +14,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use command_fds::{CommandFdExt, FdMapping};
+use mdev::scanout::MAX_HEADS;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Signal, pidfd_send_signal};
 use serde::{Deserialize, Serialize};
@@ -57,6 +58,8 @@ pub(crate) struct ConsoleLauncher {
 #[derive(Debug)]
 pub(crate) struct ConsolePlan {
     pub(crate) uuid: Uuid,
+    /// Which head of its display.
+    pub(crate) head: u32,
     pub(crate) access: Access,
     /// The user that it becomes.
     pub(crate) user: Option<u32>,
@@ -75,21 +78,22 @@ struct Note {
 
 impl ConsoleLauncher {
     /// The console that runs, if one does, and what was asked for by TCP. Blocks.
-    pub(crate) fn find(&self, uuid: Uuid) -> Option<(Console, Option<String>)> {
-        let note = self.read_note(uuid)?;
+    pub(crate) fn find(&self, uuid: Uuid, head: u32) -> Option<(Console, Option<String>)> {
+        let note = self.read_note(uuid, head)?;
         identity::open(&note.identity, &self.boot_id)?;
         let asked = note.asked.clone();
-        Some((self.describe(uuid, &note), asked))
+        Some((self.describe(uuid, head, &note), asked))
     }
 
-    fn read_note(&self, uuid: Uuid) -> Option<Note> {
-        let note = fs::read(self.paths.console_note(uuid)).ok()?;
+    fn read_note(&self, uuid: Uuid, head: u32) -> Option<Note> {
+        let note = fs::read(self.paths.console_note(uuid, head)).ok()?;
         serde_json::from_slice(&note).ok()
     }
 
-    fn describe(&self, uuid: Uuid, note: &Note) -> Console {
+    fn describe(&self, uuid: Uuid, head: u32, note: &Note) -> Console {
         Console {
-            socket: self.paths.console(uuid).display().to_string(),
+            head,
+            socket: self.paths.console(uuid, head).display().to_string(),
             tcp: note.tcp.map(|address| address.to_string()),
             pid: note.identity.pid,
         }
@@ -99,14 +103,14 @@ impl ConsoleLauncher {
     ///
     /// The child is given back to be waited for.
     pub(crate) fn launch(&self, plan: &ConsolePlan) -> Result<(Console, Child), Error> {
-        self.end(plan.uuid);
-        let path = self.paths.console(plan.uuid);
+        self.end(plan.uuid, plan.head);
+        let path = self.paths.console(plan.uuid, plan.head);
         let (listener, file) = socket::bind_at(&self.paths, &path, plan.access)?;
         let tcp = plan.tcp.as_ref().map(listen).transpose()?;
         let address = tcp.as_ref().map(|(_, address)| *address);
         let mut child = self.spawn(plan, listener.into(), tcp.map(|(listener, _)| listener))?;
         let identity = self
-            .wait_ready(plan.uuid, &mut child)
+            .wait_ready(plan, &mut child)
             .and_then(|()| {
                 let identity = identity::of(child.id(), &self.boot_id);
                 identity.map_err(Error::os("identify a console"))
@@ -117,12 +121,12 @@ impl ConsoleLauncher {
                     asked: plan.tcp.as_ref().map(|tcp| tcp.address.clone()),
                     tcp: address,
                 };
-                self.write_note(plan.uuid, &note).map(|()| note)
+                self.write_note(plan, &note).map(|()| note)
             });
         match identity {
             Ok(note) => {
                 file.keep();
-                Ok((self.describe(plan.uuid, &note), child))
+                Ok((self.describe(plan.uuid, plan.head, &note), child))
             }
             Err(error) => {
                 // It may be gone already.
@@ -132,10 +136,10 @@ impl ConsoleLauncher {
         }
     }
 
-    fn write_note(&self, uuid: Uuid, note: &Note) -> Result<(), Error> {
-        let what = || format!("take note of the console of {uuid}");
+    fn write_note(&self, plan: &ConsolePlan, note: &Note) -> Result<(), Error> {
+        let what = || format!("take note of the console of {}", plan.uuid);
         let content = serde_json::to_vec(note).map_err(Error::os::<serde_json::Error>(what()))?;
-        let path = self.paths.console_note(uuid);
+        let path = self.paths.console_note(plan.uuid, plan.head);
         files::write_whole(&path, &content, 0o600).map_err(Error::os(what()))
     }
 
@@ -151,7 +155,8 @@ impl ConsoleLauncher {
             .arg("--control")
             .arg(self.paths.control(plan.uuid))
             .args(["--fd", &SOCKET_FD.to_string()])
-            .args(["--name", &format!("vGPU {}", plan.uuid)])
+            .args(["--head", &plan.head.to_string()])
+            .args(["--name", &name_of(plan.uuid, plan.head)])
             .args(["--patience", &WORKER_PATIENCE.to_string()])
             .env_clear()
             .current_dir("/")
@@ -182,9 +187,10 @@ impl ConsoleLauncher {
     }
 
     /// Waits until it greets who connects.
-    fn wait_ready(&self, uuid: Uuid, child: &mut Child) -> Result<(), Error> {
+    fn wait_ready(&self, plan: &ConsolePlan, child: &mut Child) -> Result<(), Error> {
+        let uuid = plan.uuid;
         let greeted = || -> io::Result<()> {
-            let mut viewer = UnixStream::connect(self.paths.console(uuid))?;
+            let mut viewer = UnixStream::connect(self.paths.console(uuid, plan.head))?;
             viewer.set_read_timeout(Some(READY_PATIENCE))?;
             viewer.read_exact(&mut [0; 12])
         };
@@ -194,9 +200,16 @@ impl ConsoleLauncher {
         })
     }
 
-    /// Ends the console of a vGPU, if one runs, and removes what it leaves. Blocks.
-    pub(crate) fn end(&self, uuid: Uuid) {
-        if let Some(note) = self.read_note(uuid)
+    /// Ends the consoles of all heads of a vGPU, and removes what they leave. Blocks.
+    pub(crate) fn end_all(&self, uuid: Uuid) {
+        for head in 0..MAX_HEADS {
+            self.end(uuid, head);
+        }
+    }
+
+    /// Ends the console of a head, if one runs, and removes what it leaves. Blocks.
+    pub(crate) fn end(&self, uuid: Uuid, head: u32) {
+        if let Some(note) = self.read_note(uuid, head)
             && let Some(pidfd) = identity::open(&note.identity, &self.boot_id)
         {
             // The process that viewers talk to ends with the one that started it.
@@ -204,25 +217,34 @@ impl ConsoleLauncher {
             let mut fds = [PollFd::new(&pidfd, PollFlags::IN)];
             let _ = poll(&mut fds, Some(&END_PATIENCE));
         }
-        self.remove_files(uuid);
+        self.remove_files(uuid, head);
     }
 
     /// Removes what a console leaves that has ended by itself, unless another one has its place.
-    pub(crate) fn clean_up(&self, uuid: Uuid, pid: u32) {
+    pub(crate) fn clean_up(&self, uuid: Uuid, head: u32, pid: u32) {
         if self
-            .read_note(uuid)
+            .read_note(uuid, head)
             .is_some_and(|note| note.identity.pid == pid)
         {
-            self.remove_files(uuid);
+            self.remove_files(uuid, head);
         }
     }
 
-    fn remove_files(&self, uuid: Uuid) {
-        for path in [self.paths.console(uuid), self.paths.console_note(uuid)] {
+    fn remove_files(&self, uuid: Uuid, head: u32) {
+        let paths = &self.paths;
+        for path in [paths.console(uuid, head), paths.console_note(uuid, head)] {
             if let Err(error) = socket::remove(&path) {
                 tracing::warn!("{} stays: {error}", path.display());
             }
         }
+    }
+}
+
+/// What viewers call it.
+fn name_of(uuid: Uuid, head: u32) -> String {
+    match head {
+        0 => format!("vGPU {uuid}"),
+        _ => format!("vGPU {uuid}, head {head}"),
     }
 }
 

@@ -94,14 +94,14 @@ impl Paths {
         self.run.join(format!("{uuid}.aside"))
     }
 
-    /// Where viewers connect.
-    pub fn console(&self, uuid: Uuid) -> PathBuf {
-        self.run.join(format!("{uuid}.vnc"))
+    /// Where viewers of a head connect.
+    pub fn console(&self, uuid: Uuid, head: u32) -> PathBuf {
+        self.run.join(format!("{}.vnc", of_head(uuid, head)))
     }
 
     /// What is known of the process behind it.
-    pub fn console_note(&self, uuid: Uuid) -> PathBuf {
-        self.run.join(format!("{uuid}.console"))
+    pub fn console_note(&self, uuid: Uuid, head: u32) -> PathBuf {
+        self.run.join(format!("{}.console", of_head(uuid, head)))
     }
 
     /// What a worker says.
@@ -135,6 +135,14 @@ impl Paths {
             ));
         }
         Ok(())
+    }
+}
+
+/// The first head is the vGPU itself.
+fn of_head(uuid: Uuid, head: u32) -> String {
+    match head {
+        0 => uuid.to_string(),
+        _ => format!("{uuid}.{head}"),
     }
 }
 

@@ -34,6 +34,7 @@ fn start(daemon: &Daemon, uuid: Uuid) -> Console {
 
 fn by_tcp(address: &str, password: &str) -> ConsoleRequest {
     ConsoleRequest {
+        head: 0,
         tcp: Some(ConsoleTcp {
             address: address.to_owned(),
             password: password.to_owned(),
@@ -101,14 +102,29 @@ fn a_vgpu_has_one_console_for_whoever_may_have_the_vgpu() {
         sees(viewer, 0x12_34_56);
     }
     let process = Process::open(console.pid);
-    daemon.client.end_console(uuid(1)).unwrap();
-    daemon.client.end_console(uuid(1)).unwrap();
+    daemon.client.end_console(uuid(1), None).unwrap();
+    daemon.client.end_console(uuid(1), None).unwrap();
     assert!(process.has_ended(Duration::ZERO));
     assert!(!Path::new(&console.socket).exists());
     // The vGPU goes on, and can have another.
     let other = start(&daemon, uuid(1));
     assert_ne!(other.pid, console.pid);
     sees(&mut viewer(&other), 0x12_34_56);
+}
+
+#[test]
+fn a_head_that_there_is_not_has_no_console() {
+    let daemon = Daemon::start();
+    daemon.client.create(uuid(1), &request("bochs-4m")).unwrap();
+    let second = ConsoleRequest { head: 1, tcp: None };
+    let answer = daemon.client.console(uuid(1), &second);
+    assert_eq!(refused(answer), ("EINVAL".to_owned(), 422));
+    let console = start(&daemon, uuid(1));
+    assert_eq!(console.head, 0);
+    daemon.client.end_console(uuid(1), Some(1)).unwrap();
+    assert!(Path::new(&console.socket).exists());
+    daemon.client.end_console(uuid(1), Some(0)).unwrap();
+    assert!(!Path::new(&console.socket).exists());
 }
 
 #[test]
@@ -134,7 +150,7 @@ fn what_runs_not_has_none() {
     let daemon = Daemon::start();
     let none = daemon.client.console(uuid(1), &ConsoleRequest::default());
     assert_eq!(refused(none), ("ENODEV".to_owned(), 404));
-    assert!(daemon.client.end_console(uuid(1)).is_err());
+    assert!(daemon.client.end_console(uuid(1), None).is_err());
     daemon.create(uuid(1), "bochs-4m");
     daemon.client.stop(uuid(1), false).unwrap();
     let stopped = daemon.client.console(uuid(1), &ConsoleRequest::default());

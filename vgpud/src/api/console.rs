@@ -7,9 +7,19 @@ use utoipa::ToSchema;
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ConsoleRequest {
+    /// Which head of the display, from 0.
+    #[serde(default, skip_serializing_if = "is_first")]
+    #[schema(maximum = 15)]
+    pub head: u32,
     /// Whether viewers may connect by TCP too, and where.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tcp: Option<ConsoleTcp>,
+}
+
+/// Requests for the first head are as they were when there was no other.
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
+fn is_first(head: &u32) -> bool {
+    *head == 0
 }
 
 /// Where viewers connect by TCP. What they see and do travels openly.
@@ -37,6 +47,9 @@ impl std::fmt::Debug for ConsoleTcp {
 /// A console that runs.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Console {
+    /// Which head of the display it shows.
+    #[serde(default)]
+    pub head: u32,
     /// Where viewers connect: a UNIX socket, of whoever may connect to the vGPU's.
     pub socket: String,
     /// Where they connect by TCP, if they may.

@@ -1,6 +1,7 @@
-//! Consoles: one for each vGPU that has one, started when it is asked for.
+//! Consoles: one for each head of a vGPU that has one, started when it is asked for.
 
 use uuid::Uuid;
+use worker::control::{Control, ControlError};
 
 use crate::accounts::Access;
 use crate::api::{Console, ConsoleRequest};
@@ -11,14 +12,14 @@ use crate::error::Error;
 use super::Manager;
 
 impl Manager {
-    /// The console of an instance that runs. It is started, unless one runs.
+    /// The console of a head of an instance that runs. It is started, unless one runs.
     pub async fn console(&self, uuid: Uuid, request: ConsoleRequest) -> Result<Console, Error> {
         let manager = self.clone();
         detached(async move {
             let _turn = manager.0.turns.wait(uuid).await;
             manager.worker_of(uuid)?;
-            let consoles = manager.0.consoles.clone();
-            let running = blocking(move || consoles.find(uuid)).await;
+            let (consoles, head) = (manager.0.consoles.clone(), request.head);
+            let running = blocking(move || consoles.find(uuid, head)).await;
             if let Some((console, asked)) = running {
                 let wanted = request.tcp.map(|tcp| tcp.address);
                 return match wanted {
@@ -34,8 +35,11 @@ impl Manager {
     }
 
     async fn start_console(&self, uuid: Uuid, request: ConsoleRequest) -> Result<Console, Error> {
+        let head = request.head;
+        self.need_head(uuid, head).await?;
         let plan = ConsolePlan {
             uuid,
+            head,
             access: self.access_of(uuid)?,
             user: self.table().entry(uuid).and_then(|entry| entry.record.user),
             tcp: request.tcp,
@@ -47,13 +51,29 @@ impl Manager {
         let waited = std::thread::Builder::new().name("console".to_owned());
         let waited = waited.spawn(move || {
             console_process::reap(child);
-            consoles.clean_up(uuid, pid);
+            consoles.clean_up(uuid, head, pid);
         });
         if let Err(error) = waited {
             tracing::warn!("nobody waits for the console of {uuid}: {error}");
         }
-        tracing::info!(%uuid, pid, "its console has started");
+        tracing::info!(%uuid, head, pid, "its console has started");
         Ok(console)
+    }
+
+    /// Refuses a head that a display has not.
+    async fn need_head(&self, uuid: Uuid, head: u32) -> Result<(), Error> {
+        if head == 0 {
+            return Ok(());
+        }
+        let control = self.0.paths.control(uuid);
+        let shown = blocking(move || Control::connect(&control)?.scanout(head)).await;
+        match shown {
+            Err(ControlError::Refused { errno, message }) if errno == "EINVAL" => {
+                Err(Error::Invalid(message))
+            }
+            // It may show nothing yet; whatever else is wrong, the console meets with it too.
+            _ => Ok(()),
+        }
     }
 
     fn access_of(&self, uuid: Uuid) -> Result<Access, Error> {
@@ -62,14 +82,19 @@ impl Manager {
         Access::resolve(&entry.record.request.socket, &self.0.config.sockets)
     }
 
-    /// Ends the console of an instance. If none runs, that is as it should be.
-    pub async fn end_console(&self, uuid: Uuid) -> Result<(), Error> {
+    /// Ends the console of a head of an instance, or those of all. If none runs, that is as it should
+    /// be.
+    pub async fn end_console(&self, uuid: Uuid, head: Option<u32>) -> Result<(), Error> {
         let manager = self.clone();
         detached(async move {
             let _turn = manager.0.turns.wait(uuid).await;
             manager.parent_of(uuid)?;
             let consoles = manager.0.consoles.clone();
-            blocking(move || consoles.end(uuid)).await;
+            blocking(move || match head {
+                Some(head) => consoles.end(uuid, head),
+                None => consoles.end_all(uuid),
+            })
+            .await;
             Ok(())
         })
         .await

@@ -181,10 +181,10 @@ impl Manager {
         }
     }
 
-    /// Removes the sockets of a worker that is gone, its console, and its control group. Its log stays, to be
+    /// Removes the sockets of a worker that is gone, its consoles, and its control group. Its log stays, to be
     /// read. Blocks.
     pub(super) fn remove_sockets(&self, uuid: Uuid) {
-        self.0.consoles.end(uuid);
+        self.0.consoles.end_all(uuid);
         Confinement::new(&self.0.config.workers, uuid, None).clean_up();
         let paths = &self.0.paths;
         remove_or_warn(&paths.socket(uuid));

@@ -133,7 +133,9 @@ impl Manager {
         let what = format!("look into {}", run.display());
         for suffix in [".sock", ".control", ".aside", ".log", ".vnc", ".console"] {
             let names = files::names_with(run, suffix).map_err(Error::os(what.clone()))?;
-            for uuid in names.iter().filter_map(|name| Uuid::try_parse(name).ok()) {
+            // That of a console may have a head's number behind it.
+            let uuids = names.iter().filter_map(|name| name.split('.').next());
+            for uuid in uuids.filter_map(|uuid| Uuid::try_parse(uuid).ok()) {
                 let state = self.table().entry(uuid).map(|entry| entry.state);
                 match state {
                     Some(InstanceState::Running) => {}

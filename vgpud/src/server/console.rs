@@ -7,10 +7,10 @@ use axum::http::StatusCode;
 use crate::api::{Console, ConsoleRequest};
 use crate::manager::Manager;
 
-use super::extract::{Body, Id, Path};
+use super::extract::{Body, Head, Id, Path, Query};
 use super::refusal::{Refusal, RefusedOrFailed};
 
-/// The console of an instance that runs: started, unless one runs already. One that runs stays as
+/// The console of a head of an instance that runs: started, unless one runs already. One that runs stays as
 /// it is, its password too; if it is to be reached by TCP, and is not there, that is refused.
 #[utoipa::path(
     post,
@@ -30,11 +30,11 @@ pub(super) async fn start(
     Ok(Json(manager.console(uuid, request).await?))
 }
 
-/// Ends the console of an instance, if one runs. Its viewers lose it; the instance goes on.
+/// Ends the consoles of an instance that run. Their viewers lose them; the instance goes on.
 #[utoipa::path(
     delete,
     path = "/v1/instances/{uuid}/console",
-    params(("uuid" = Uuid, Path)),
+    params(("uuid" = Uuid, Path), Head),
     responses(
         (status = 204),
         RefusedOrFailed,
@@ -43,7 +43,8 @@ pub(super) async fn start(
 pub(super) async fn end(
     State(manager): State<Manager>,
     Path(Id(uuid)): Path<Id>,
+    Query(Head { head }): Query<Head>,
 ) -> Result<StatusCode, Refusal> {
-    manager.end_console(uuid).await?;
+    manager.end_console(uuid, head).await?;
     Ok(StatusCode::NO_CONTENT)
 }

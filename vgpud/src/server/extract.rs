@@ -88,6 +88,16 @@ pub(crate) struct Exclusive {
     pub(crate) exclusive: bool,
 }
 
+/// Which head of a display is meant.
+#[derive(Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct Head {
+    /// Only this head, from 0; all of them without it.
+    #[param(maximum = 15)]
+    pub(crate) head: Option<u32>,
+}
+
 /// Whether a VMM that is connected is to be cut off.
 #[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]

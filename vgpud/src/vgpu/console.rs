@@ -19,6 +19,9 @@ use crate::target::{Api, Target};
 pub(crate) struct Arguments {
     #[command(flatten)]
     target: Target,
+    /// Which head of the display, from 0; --stop without it ends the consoles of all
+    #[arg(long, value_name = "NUMBER")]
+    head: Option<u32>,
     /// Take viewers by TCP too: they need the password, and all that they see travels openly
     #[arg(long, value_name = "ADDRESS:PORT", requires = "password_file")]
     tcp: Option<SocketAddr>,
@@ -45,7 +48,7 @@ pub(crate) fn console(arguments: &Arguments) -> anyhow::Result<()> {
     }
     let (client, uuid) = arguments.target.daemon(&arguments.api)?;
     if arguments.stop {
-        return Ok(client.end_console(uuid)?);
+        return Ok(client.end_console(uuid, arguments.head)?);
     }
     let tcp = arguments.tcp.zip(arguments.password_file.as_deref());
     let tcp = tcp.map(|(address, file)| {
@@ -54,6 +57,7 @@ pub(crate) fn console(arguments: &Arguments) -> anyhow::Result<()> {
         Ok::<_, anyhow::Error>(ConsoleTcp { address, password })
     });
     let request = ConsoleRequest {
+        head: arguments.head.unwrap_or(0),
         tcp: tcp.transpose()?,
     };
     let console = client.console(uuid, &request)?;
@@ -66,13 +70,17 @@ pub(crate) fn console(arguments: &Arguments) -> anyhow::Result<()> {
 /// Becomes the console of a vGPU that has no daemon. Returns only if that cannot be started.
 fn serve(arguments: &Arguments, control: &Path) -> anyhow::Result<()> {
     let program = programs::find(programs::CONSOLE).context("cannot tell where vgpu itself is")?;
-    let socket = match &arguments.socket_path {
-        Some(path) => path.clone(),
-        None => control.with_added_extension("vnc"),
+    let socket = match (&arguments.socket_path, arguments.head) {
+        (Some(path), _) => path.clone(),
+        (None, None | Some(0)) => control.with_added_extension("vnc"),
+        (None, Some(head)) => control.with_added_extension(format!("{head}.vnc")),
     };
     let mut command = Command::new(&program);
     command.arg("--control").arg(control);
     command.arg("--socket-path").arg(&socket);
+    if let Some(head) = arguments.head {
+        command.arg(format!("--head={head}"));
+    }
     if let (Some(address), Some(file)) = (arguments.tcp, &arguments.password_file) {
         command.arg(format!("--tcp={address}"));
         command.arg("--password-file").arg(file);
