@@ -11,6 +11,7 @@
 pub mod bochs;
 pub mod edu;
 pub mod gpu;
+pub mod input;
 mod monitor;
 pub mod serial;
 
@@ -22,6 +23,7 @@ pub const DRIVERS: &[&dyn Driver] = &[
     &edu::EduDriver,
     &bochs::BochsDriver,
     &gpu::GpuDriver,
+    &input::InputDriver,
 ];
 
 /// Whether devices of that type share the engine of their parent.

@@ -1,7 +1,7 @@
 //! What a driver implements for one vGPU, and what it is given to do so.
 
 use crate::dma::{GuestMemory, IovaRange};
-use crate::engine::EngineLease;
+use crate::input::InputPort;
 use crate::irq::Interrupts;
 use crate::keep::Keep;
 use crate::migration::Migration;
@@ -160,6 +160,8 @@ pub struct Services {
     pub interrupts: Interrupts,
     /// Where the device says what it shows.
     pub scanout: ScanoutPublisher,
+    /// Where the device takes what people type and point at, if it takes any.
+    pub input: InputPort,
     /// Memory of the device's own, which outlives its process where something else does.
     pub keep: Keep,
     /// Time on the parent's engine, which other devices use too. May be cloned into the device's own

@@ -6,6 +6,7 @@ use mdev::region_memory::RegionMemory;
 use mdev::state::{Fields, StateError};
 
 use crate::chain::{Cancelled, Chain};
+use crate::engine::Waker;
 
 /// A type of virtio device, as the session's thread sees it.
 ///
@@ -35,6 +36,12 @@ pub trait DeviceType: Send {
 
     /// What handles its requests, for the thread that serves the queues. Asked for once.
     fn handler(&mut self) -> Box<dyn QueueHandler>;
+
+    /// What has its queues looked at again, for a device that fills buffers by itself: see
+    /// [`QueueHandler::is_ready`]. Given once, after the handler was asked for.
+    fn wake_with(&mut self, waker: Waker) {
+        let _ = waker;
+    }
 
     /// Becomes as it was when it was made, save what attributes say. No request is being handled.
     fn reset(&mut self, cause: Reset);
@@ -82,6 +89,14 @@ pub trait DeviceType: Send {
 
 /// What handles the requests of a device, on the thread that serves its queues.
 pub trait QueueHandler: Send {
+    /// Whether it has a use for a request at a position of a queue, should there be one: a device
+    /// that speaks without being asked keeps buffers until then. Asked again after each
+    /// notification, and when it is woken by its [`Waker`].
+    fn is_ready(&mut self, queue: u16, position: u64) -> bool {
+        let _ = (queue, position);
+        true
+    }
+
     /// Handles the request at a position of a queue, counted from 0 since the last reset. It has
     /// ended when this returns; the answer is how many bytes were written into its buffers.
     ///

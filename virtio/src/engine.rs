@@ -27,6 +27,17 @@ pub(crate) struct Engine {
     thread: Option<JoinHandle<()>>,
 }
 
+/// Has the queues of a device looked at again, from any thread.
+#[derive(Clone, Debug)]
+pub struct Waker(Arc<Shared>);
+
+impl Waker {
+    /// The device has something for a queue.
+    pub fn wake(&self, queue: u16) {
+        self.0.notify(1 << queue);
+    }
+}
+
 /// What both threads know.
 #[derive(Debug)]
 struct Shared {
@@ -85,6 +96,11 @@ impl Shared {
         let state = self.changed.wait(state);
         state.unwrap_or_else(PoisonError::into_inner)
     }
+
+    fn notify(&self, queues: u64) {
+        self.state().notified |= queues;
+        self.changed.notify_all();
+    }
 }
 
 impl Engine {
@@ -124,8 +140,12 @@ impl Engine {
 
     /// The driver has put something into these queues.
     pub(crate) fn notify(&self, queues: u64) {
-        self.shared.state().notified |= queues;
-        self.shared.changed.notify_all();
+        self.shared.notify(queues);
+    }
+
+    /// For a device that has something to say.
+    pub(crate) fn waker(&self) -> Waker {
+        Waker(Arc::clone(&self.shared))
     }
 
     /// Another process may have done more of any queue than it has noted.

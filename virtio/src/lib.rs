@@ -34,6 +34,7 @@ mod window;
 
 pub use chain::{Cancelled, Chain, ChainError};
 pub use device::{DeviceType, QueueHandler};
+pub use engine::Waker;
 pub use transport::{Setting, VirtioPci};
 
 /// Bits of features that the transport deals with (Virtio 1.2, section 6).

@@ -98,6 +98,7 @@ impl VirtioPci {
             Arc::clone(&signals),
             device.handler(),
         )?;
+        device.wake_with(engine.waker());
         let mut transport = Self {
             regions: layout::regions(&config, sizes.len()),
             window: Window::of(&config),

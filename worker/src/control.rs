@@ -6,9 +6,11 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::time::Duration;
 
+use mdev::input::Report;
 use rustix::net::sockopt::{Timeout, set_socket_timeout};
+use serde::Serialize;
 
-use crate::protocol::{Answer, CursorImage, Envelope, Request, Status, VERSION};
+use crate::protocol::{Answer, Envelope, InputRecord, Request, Status, VERSION};
 use crate::{seqpacket, state_file};
 
 /// How long a worker may take to answer. It answers between two messages of its VMM.
@@ -103,7 +105,16 @@ impl Control {
             version: VERSION,
             request,
         };
-        let document = serde_json::to_vec(&envelope).map_err(|error| garbled(&error))?;
+        self.exchange(&envelope, fd)
+    }
+
+    /// Sends a document, and waits for the answer.
+    fn exchange(
+        &self,
+        document: &impl Serialize,
+        fd: Option<BorrowedFd<'_>>,
+    ) -> Result<(Answer, Option<OwnedFd>), ControlError> {
+        let document = serde_json::to_vec(document).map_err(|error| garbled(&error))?;
         seqpacket::send(&self.socket, &document, fd)?;
         let Some((document, fd)) = seqpacket::receive(&self.socket)? else {
             return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
@@ -177,15 +188,19 @@ impl Control {
         }
     }
 
-    /// Has a head ask its guest for a picture of this size. Refused with ENOTSUP if no display of
-    /// this type can, with EINVAL if it is no size for this one.
-    pub fn resize(&self, head: u32, width: u32, height: u32) -> Result<(), ControlError> {
-        self.ask(Request::Resize {
-            head,
-            width,
-            height,
-        })
-        .map(drop)
+    /// Begins to give the device input. From here on this connection is good for [`Self::give`]
+    /// alone. See [`Request::Input`].
+    pub fn input(&self, stream: u64) -> Result<(), ControlError> {
+        self.ask(Request::Input { stream }).map(drop)
+    }
+
+    /// Gives the device input. If the worker is gone, the same record can be given to the next one.
+    pub fn give(&self, number: u64, report: Report) -> Result<(), ControlError> {
+        let record = InputRecord { number, report };
+        match self.exchange(&record, None)? {
+            (Answer::Done, _) => Ok(()),
+            (other, _) => Err(unexpected(&other)),
+        }
     }
 
     /// Changes an attribute.

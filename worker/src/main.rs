@@ -18,7 +18,7 @@ use std::thread;
 use anyhow::{Context, anyhow};
 use clap::Parser;
 use mdev::device::BuildError;
-use mdev::engine::EngineLease;
+use mdev::input::InputPort;
 use mdev::instance::{self, Clients, Resumption};
 use mdev::keep::Keep;
 use mdev::mailbox::{Mail, MailSender, Mailbox};
@@ -31,6 +31,7 @@ use tracing_subscriber::EnvFilter;
 
 use listener::ClientSource;
 use requests::Responder;
+use taking_over::{Pause, Predecessor};
 use worker::arguments::{Arguments, BAD_ARGUMENTS};
 use worker::claimed::ClaimedPath;
 use worker::{inherited, panics, sandbox};
@@ -95,7 +96,7 @@ fn serve(arguments: &Arguments) -> anyhow::Result<()> {
         services: services.clone(),
         metrics: Arc::clone(&metrics),
         sandbox,
-        pause: Arc::default(),
+        pause: Arc::new(Pause::new(services.input.clone())),
     };
     let around = Surroundings {
         metrics,
@@ -110,8 +111,7 @@ fn serve(arguments: &Arguments) -> anyhow::Result<()> {
             (clients, path, None)
         }
         Some(predecessor) => {
-            let mail = mail.clone();
-            let resumption = predecessor.resumption(move || source.start(&mail).map(drop))?;
+            let resumption = resume(predecessor, source, mail.clone(), &services.input)?;
             (Clients::Any, None, Some(resumption))
         }
     };
@@ -139,6 +139,21 @@ fn find_type(name: &str) -> anyhow::Result<(&'static dyn Driver, TypeSpec)> {
     drivers::find_type(name)
         .ok_or_else(|| BuildError::UnknownType(name.to_owned()))
         .with_context(|| format!("there is no type '{name}'; 'vgpu types' lists them"))
+}
+
+/// What goes on from another worker takes clients and input once that one has left.
+fn resume(
+    predecessor: Predecessor,
+    source: ClientSource,
+    mail: MailSender,
+    input: &InputPort,
+) -> anyhow::Result<Resumption> {
+    let input = input.clone();
+    input.hold();
+    predecessor.resumption(move || {
+        taking_over::take_input(&input);
+        source.start(&mail).map(drop)
+    })
 }
 
 fn build(

@@ -2,7 +2,8 @@
 //! descriptor beside the answers to [`Request::Scanout`], [`Request::Cursor`], [`Request::Watch`] and
 //! [`Request::Save`], and beside [`Request::Restore`], [`Request::Adopt`] and [`Request::Lend`].
 
-use mdev::scanout::{Geometry, Rect};
+use mdev::input::Report;
+use mdev::scanout::Geometry;
 use serde::{Deserialize, Serialize};
 
 use crate::arguments::SandboxMode;
@@ -29,39 +30,20 @@ pub struct Envelope {
 pub enum Request {
     /// How it is. Answered by [`Answer::Status`].
     Status,
-    /// What a head shows. Answered by [`Answer::Scanout`] and the memory file.
-    Scanout {
-        /// Which head, from 0.
-        #[serde(default, skip_serializing_if = "is_first")]
-        head: u32,
-    },
-    /// What the cursor of a head is. Answered by [`Answer::Cursor`], and the memory file if it has an
-    /// image.
-    Cursor {
-        /// Which head, from 0.
-        #[serde(default, skip_serializing_if = "is_first")]
-        head: u32,
-    },
-    /// Tells whenever something else is shown, or drawn by a device that says so, or the cursor
-    /// changes. Answered by [`Answer::Done`] and an eventfd, which can be read from then on. The
-    /// connection serves [`Self::Scanout`], [`Self::Cursor`] and [`Self::Resize`] of this head alone
-    /// from here on: it may be handed to whoever is to see the picture, and may do nothing else.
-    Watch {
-        /// Which head, from 0.
-        #[serde(default, skip_serializing_if = "is_first")]
-        head: u32,
-    },
-    /// Has a head ask its guest for a picture of this size, as someone who looks at it wishes; no
-    /// attribute changes. Answered by [`Answer::Done`]; whether and when the guest does it shows in
-    /// the picture.
-    Resize {
-        /// Which head, from 0.
-        #[serde(default, skip_serializing_if = "is_first")]
-        head: u32,
-        /// In pixels.
-        width: u32,
-        /// In pixels.
-        height: u32,
+    /// What it shows. Answered by [`Answer::Scanout`] and the memory file.
+    Scanout,
+    /// Tells whenever something else is shown. Answered by [`Answer::Done`] and an eventfd, which can
+    /// be read from then on. The connection serves [`Self::Scanout`] alone from here on: it may be
+    /// handed to whoever is to see the picture, and may do nothing else.
+    Watch,
+    /// Gives the device input. Answered by [`Answer::Done`]. From here on the connection takes
+    /// [`InputRecord`]s alone, each answered by [`Answer::Done`] or, if it makes no sense, by
+    /// [`Answer::Error`] and the end: it may be handed to whoever is to type, and may do nothing else.
+    /// What was pressed over it is let go when it ends.
+    Input {
+        /// Whose records these are, a number made up at random: whoever comes back after a worker was
+        /// replaced holds what it held, and nothing is typed twice.
+        stream: u64,
     },
     /// Changes an attribute. Answered by [`Answer::Done`].
     SetAttribute {
@@ -92,6 +74,16 @@ pub enum Request {
     Leave,
     /// Ends the worker. Answered by [`Answer::Done`], before it ends.
     Stop,
+}
+
+/// Input, on a connection that is for it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct InputRecord {
+    /// Higher than that of the record before.
+    pub number: u64,
+    /// What happened.
+    pub report: Report,
 }
 
 /// What a worker answers.
@@ -296,6 +288,10 @@ mod tests {
                     height: 600,
                 },
                 r#"{"version":1,"request":"resize","width":800,"height":600}"#,
+            ),
+            (
+                Request::Input { stream: u64::MAX },
+                r#"{"version":1,"request":"input","stream":18446744073709551615}"#,
             ),
             (
                 Request::SetAttribute {

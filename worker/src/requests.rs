@@ -1,5 +1,7 @@
 //! The answering end of the control socket.
 
+mod typing;
+
 use std::io::Seek;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
@@ -66,12 +68,10 @@ impl Responder {
             let is_stop = matches!(request, Ok(Request::Stop));
             let is_leave = matches!(request, Ok(Request::Leave));
             let (answer, memory) = match request {
-                Ok(Request::Watch { head }) => {
-                    showing::watch(&self.services.scanout, head, &mut watching)
+                Ok(Request::Input { stream }) => {
+                    return typing::serve(asker, &self.services.input, stream);
                 }
-                Ok(Request::Scanout { head }) => {
-                    showing::scanout(&self.services.scanout, head, watching.as_ref())
-                }
+                Ok(Request::Watch) => self.watch(&mut watch),
                 Ok(request) => self.answer(request, fd),
                 Err((errno, message)) => (refuse(errno, message), None),
             };
@@ -106,7 +106,7 @@ impl Responder {
                 height,
             } => (self.resize(head, width, height), None),
             // Of a connection, which this does not know.
-            Request::Scanout { .. } | Request::Watch { .. } => {
+            Request::Watch | Request::Input { .. } => {
                 (refuse("EINVAL", "nothing to watch".to_owned()), None)
             }
             Request::SetAttribute { name, value } => (self.set_attribute(name, value), None),
@@ -353,7 +353,8 @@ mod tests {
             (Request::Status, false),
             (Request::Save, false),
             (Request::Stop, false),
-            (Request::Watch { head: 1 }, false),
+            (Request::Watch, false),
+            (Request::Input { stream: 1 }, false),
         ] {
             let permitted = permit(request.clone(), watching.as_ref());
             assert_eq!(permitted.is_ok(), is_permitted, "{request:?}");

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context, bail};
+use mdev::input::InputPort;
 use mdev::instance::Resumption;
 use mdev::keep::{Held, Keep, LISTENER};
 use mdev::mailbox::{Gone, Mail, MailSender};
@@ -104,9 +105,32 @@ fn ask(taking: &Taking, outlook: Result<Outlook, ResumeError>) {
     }
 }
 
+/// How long what was typed over a connection to another worker stays pressed, before it is let go
+/// because nobody comes back to it.
+const COME_BACK: Duration = Duration::from_secs(10);
+
+/// Takes input after another worker has, or after it was to.
+pub(crate) fn take_input(input: &InputPort) {
+    input.go_on();
+    if !input.is_attached() {
+        return;
+    }
+    let input = input.clone();
+    let waiting = crate::spawn("unheld", move || {
+        std::thread::sleep(COME_BACK);
+        input.release_unheld();
+    });
+    if let Err(error) = waiting {
+        tracing::warn!("keys may stay pressed: {error:#}");
+    }
+}
+
 /// A device that stands still, so that another worker can go on.
-#[derive(Default)]
-pub(crate) struct Pause(Mutex<Stand>);
+pub(crate) struct Pause {
+    stand: Mutex<Stand>,
+    /// What comes here meanwhile is the other worker's.
+    input: InputPort,
+}
 
 #[derive(Default)]
 enum Stand {
@@ -120,8 +144,16 @@ enum Stand {
 }
 
 impl Pause {
+    /// For a device that is given input by `input`.
+    pub(crate) fn new(input: InputPort) -> Self {
+        Self {
+            stand: Mutex::default(),
+            input,
+        }
+    }
+
     fn stand(&self) -> MutexGuard<'_, Stand> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.stand.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Has the device stand still between two requests. Returns when it does. It goes on by itself
@@ -146,7 +178,9 @@ impl Pause {
         standing.recv_timeout(PAUSE_PATIENCE).map_err(|_| {
             self.end();
             PauseError::Busy
-        })
+        })?;
+        self.input.hold();
+        Ok(())
     }
 
     /// The device's thread stands still here.
@@ -163,6 +197,8 @@ impl Pause {
             }
         }
         *stand = Stand::Not;
+        drop(stand);
+        take_input(&self.input);
         tracing::warn!("nobody took over: this worker goes on");
     }
 
@@ -170,7 +206,10 @@ impl Pause {
     pub(crate) fn end(&self) -> bool {
         let mut stand = self.stand();
         match std::mem::take(&mut *stand) {
-            Stand::Until(go_on) => go_on.send(()).is_ok(),
+            Stand::Until(go_on) => {
+                take_input(&self.input);
+                go_on.send(()).is_ok()
+            }
             Stand::Not => false,
             Stand::Left => {
                 *stand = Stand::Left;

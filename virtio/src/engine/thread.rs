@@ -103,6 +103,9 @@ impl Worker {
             self.make_sure(queue, setup)?;
         }
         let used = self.shared.ledger.used(queue);
+        if !self.handler.is_ready(queue, used) {
+            return Ok(Outcome::Idle);
+        }
         let position = used as u16;
         let Some((head, mut chain)) = ring.pop(&self.memory, position)? else {
             let is_armed = ring.arm(&self.memory, position)?;
