@@ -1,6 +1,7 @@
 //! What a driver implements for one vGPU, and what it is given to do so.
 
 use crate::dma::{GuestMemory, IovaRange};
+use crate::engine::EngineLease;
 use crate::input::InputPort;
 use crate::irq::Interrupts;
 use crate::keep::Keep;

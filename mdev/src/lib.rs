@@ -14,7 +14,8 @@
 //! - [`keep`]: what outlives the process, so that another can go on under the same client.
 //! - [`migration`]: the state of a device, taken out of one and put into another, as the stream of
 //!   [`state`].
-//! - [`sched`]: who runs next on an engine that several devices share. Not wired in yet.
+//! - [`sched`]: who runs next on an engine that several devices share.
+//! - [`engine`]: a device's side of that: it waits for its turn, and is charged.
 //! - [`input`]: what people do at a display, on its way into a device.
 //!
 //! Beside it: [`region_memory`] (memory of the device's own that a client maps), [`mailbox`]

@@ -26,8 +26,8 @@ pub use definition::{Definition, DefinitionRequest, StartMode};
 pub use event::{Event, EventKind};
 pub use host::{Fact, HostFacts};
 pub use instance::{
-    AttributeChanges, CreateRequest, Exit, Instance, InstanceState, Picture, SocketAccess, View,
-    WorkerStatus,
+    AttributeChanges, CreateRequest, Exit, Function, Instance, InstanceState, Picture,
+    SocketAccess, View, WorkerStatus,
 };
 pub use parent::{Parent, PoolUse, Type};
 pub use problem::Problem;

@@ -6,6 +6,7 @@ use std::path::Path;
 use crate::api::Attribute;
 use crate::config::{Bytes, Config, ConfigError, ParentConfig, TypeConfig};
 use crate::drm;
+use crate::functions;
 use crate::paths::Paths;
 use crate::pool::{Limits, Share};
 
@@ -130,6 +131,7 @@ fn named_parent(name: &str, device: &Path, is_there: bool) -> Result<ParentSpec,
 fn software_types(further: &[TypeConfig]) -> Result<Vec<OfferedType>, ConfigError> {
     let specs = drivers::DRIVERS.iter().flat_map(|driver| driver.types());
     let bases: Vec<_> = specs
+        .filter(|spec| !functions::is_function(&spec.name))
         .map(|spec| OfferedType {
             base: spec.name.clone(),
             name: spec.name,

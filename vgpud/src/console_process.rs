@@ -24,6 +24,7 @@ use crate::accounts::Access;
 use crate::api::{Console, ConsoleTcp};
 use crate::error::Error;
 use crate::files;
+use crate::functions::{Function, Name};
 use crate::paths::Paths;
 use crate::records::WorkerIdentity;
 use crate::worker_process::{identity, socket};
@@ -64,6 +65,8 @@ pub(crate) struct ConsolePlan {
     /// The user that it becomes.
     pub(crate) user: Option<u32>,
     pub(crate) tcp: Option<ConsoleTcp>,
+    /// What viewers can use beside looking on.
+    pub(crate) functions: Vec<Function>,
 }
 
 /// What is kept of one that runs.
@@ -163,6 +166,14 @@ impl ConsoleLauncher {
             .process_group(0)
             .stdin(Stdio::null())
             .stdout(Stdio::null());
+        for function in &plan.functions {
+            let name = Name {
+                uuid: plan.uuid,
+                function: Some(*function),
+            };
+            command.arg(format!("--{}", function.name()));
+            command.arg(self.paths.control(name));
+        }
         if let Some(user) = plan.user {
             command.arg(format!("--user={user}"));
         }

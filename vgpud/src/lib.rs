@@ -38,6 +38,7 @@ mod drm;
 pub mod error;
 mod events;
 mod files;
+pub mod functions;
 pub mod host;
 pub mod manager;
 pub mod mdev_tree;

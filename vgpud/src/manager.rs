@@ -8,6 +8,7 @@
 //! - `ending`: what a worker's end entails, whatever its cause,
 //! - `recovery`: another worker takes over from one that ended by itself,
 //! - `upgrade`: one of the installed program takes over from one that serves,
+//! - `functions`: the keyboard and the tablet of an instance, which live with it,
 //! - `running`: what is asked of an instance that runs,
 //! - `attributes`: those of an instance that is there are changed,
 //! - `consoles`: displays, for viewers,
@@ -23,6 +24,7 @@ mod create;
 mod define;
 mod ending;
 mod farewell;
+mod functions;
 mod lifecycle;
 mod logs;
 mod recover;
@@ -139,8 +141,8 @@ impl Manager {
             let entries: Vec<_> = {
                 let table = manager.table();
                 table
-                    .entries()
-                    .map(|entry| manager.describe(entry))
+                    .instances()
+                    .map(|entry| manager.describe(&table, entry))
                     .collect()
             };
             let entries = entries.into_iter();
@@ -166,7 +168,12 @@ impl Manager {
     }
 
     fn instance_now(&self, uuid: Uuid) -> Result<Instance, Error> {
-        let described = self.table().entry(uuid).map(|entry| self.describe(entry));
+        let described = {
+            let table = self.table();
+            let entry = table.entry(uuid);
+            let entry = entry.filter(|entry| entry.record.part.is_none());
+            entry.map(|entry| self.describe(&table, entry))
+        };
         let instance = described.ok_or(Error::NoInstance(uuid))?;
         Ok(self.with_definition(instance))
     }
@@ -178,7 +185,7 @@ impl Manager {
     }
 
     /// An instance as it is told, but for whether it is defined: that stands in files.
-    fn describe(&self, entry: &Entry) -> Instance {
+    fn describe(&self, table: &Table, entry: &Entry) -> Instance {
         let record = &entry.record;
         let request = &record.request;
         let paths = &self.0.paths;
@@ -192,6 +199,7 @@ impl Manager {
             access: request.socket.or(&self.0.config.sockets),
             control: paths.control(record.uuid).display().to_string(),
             pid: entry.worker.as_ref().map(|worker| worker.identity.pid),
+            functions: self.describe_functions(table, record.uuid),
             crashes: record.crashes,
             last_exit: record.last_exit.clone(),
             recoveries: record.recoveries,

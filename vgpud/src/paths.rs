@@ -4,6 +4,8 @@ use std::path::{Path, PathBuf};
 
 use uuid::Uuid;
 
+use crate::functions::Name;
+
 /// Where the daemon keeps and finds things.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Paths {
@@ -16,8 +18,8 @@ pub struct Paths {
 /// Longest path of a UNIX socket (`sun_path`, without its zero).
 const MAX_SOCKET_PATH: usize = 107;
 
-/// Longest name of a socket, in its folder: `.new/UUID.sock`.
-const MAX_SOCKET_NAME: usize = 46;
+/// Longest name of a socket, in its folder: `.new/UUID.keyboard.sock`.
+const MAX_SOCKET_NAME: usize = 55;
 
 impl Paths {
     /// The usual places under `root`.
@@ -79,19 +81,19 @@ impl Paths {
         self.run.join("lock")
     }
 
-    /// Where a VMM connects.
-    pub fn socket(&self, uuid: Uuid) -> PathBuf {
-        self.run.join(format!("{uuid}.sock"))
+    /// Where a VMM connects to an instance, or to a function of it.
+    pub fn socket(&self, name: impl Into<Name>) -> PathBuf {
+        self.run.join(format!("{}.sock", name.into()))
     }
 
     /// Where a worker is asked.
-    pub fn control(&self, uuid: Uuid) -> PathBuf {
-        self.run.join(format!("{uuid}.control"))
+    pub fn control(&self, name: impl Into<Name>) -> PathBuf {
+        self.run.join(format!("{}.control", name.into()))
     }
 
     /// The same of a worker that another is to take over from.
-    pub fn control_aside(&self, uuid: Uuid) -> PathBuf {
-        self.run.join(format!("{uuid}.aside"))
+    pub fn control_aside(&self, name: impl Into<Name>) -> PathBuf {
+        self.run.join(format!("{}.aside", name.into()))
     }
 
     /// Where viewers of a head connect.
@@ -105,8 +107,8 @@ impl Paths {
     }
 
     /// What a worker says.
-    pub fn log(&self, uuid: Uuid) -> PathBuf {
-        self.run.join(format!("{uuid}.log"))
+    pub fn log(&self, name: impl Into<Name>) -> PathBuf {
+        self.run.join(format!("{}.log", name.into()))
     }
 
     /// One file for each instance.
@@ -170,12 +172,16 @@ mod tests {
 
     #[test]
     fn a_run_folder_leaves_room_for_sockets() {
-        for (length, fits) in [(50, true), (60, true), (61, false)] {
+        for (length, fits) in [(50, true), (51, true), (52, false)] {
             let run = "/".to_owned() + &"x".repeat(length - 1);
             let paths = Paths::new(Path::new("/")).moved(Some(Path::new(&run)), None, None);
             assert_eq!(paths.check().is_ok(), fits, "{length}");
         }
-        let longest = Paths::new(Path::new("/")).socket(Uuid::nil());
+        let longest = Name {
+            uuid: Uuid::nil(),
+            function: Some(crate::functions::Function::Keyboard),
+        };
+        let longest = Paths::new(Path::new("/")).socket(longest);
         let longest = Path::new(".new").join(longest.file_name().unwrap());
         assert_eq!(longest.as_os_str().len(), MAX_SOCKET_NAME);
     }

@@ -9,6 +9,7 @@ use uuid::Uuid;
 
 use crate::api::{Attribute, CreateRequest, Exit, Recovery};
 use crate::files;
+use crate::functions::{Function, Name};
 
 /// Ends the name of a record.
 const SUFFIX: &str = ".json";
@@ -43,6 +44,17 @@ pub(crate) struct Record {
     #[serde(default)]
     pub(crate) upgrades: u64,
     pub(crate) created_at: u64,
+    /// Of which instance it is a function, if it is one: it is no instance of its own then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) part: Option<Part>,
+}
+
+/// A function of an instance.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Part {
+    /// The instance.
+    pub(crate) of: Uuid,
+    pub(crate) function: Function,
 }
 
 /// A process, told from every other that had or will have its number.
@@ -72,6 +84,18 @@ impl Record {
             last_recovery: None,
             upgrades: 0,
             created_at: now,
+            part: None,
+        }
+    }
+
+    /// What its files are called.
+    pub(crate) fn name(&self) -> Name {
+        match self.part {
+            None => self.uuid.into(),
+            Some(Part { of, function }) => Name {
+                uuid: of,
+                function: Some(function),
+            },
         }
     }
 }

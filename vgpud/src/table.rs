@@ -12,6 +12,7 @@ use crate::api::{InstanceState, Parent, PoolUse, Type};
 use crate::catalogue::{OfferedType, ParentSpec};
 use crate::crashes::Crashes;
 use crate::error::Error;
+use crate::functions::Function;
 use crate::pool::{Full, Pool, Share};
 use crate::records::Record;
 use crate::worker_process::Worker;
@@ -66,8 +67,32 @@ impl Table {
         self.entries.get_mut(&uuid)
     }
 
+    /// Every instance, and every function of one.
     pub(crate) fn entries(&self) -> impl Iterator<Item = &Entry> {
         self.entries.values()
+    }
+
+    /// Every instance.
+    pub(crate) fn instances(&self) -> impl Iterator<Item = &Entry> {
+        self.entries().filter(|entry| entry.record.part.is_none())
+    }
+
+    /// The functions of an instance.
+    pub(crate) fn parts_of(&self, uuid: Uuid) -> impl Iterator<Item = (Function, &Entry)> {
+        let mut parts: Vec<_> = self
+            .entries()
+            .filter_map(|entry| {
+                let part = entry.record.part.filter(|part| part.of == uuid)?;
+                Some((part.function, entry))
+            })
+            .collect();
+        parts.sort_by_key(|(function, _)| *function);
+        parts.into_iter()
+    }
+
+    /// Takes in a function of an instance, which takes no room.
+    pub(crate) fn insert_part(&mut self, record: Record) {
+        self.put(record, Share::default());
     }
 
     /// Takes room for a new instance. On error nothing is taken.
@@ -129,6 +154,9 @@ impl Table {
             return;
         };
         let request = &entry.record.request;
+        if entry.record.part.is_some() {
+            return;
+        }
         if let Some(pool) = self.pools.get_mut(&request.parent) {
             pool.give_back(&request.type_name, entry.share);
         }
@@ -173,7 +201,7 @@ impl Table {
     }
 
     fn children(&self, is_child: impl Fn(&Entry) -> bool) -> Vec<Uuid> {
-        let entries = self.entries.values().filter(|entry| is_child(entry));
+        let entries = self.instances().filter(|entry| is_child(entry));
         entries.map(|entry| entry.record.uuid).collect()
     }
 }

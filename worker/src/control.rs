@@ -10,7 +10,7 @@ use mdev::input::Report;
 use rustix::net::sockopt::{Timeout, set_socket_timeout};
 use serde::Serialize;
 
-use crate::protocol::{Answer, Envelope, InputRecord, Request, Status, VERSION};
+use crate::protocol::{Answer, CursorImage, Envelope, InputRecord, Request, Status, VERSION};
 use crate::{seqpacket, state_file};
 
 /// How long a worker may take to answer. It answers between two messages of its VMM.
@@ -201,6 +201,17 @@ impl Control {
             (Answer::Done, _) => Ok(()),
             (other, _) => Err(unexpected(&other)),
         }
+    }
+
+    /// Has a head ask its guest for a picture of this size. Refused with ENOTSUP if no display of
+    /// this type can, with EINVAL if it is no size for this one.
+    pub fn resize(&self, head: u32, width: u32, height: u32) -> Result<(), ControlError> {
+        self.ask(Request::Resize {
+            head,
+            width,
+            height,
+        })
+        .map(drop)
     }
 
     /// Changes an attribute.

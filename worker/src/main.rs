@@ -18,6 +18,7 @@ use std::thread;
 use anyhow::{Context, anyhow};
 use clap::Parser;
 use mdev::device::BuildError;
+use mdev::engine::EngineLease;
 use mdev::input::InputPort;
 use mdev::instance::{self, Clients, Resumption};
 use mdev::keep::Keep;

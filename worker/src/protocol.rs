@@ -3,7 +3,7 @@
 //! [`Request::Save`], and beside [`Request::Restore`], [`Request::Adopt`] and [`Request::Lend`].
 
 use mdev::input::Report;
-use mdev::scanout::Geometry;
+use mdev::scanout::{Geometry, Rect};
 use serde::{Deserialize, Serialize};
 
 use crate::arguments::SandboxMode;
@@ -30,12 +30,40 @@ pub struct Envelope {
 pub enum Request {
     /// How it is. Answered by [`Answer::Status`].
     Status,
-    /// What it shows. Answered by [`Answer::Scanout`] and the memory file.
-    Scanout,
-    /// Tells whenever something else is shown. Answered by [`Answer::Done`] and an eventfd, which can
-    /// be read from then on. The connection serves [`Self::Scanout`] alone from here on: it may be
-    /// handed to whoever is to see the picture, and may do nothing else.
-    Watch,
+    /// What a head shows. Answered by [`Answer::Scanout`] and the memory file.
+    Scanout {
+        /// Which head, from 0.
+        #[serde(default, skip_serializing_if = "is_first")]
+        head: u32,
+    },
+    /// What the cursor of a head is. Answered by [`Answer::Cursor`], and the memory file if it has an
+    /// image.
+    Cursor {
+        /// Which head, from 0.
+        #[serde(default, skip_serializing_if = "is_first")]
+        head: u32,
+    },
+    /// Tells whenever something else is shown, or drawn by a device that says so, or the cursor
+    /// changes. Answered by [`Answer::Done`] and an eventfd, which can be read from then on. The
+    /// connection serves [`Self::Scanout`], [`Self::Cursor`] and [`Self::Resize`] of this head alone
+    /// from here on: it may be handed to whoever is to see the picture, and may do nothing else.
+    Watch {
+        /// Which head, from 0.
+        #[serde(default, skip_serializing_if = "is_first")]
+        head: u32,
+    },
+    /// Has a head ask its guest for a picture of this size, as someone who looks at it wishes; no
+    /// attribute changes. Answered by [`Answer::Done`]; whether and when the guest does it shows in
+    /// the picture.
+    Resize {
+        /// Which head, from 0.
+        #[serde(default, skip_serializing_if = "is_first")]
+        head: u32,
+        /// In pixels.
+        width: u32,
+        /// In pixels.
+        height: u32,
+    },
     /// Gives the device input. Answered by [`Answer::Done`]. From here on the connection takes
     /// [`InputRecord`]s alone, each answered by [`Answer::Done`] or, if it makes no sense, by
     /// [`Answer::Error`] and the end: it may be handed to whoever is to type, and may do nothing else.

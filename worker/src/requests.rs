@@ -71,7 +71,12 @@ impl Responder {
                 Ok(Request::Input { stream }) => {
                     return typing::serve(asker, &self.services.input, stream);
                 }
-                Ok(Request::Watch) => self.watch(&mut watch),
+                Ok(Request::Watch { head }) => {
+                    showing::watch(&self.services.scanout, head, &mut watching)
+                }
+                Ok(Request::Scanout { head }) => {
+                    showing::scanout(&self.services.scanout, head, watching.as_ref())
+                }
                 Ok(request) => self.answer(request, fd),
                 Err((errno, message)) => (refuse(errno, message), None),
             };
@@ -106,7 +111,7 @@ impl Responder {
                 height,
             } => (self.resize(head, width, height), None),
             // Of a connection, which this does not know.
-            Request::Watch | Request::Input { .. } => {
+            Request::Scanout { .. } | Request::Watch { .. } | Request::Input { .. } => {
                 (refuse("EINVAL", "nothing to watch".to_owned()), None)
             }
             Request::SetAttribute { name, value } => (self.set_attribute(name, value), None),
@@ -353,7 +358,7 @@ mod tests {
             (Request::Status, false),
             (Request::Save, false),
             (Request::Stop, false),
-            (Request::Watch, false),
+            (Request::Watch { head: 1 }, false),
             (Request::Input { stream: 1 }, false),
         ] {
             let permitted = permit(request.clone(), watching.as_ref());

@@ -129,6 +129,20 @@ impl Stance {
         ended(events)
     }
 
+    /// Events after which a driver knows all of it, whatever it knew before.
+    pub(super) fn in_full(&self, model: &Model) -> Vec<Event> {
+        let mut events = Vec::new();
+        Self::default().move_to(self.at, &mut events);
+        for down in [false, true] {
+            for code in (0..KEYS).filter(|code| model.has_key(*code)) {
+                if self.is_pressed(code) == down {
+                    events.push(Event::new(event::KEY, code, down.into()));
+                }
+            }
+        }
+        ended(events)
+    }
+
     pub(super) fn emit(&self, out: &mut Vec<u8>) {
         for word in self.pressed {
             out.extend(word.to_le_bytes());

@@ -231,13 +231,7 @@ impl Tape {
     pub(super) fn is_due(&mut self, position: u64) -> bool {
         let mut count = self.count();
         if position > count || count - position > EVENTS {
-            // No state that was saved is like this: what is known is lost.
-            let page = Page {
-                known: Stance::default(),
-                ..self.page()
-            };
-            self.turn(&page, position);
-            count = position;
+            count = self.start_over(position);
         }
         self.words.set(word::TAKEN, position);
         self.words.set(word::IS_AWAKE, 1);
@@ -246,6 +240,20 @@ impl Tape {
             self.turn(&page, count);
         }
         position < count
+    }
+
+    /// The queue was reset, and not the device: events are lost, and which of them the driver has is
+    /// not known. It is told how everything is. How many events there are then.
+    fn start_over(&mut self, position: u64) -> u64 {
+        let mut page = self.page();
+        let events = page.now.in_full(&self.model);
+        self.words.set(word::TAKEN, position);
+        // There is room for all keys, and nothing else waits.
+        self.append(position, &events);
+        page.known = page.now;
+        let count = position + events.len() as u64;
+        self.turn(&page, count);
+        count
     }
 
     /// The event for the buffer at a position for which one is due.

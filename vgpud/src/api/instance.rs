@@ -105,6 +105,9 @@ pub struct Instance {
     pub control: String,
     /// Its worker's process.
     pub pid: Option<u32>,
+    /// What it is beside its display, as its attribute `input` says: what has been started of it.
+    #[serde(default)]
+    pub functions: Vec<Function>,
     /// How often its worker ended by itself.
     pub crashes: u64,
     /// How its worker ended the last time.
@@ -122,6 +125,30 @@ pub struct Instance {
     pub defined: bool,
     /// When it was created: seconds since 1970.
     pub created_at: u64,
+}
+
+/// What a vGPU is beside its display: a PCI function of its own, with a worker of its own.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Function {
+    /// Which.
+    #[schema(value_type = String, example = "keyboard")]
+    pub name: crate::functions::Function,
+    /// Where its worker stands in its life.
+    pub state: InstanceState,
+    /// Where a VMM connects, while it runs.
+    pub socket: String,
+    /// Its worker's control socket.
+    pub control: String,
+    /// Its worker's process.
+    pub pid: Option<u32>,
+    /// How often its worker ended by itself.
+    pub crashes: u64,
+    /// How its worker ended the last time.
+    pub last_exit: Option<Exit>,
+    /// How often another worker took over from one that ended by itself.
+    pub recoveries: u64,
+    /// How often its worker was replaced by one of the installed program.
+    pub upgrades: u64,
 }
 
 /// How a worker ended.

@@ -12,6 +12,7 @@ use worker::parking::Parking;
 
 use crate::api::EventKind;
 use crate::blocking::blocking;
+use crate::functions::Name;
 use crate::worker_process::Worker;
 
 use super::Manager;
@@ -48,25 +49,24 @@ impl Manager {
                 .await
             }
         };
-        let events = &self.0.events;
         match adopted {
             Ok(()) => {
                 let words = "its worker is continued if it ends";
-                events.tell(EventKind::Adopted, uuid, &parent, words.to_owned());
+                self.tell(EventKind::Adopted, uuid, &parent, words.to_owned());
             }
             Err(error) => {
                 worker.keeping.forget();
                 tracing::warn!("the worker of {uuid} goes on, but cannot be adopted: {error}");
                 let words = format!("its worker cannot be continued if it ends: {error}");
-                events.tell(EventKind::NotAdopted, uuid, &parent, words);
+                self.tell(EventKind::NotAdopted, uuid, &parent, words);
             }
         }
     }
 
     /// Puts back the control socket of a worker that lives, which a daemon that was killed in the
     /// middle of an upgrade had put aside. The new worker has ended with that daemon.
-    pub(super) fn put_back_control(&self, uuid: Uuid) {
-        let (place, aside) = (self.0.paths.control(uuid), self.0.paths.control_aside(uuid));
+    pub(super) fn put_back_control(&self, name: Name) {
+        let (place, aside) = (self.0.paths.control(name), self.0.paths.control_aside(name));
         if !answers(&aside) {
             return super::ending::remove_or_warn(&aside);
         }

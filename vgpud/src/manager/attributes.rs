@@ -13,6 +13,7 @@ use worker::protocol::FIXED;
 use crate::api::{Attribute, EventKind, Instance};
 use crate::blocking::detached;
 use crate::error::Error;
+use crate::functions;
 
 use super::Manager;
 use super::create::{MAX_ATTRIBUTES, check_attributes};
@@ -48,6 +49,10 @@ impl Manager {
 
     async fn set_in_turn(&self, uuid: Uuid, changes: Vec<Attribute>) -> Result<(), Error> {
         let kept = self.attributes_after(uuid, &changes)?;
+        let changes = match self.without_functions(uuid, changes)? {
+            Ok(changes) => changes,
+            Err(message) => return self.start_anew_with(uuid, kept, message).await,
+        };
         let set = self
             .ask(uuid, move |control| set_all(&control, &changes))
             .await;
@@ -64,6 +69,27 @@ impl Manager {
             self.set_back(uuid, former).await;
         }
         saved.map(drop)
+    }
+
+    /// The changes that are for its device; or words, if it is to have other functions while it runs:
+    /// they are there when it starts.
+    fn without_functions(
+        &self,
+        uuid: Uuid,
+        mut changes: Vec<Attribute>,
+    ) -> Result<Result<Vec<Attribute>, String>, Error> {
+        let (base, now) = self.attributes_in_force(uuid)?;
+        let then = [&now[..], &changes].concat();
+        let wanted = functions::of(&base, &then).map_err(Error::Invalid)?;
+        let runs = self.worker_of(uuid).is_ok();
+        if runs && functions::of(&base, &now).is_ok_and(|now| now != wanted) {
+            let name = functions::ATTRIBUTE;
+            return Ok(Err(format!(
+                "attribute '{name}' can only be given when the device is created"
+            )));
+        }
+        changes.retain(|change| change.name != functions::ATTRIBUTE);
+        Ok(Ok(changes))
     }
 
     /// Starts its worker anew, with attributes that it cannot be given as it is. If a VMM is
@@ -83,7 +109,7 @@ impl Manager {
             stopped => stopped?,
         }
         let changed = match self.keep_attributes(uuid, kept).await {
-            Ok(before) => match self.launch(uuid).await {
+            Ok(before) => match self.launch_all(uuid).await {
                 Ok(()) => Ok(()),
                 Err(error) => {
                     if let Err(left) = self.keep_attributes(uuid, before).await {
@@ -96,7 +122,7 @@ impl Manager {
             Err(error) => Err(error),
         };
         if changed.is_err() {
-            self.launch(uuid).await?;
+            self.launch_all(uuid).await?;
         }
         let parent = self.parent_of(uuid)?;
         self.tell_started(uuid, &parent);

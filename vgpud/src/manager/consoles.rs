@@ -43,6 +43,11 @@ impl Manager {
             access: self.access_of(uuid)?,
             user: self.table().entry(uuid).and_then(|entry| entry.record.user),
             tcp: request.tcp,
+            functions: self
+                .parts(uuid)
+                .into_iter()
+                .map(|(function, _)| function)
+                .collect(),
         };
         let consoles = self.0.consoles.clone();
         let (console, child) = blocking(move || consoles.launch(&plan)).await?;
@@ -76,7 +81,7 @@ impl Manager {
         }
     }
 
-    fn access_of(&self, uuid: Uuid) -> Result<Access, Error> {
+    pub(super) fn access_of(&self, uuid: Uuid) -> Result<Access, Error> {
         let table = self.table();
         let entry = table.entry(uuid).ok_or(Error::NoInstance(uuid))?;
         Access::resolve(&entry.record.request.socket, &self.0.config.sockets)

@@ -7,6 +7,7 @@ use crate::api::{Attribute, CreateRequest, EventKind, Instance, SocketAccess};
 use crate::blocking::detached;
 use crate::clock;
 use crate::error::Error;
+use crate::functions;
 use crate::records::Record;
 
 use super::Manager;
@@ -70,7 +71,7 @@ impl Manager {
         let record = Record::new(uuid, request, clock::now());
         self.table().insert(record, offered)?;
         let made = match self.save(uuid).await {
-            Ok(()) if is_started => self.launch(uuid).await,
+            Ok(()) if is_started => self.launch_all(uuid).await,
             saved => saved,
         };
         if let Err(error) = made {
@@ -95,8 +96,10 @@ impl Manager {
 
     /// Looks at what can be seen before anything is taken.
     fn check(&self, request: &CreateRequest) -> Result<(), Error> {
-        self.offered(&request.parent, &request.type_name)?;
+        let offered = self.offered(&request.parent, &request.type_name)?;
         check_attributes(&request.attributes)?;
+        let attributes = [&offered.attributes[..], &request.attributes].concat();
+        functions::of(&offered.base, &attributes).map_err(Error::Invalid)?;
         Access::resolve(&request.socket, &self.0.config.sockets).map(drop)
     }
 }

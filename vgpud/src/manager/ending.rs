@@ -14,6 +14,7 @@ use crate::blocking::blocking;
 use crate::clock;
 use crate::config::Restart;
 use crate::crashes::WINDOW;
+use crate::functions::Name;
 use crate::table::Entry;
 use crate::worker_process::confinement::Confinement;
 use crate::worker_process::keeping::{listener_of, part};
@@ -45,7 +46,8 @@ impl Manager {
             }
             let begun = Instant::now();
             let ended = Arc::clone(&worker);
-            let confinement = Confinement::new(&manager.0.config.workers, uuid, None);
+            let name = manager.name_of(uuid);
+            let confinement = Confinement::new(&manager.0.config.workers, name, None);
             let exit = blocking(move || {
                 let exit = exit::reap(ended.pidfd.as_fd(), &ended.log);
                 confinement.explain_exit(exit)
@@ -136,12 +138,11 @@ impl Manager {
         self.save_or_log(uuid).await;
         if was_stopped {
             let reason = exit.reason.clone();
-            let events = &self.0.events;
-            return events.tell(EventKind::Stopped, uuid, &parent, reason);
+            return self.tell(EventKind::Stopped, uuid, &parent, reason);
         }
         self.tell_crash(uuid, &parent, exit);
         if let Some(why) = why {
-            self.0.events.tell(EventKind::GaveUp, uuid, &parent, why);
+            self.tell(EventKind::GaveUp, uuid, &parent, why);
         }
     }
 
@@ -150,7 +151,7 @@ impl Manager {
             None => exit.reason.clone(),
             Some(words) => format!("{}: {words}", exit.reason),
         };
-        self.0.events.tell(EventKind::Crashed, uuid, parent, detail);
+        self.tell(EventKind::Crashed, uuid, parent, detail);
     }
 
     /// Its parent, and whether it was to stop.
@@ -184,12 +185,19 @@ impl Manager {
     /// Removes the sockets of a worker that is gone, its consoles, and its control group. Its log stays, to be
     /// read. Blocks.
     pub(super) fn remove_sockets(&self, uuid: Uuid) {
-        self.0.consoles.end_all(uuid);
-        Confinement::new(&self.0.config.workers, uuid, None).clean_up();
+        self.remove_sockets_of(self.name_of(uuid));
+    }
+
+    /// The same, of one of which nothing else may be known.
+    pub(super) fn remove_sockets_of(&self, name: Name) {
+        if name.function.is_none() {
+            self.0.consoles.end_all(name.uuid);
+        }
+        Confinement::new(&self.0.config.workers, name, None).clean_up();
         let paths = &self.0.paths;
-        remove_or_warn(&paths.socket(uuid));
-        remove_or_warn(&paths.control(uuid));
-        remove_or_warn(&paths.control_aside(uuid));
+        remove_or_warn(&paths.socket(name));
+        remove_or_warn(&paths.control(name));
+        remove_or_warn(&paths.control_aside(name));
     }
 }
 

@@ -23,7 +23,10 @@ impl Manager {
         let ends = self.0.config.daemon.on_stop == OnStop::End;
         let all: Vec<_> = {
             let table = self.table();
-            let entries = table.entries();
+            // Functions end with their instances; else what has begun with them is waited for too.
+            let entries = table
+                .entries()
+                .filter(|entry| !ends || entry.record.part.is_none());
             entries
                 .map(|entry| (entry.record.uuid, entry.state))
                 .collect()

@@ -8,17 +8,20 @@ use rustix::process::Signal;
 use uuid::Uuid;
 use worker::control::Control;
 
-use crate::accounts::Access;
 use crate::api::{CreateRequest, EventKind, Instance, InstanceState, SocketAccess};
 use crate::blocking::{blocking, detached};
 use crate::config::Users;
 use crate::error::Error;
+use crate::functions::{self, Name};
 use crate::worker_process::confinement::Confinement;
 use crate::worker_process::keeping::part;
 use crate::worker_process::launch::Plan;
 use crate::worker_process::{Worker, exit};
 
 use super::Manager;
+
+/// An attribute of virtio's transport, which all of an instance have alike.
+const MSIX_ATTRIBUTE: &str = "msix";
 
 impl Manager {
     /// Starts an instance; one that runs already is as it should be. If there is none, but a
@@ -31,7 +34,9 @@ impl Manager {
             match state {
                 None => manager.create_defined(uuid).await?,
                 // One that is being recovered has its sockets, and its turn is next.
-                Some(InstanceState::Running | InstanceState::Recovering) => {}
+                Some(InstanceState::Running | InstanceState::Recovering) => {
+                    manager.launch_functions(uuid).await?;
+                }
                 Some(_) => manager.start_in_turn(uuid).await?,
             }
             manager.instance(uuid).await
@@ -40,7 +45,7 @@ impl Manager {
     }
 
     pub(super) async fn start_in_turn(&self, uuid: Uuid) -> Result<(), Error> {
-        self.launch(uuid).await?;
+        self.launch_all(uuid).await?;
         let parent = self.parent_of(uuid)?;
         self.tell_started(uuid, &parent);
         Ok(())
@@ -124,21 +129,30 @@ impl Manager {
     }
 
     pub(super) fn plan(&self, uuid: Uuid) -> Result<Plan, Error> {
-        let record = self.table().entry(uuid).map(|entry| entry.record.clone());
-        let record = record.ok_or(Error::NoInstance(uuid))?;
-        let offered = self.offered(&record.request.parent, &record.request.type_name)?;
-        let attributes = offered.attributes.iter().cloned();
+        let name = self.name_of(uuid);
+        let (base, mut attributes) = self.attributes_in_force(name.uuid)?;
+        let base = match name.function {
+            None => base,
+            Some(function) => {
+                // What is said of the transport is said of all.
+                attributes.retain(|attribute| attribute.name == MSIX_ATTRIBUTE);
+                function.base().to_owned()
+            }
+        };
+        attributes.retain(|attribute| attribute.name != functions::ATTRIBUTE);
         Ok(Plan {
-            uuid,
-            base: offered.base.clone(),
-            attributes: attributes.chain(record.attributes).collect(),
-            access: Access::resolve(&record.request.socket, &self.0.config.sockets)?,
-            confinement: self.confinement(uuid)?,
+            name,
+            base,
+            attributes,
+            access: self.access_of(name.uuid)?,
+            confinement: self.confinement(name)?,
         })
     }
 
-    fn confinement(&self, uuid: Uuid) -> Result<Confinement, Error> {
+    /// A vGPU is one user, whatever it is made of.
+    fn confinement(&self, name: Name) -> Result<Confinement, Error> {
         let config = &self.0.config.workers;
+        let uuid = name.uuid;
         let user = match config.users {
             Users::Usual | Users::Daemons => None,
             Users::Each(users) => {
@@ -146,7 +160,7 @@ impl Manager {
                 Some(user.ok_or(Error::NoUser)?)
             }
         };
-        Ok(Confinement::new(config, uuid, user))
+        Ok(Confinement::new(config, name, user))
     }
 
     /// Stops an instance; one that has stopped is as it should be. Its place stays its own.
@@ -160,7 +174,26 @@ impl Manager {
         .await
     }
 
+    /// Stops all of an instance, or nothing if a VMM is connected to any of it.
     pub(super) async fn stop_in_turn(&self, uuid: Uuid, is_forced: bool) -> Result<(), Error> {
+        for (_, part) in self.parts(uuid) {
+            let is_busy = match self.worker_of(part) {
+                Ok(worker) => is_in_use(&worker).await,
+                Err(_) => self.is_awaited(part),
+            };
+            if is_busy && !is_forced {
+                return Err(Error::Busy(uuid));
+            }
+        }
+        self.stop_one(uuid, is_forced).await?;
+        for (_, part) in self.parts(uuid) {
+            self.stop_one(part, true).await?;
+        }
+        Ok(())
+    }
+
+    /// Stops the worker of an instance, or that of a function.
+    pub(super) async fn stop_one(&self, uuid: Uuid, is_forced: bool) -> Result<(), Error> {
         let worker = match self.worker_of(uuid) {
             Ok(worker) => worker,
             Err(Error::NotRunning(_)) if !is_forced && self.is_awaited(uuid) => {
@@ -226,7 +259,8 @@ impl Manager {
         detached(async move {
             let _turn = manager.0.turns.wait(uuid).await;
             let parent = manager.parent_of(uuid)?;
-            if manager.worker_of(uuid).is_ok() || manager.is_awaited(uuid) {
+            let mut all = manager.whole(uuid).into_iter();
+            if all.any(|one| manager.worker_of(one).is_ok() || manager.is_awaited(one)) {
                 manager.stop_in_turn(uuid, is_forced).await?;
             }
             manager.erase(uuid).await?;
@@ -239,6 +273,13 @@ impl Manager {
 
     /// Forgets an instance that has no worker, and gives its place back.
     pub(super) async fn erase(&self, uuid: Uuid) -> Result<(), Error> {
+        for (_, part) in self.parts(uuid) {
+            self.erase_one(part).await?;
+        }
+        self.erase_one(uuid).await
+    }
+
+    pub(super) async fn erase_one(&self, uuid: Uuid) -> Result<(), Error> {
         let manager = self.clone();
         blocking(move || {
             let writing = manager
@@ -252,7 +293,7 @@ impl Manager {
             removed.map_err(Error::os(format!("remove the record of {uuid}")))?;
             manager.part_with_left(uuid);
             manager.remove_sockets(uuid);
-            super::ending::remove_or_warn(&manager.0.paths.log(uuid));
+            super::ending::remove_or_warn(&manager.0.paths.log(manager.name_of(uuid)));
             manager.table().remove(uuid);
             Ok(())
         })

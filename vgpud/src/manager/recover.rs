@@ -1,5 +1,6 @@
 //! What an earlier daemon left, and what is to be started with this one.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -13,6 +14,7 @@ use crate::blocking::{blocking, detached};
 use crate::clock;
 use crate::error::Error;
 use crate::files;
+use crate::functions::Name;
 use crate::records::Record;
 use crate::worker_process::keeping::Keeping;
 use crate::worker_process::{Worker, confinement, exit, identity};
@@ -24,6 +26,12 @@ const UNKNOWN_PATIENCE: Timespec = Timespec {
     tv_sec: 6,
     tv_nsec: 0,
 };
+
+/// How the files of a worker end.
+const WORKER_FILES: [&str; 4] = [".sock", ".control", ".aside", ".log"];
+
+/// And those of a console.
+const CONSOLE_FILES: [&str; 2] = [".vnc", ".console"];
 
 impl Manager {
     /// Takes in what an earlier daemon left: workers that live go on, places that are taken stay
@@ -44,9 +52,9 @@ impl Manager {
         let records = self.0.records.read_all();
         let records = records.map_err(Error::os("read the records of instances"))?;
         let mut living = Vec::new();
-        for mut record in records {
+        for mut record in self.without_strays(records) {
             let uuid = record.uuid;
-            self.put_back_control(uuid);
+            self.put_back_control(record.name());
             let worker = self.find_worker(&mut record).map(Arc::new);
             let mut state = InstanceState::Stopped;
             if let Some(worker) = &worker {
@@ -57,13 +65,12 @@ impl Manager {
                 state = InstanceState::Failed;
                 self.note_unseen_end(&mut record);
             }
-            let request = &record.request;
-            let offered = self.offered(&request.parent, &request.type_name);
-            if let Err(error) = &offered {
-                tracing::warn!("{uuid} cannot be started again: {error}");
+            if record.part.is_some() {
+                self.table().insert_part(record);
+            } else {
+                self.adopt_record(record);
             }
             let mut table = self.table();
-            table.adopt(record, offered.ok());
             if let Some(entry) = table.entry_mut(uuid) {
                 entry.state = state;
                 entry.worker = worker;
@@ -73,11 +80,34 @@ impl Manager {
         Ok(living)
     }
 
+    fn adopt_record(&self, record: Record) {
+        let request = &record.request;
+        let offered = self.offered(&request.parent, &request.type_name);
+        if let Err(error) = &offered {
+            tracing::warn!("{} cannot be started again: {error}", record.uuid);
+        }
+        self.table().adopt(record, offered.ok());
+    }
+
+    /// Records without those of functions whose instance is not there: a daemon was killed while it
+    /// made or forgot it. Their workers are ended as any that is not known.
+    fn without_strays(&self, mut records: Vec<Record>) -> Vec<Record> {
+        let known: BTreeSet<_> = records.iter().map(|record| record.uuid).collect();
+        records.retain(|record| {
+            let is_known = record.part.is_none_or(|part| known.contains(&part.of));
+            if !is_known && let Err(error) = self.0.records.remove(record.uuid) {
+                tracing::warn!("the record of {} stays: {error}", record.uuid);
+            }
+            is_known
+        });
+        records
+    }
+
     /// The worker of an instance, if it lives.
     fn find_worker(&self, record: &mut Record) -> Option<Worker> {
         let paths = &self.0.paths;
         let boot_id = &self.0.launcher.boot_id;
-        let control = paths.control(record.uuid);
+        let control = paths.control(record.name());
         let known = record.worker.as_ref();
         let known = known.and_then(|worker| {
             identity::open(worker, boot_id).map(|pidfd| (pidfd, worker.clone()))
@@ -96,7 +126,7 @@ impl Manager {
             pidfd,
             identity,
             control,
-            paths.log(record.uuid),
+            paths.log(record.name()),
             Keeping::default(),
         ))
     }
@@ -118,7 +148,7 @@ impl Manager {
             reason: "ended while no daemon was there".to_owned(),
             code: None,
             signal: None,
-            last_words: exit::last_line(&self.0.paths.log(record.uuid))
+            last_words: exit::last_line(&self.0.paths.log(record.name()))
                 .map(|words| confinement::explain(&self.0.config.workers, words)),
             at: clock::now(),
         });
@@ -131,32 +161,35 @@ impl Manager {
     fn remove_orphans(&self) -> Result<(), Error> {
         let run = self.0.paths.run();
         let what = format!("look into {}", run.display());
-        for suffix in [".sock", ".control", ".aside", ".log", ".vnc", ".console"] {
+        for suffix in WORKER_FILES.into_iter().chain(CONSOLE_FILES) {
             let names = files::names_with(run, suffix).map_err(Error::os(what.clone()))?;
-            // That of a console may have a head's number behind it.
-            let uuids = names.iter().filter_map(|name| name.split('.').next());
-            for uuid in uuids.filter_map(|uuid| Uuid::try_parse(uuid).ok()) {
-                let state = self.table().entry(uuid).map(|entry| entry.state);
+            for name in names.iter().filter_map(|name| owner(name, suffix)) {
+                let state = {
+                    let table = self.table();
+                    let mut entries = table.entries();
+                    let entry = entries.find(|entry| entry.record.name() == name);
+                    entry.map(|entry| entry.state)
+                };
                 match state {
                     Some(InstanceState::Running) => {}
-                    Some(_) => self.remove_sockets(uuid),
-                    None => self.remove_orphan(uuid),
+                    Some(_) => self.remove_sockets_of(name),
+                    None => self.remove_orphan(name),
                 }
             }
         }
         Ok(())
     }
 
-    fn remove_orphan(&self, uuid: Uuid) {
-        let control = self.0.paths.control(uuid);
+    fn remove_orphan(&self, name: Name) {
+        let control = self.0.paths.control(name);
         if let Ok(control) = Control::connect(&control) {
-            tracing::warn!("the worker of {uuid}, of which nothing is known, is stopped");
+            tracing::warn!("the worker of {name}, of which nothing is known, is stopped");
             if let Err(error) = end_unknown(&control) {
                 tracing::warn!("it does not stop: {error}");
             }
         }
-        self.remove_sockets(uuid);
-        super::ending::remove_or_warn(&self.0.paths.log(uuid));
+        self.remove_sockets_of(name);
+        super::ending::remove_or_warn(&self.0.paths.log(name));
     }
 
     /// Starts what is to run and does not: instances that ran when the host went down, and
@@ -165,7 +198,7 @@ impl Manager {
         let wanted: Vec<_> = {
             let table = self.table();
             let entries = table
-                .entries()
+                .instances()
                 .filter(|entry| entry.record.is_wanted && entry.state == InstanceState::Stopped);
             entries.map(|entry| entry.record.uuid).collect()
         };
@@ -215,4 +248,14 @@ fn end_unknown(control: &Control) -> Result<(), ControlError> {
         pidfd_send_signal(&pidfd, Signal::KILL).map_err(std::io::Error::from)?;
     }
     Ok(())
+}
+
+/// Whose a file is, of which `stem` is left without its end.
+fn owner(stem: &str, suffix: &str) -> Option<Name> {
+    if CONSOLE_FILES.contains(&suffix) {
+        // The number of a head may be behind the UUID.
+        let uuid = stem.split_once('.').map_or(stem, |(uuid, _)| uuid);
+        return Uuid::try_parse(uuid).ok().map(Name::from);
+    }
+    Name::parse(stem)
 }

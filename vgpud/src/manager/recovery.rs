@@ -141,8 +141,7 @@ impl Manager {
             entry.record.last_recovery = Some(recovery.clone());
             (entry.record.request.parent.clone(), recovery)
         };
-        let events = &self.0.events;
-        events.tell(EventKind::Recovered, uuid, &parent, recovery.detail);
+        self.tell(EventKind::Recovered, uuid, &parent, recovery.detail);
         self.save_or_log(uuid).await;
     }
 
@@ -178,7 +177,7 @@ impl Manager {
             entry.record.last_recovery = Some(given_up(&words));
             entry.record.request.parent.clone()
         };
-        self.0.events.tell(EventKind::GaveUp, uuid, &parent, words);
+        self.tell(EventKind::GaveUp, uuid, &parent, words);
         self.save_or_log(uuid).await;
     }
 

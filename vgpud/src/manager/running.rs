@@ -5,9 +5,10 @@ use std::fs::File;
 use uuid::Uuid;
 use worker::control::{Control, ControlError};
 
-use crate::api::{EventKind, View, WorkerStatus};
+use crate::api::{Attribute, EventKind, View, WorkerStatus};
 use crate::blocking::{blocking, detached};
 use crate::error::Error;
+use crate::functions;
 use crate::picture::Shot;
 
 use super::Manager;
@@ -15,8 +16,17 @@ use super::Manager;
 impl Manager {
     /// What its worker says of itself.
     pub async fn status(&self, uuid: Uuid) -> Result<WorkerStatus, Error> {
-        self.ask(uuid, |control| control.status().map(Into::into))
-            .await
+        let status = self.ask(uuid, |control| control.status()).await?;
+        let mut status = WorkerStatus::from(status);
+        let (base, attributes) = self.attributes_in_force(uuid)?;
+        if let Some(value) = functions::value(&base, &attributes) {
+            // What this daemon makes of it stands with what the device does.
+            status.attributes.push(Attribute {
+                name: functions::ATTRIBUTE.to_owned(),
+                value: value.to_owned(),
+            });
+        }
+        Ok(status)
     }
 
     /// What it shows, as a PNG file.

@@ -45,7 +45,14 @@ impl Manager {
         let manager = self.clone();
         detached(async move {
             let _turn = manager.0.turns.wait(uuid).await;
-            manager.upgrade_in_turn(uuid).await
+            let upgrade = manager.upgrade_in_turn(uuid).await?;
+            for (_, part) in manager.parts(uuid) {
+                // One that is failed, or is being recovered, has the installed program next.
+                if manager.worker_of(part).is_ok() {
+                    manager.upgrade_in_turn(part).await?;
+                }
+            }
+            Ok(upgrade)
         })
         .await
     }
@@ -74,9 +81,8 @@ impl Manager {
         if let Some(entry) = self.table().entry_mut(uuid) {
             entry.record.upgrades += 1;
         }
-        let events = &self.0.events;
         let parent = self.parent_of(uuid)?;
-        events.tell(
+        self.tell(
             EventKind::Upgraded,
             uuid,
             &parent,
@@ -93,7 +99,7 @@ impl Manager {
         let listener = old.keeping.listener();
         let listener = listener.map_err(Error::os("duplicate the listener"))?;
         let listener = listener.ok_or(Error::NotKept(uuid))?;
-        let aside = Aside::put(old.control.clone(), self.0.paths.control_aside(uuid))?;
+        let aside = Aside::put(old.control.clone(), self.0.paths.control_aside(plan.name))?;
         // The slow part, for which nobody waits: its program begins while the old one serves.
         let mut successor = self.0.launcher.start_successor(plan, listener)?;
         let begun = match control.hand_over() {

@@ -10,6 +10,7 @@ use uuid::Uuid;
 use crate::api::Exit;
 use crate::config::{Bytes, WorkersConfig};
 use crate::error::Error;
+use crate::functions::Name;
 
 /// What is said where there is too little memory: by Rust's library when an allocation fails; for
 /// ENOMEM; and for EAGAIN, of a thread whose stack finds no room.
@@ -31,11 +32,12 @@ pub(crate) struct Confinement {
 }
 
 impl Confinement {
-    pub(crate) fn new(config: &WorkersConfig, uuid: Uuid, user: Option<u32>) -> Self {
+    pub(crate) fn new(config: &WorkersConfig, name: impl Into<Name>, user: Option<u32>) -> Self {
+        let name = name.into();
         let parent = config.cgroup.as_ref();
         Self {
             user,
-            cgroup: parent.map(|parent| parent.join(uuid.to_string())),
+            cgroup: parent.map(|parent| parent.join(name.to_string())),
             memory_limit: config.memory_limit.map(|Bytes(bytes)| bytes),
         }
     }

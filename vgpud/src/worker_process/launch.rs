@@ -11,13 +11,13 @@ use std::time::{Duration, Instant};
 use command_fds::{CommandFdExt, FdMapping};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Signal, pidfd_send_signal};
-use uuid::Uuid;
 use worker::control::{Control, ControlError};
 use worker::parking::Parking;
 
 use crate::accounts::Access;
 use crate::api::Attribute;
 use crate::error::Error;
+use crate::functions::Name;
 use crate::paths::Paths;
 
 use super::confinement::Confinement;
@@ -56,7 +56,7 @@ pub(crate) struct Launcher {
 /// A worker that is to be started.
 #[derive(Clone, Debug)]
 pub(crate) struct Plan {
-    pub(crate) uuid: Uuid,
+    pub(crate) name: Name,
     /// The driver's type.
     pub(crate) base: String,
     pub(crate) attributes: Vec<Attribute>,
@@ -96,11 +96,11 @@ impl Launcher {
     /// Starts a worker, and waits until it answers. On error nothing of it is left.
     pub(crate) fn launch(&self, plan: &Plan) -> Result<Worker, Error> {
         let begun = Instant::now();
-        let uuid = plan.uuid;
-        let control = self.paths.control(uuid);
-        let log = self.paths.log(uuid);
+        let name = plan.name;
+        let control = self.paths.control(name);
+        let log = self.paths.log(name);
         plan.confinement.prepare()?;
-        let (listener, socket_file) = socket::bind(&self.paths, uuid, plan.access)?;
+        let (listener, socket_file) = socket::bind(&self.paths, name, plan.access)?;
         let (parking, keeper) = Parking::new().map_err(Error::os("make a socket pair"))?;
         let sockets = Sockets {
             listener,
@@ -117,7 +117,7 @@ impl Launcher {
         match started {
             Ok((pidfd, identity)) => {
                 socket_file.keep();
-                tracing::debug!(%uuid, pid = identity.pid, took = ?begun.elapsed(), "worker ready");
+                tracing::debug!(%name, pid = identity.pid, took = ?begun.elapsed(), "worker ready");
                 let keeping = Keeping::new(parking);
                 Ok(Worker::new(pidfd, identity, control, log, keeping))
             }
@@ -179,16 +179,18 @@ impl Launcher {
     fn give_up(&self, plan: &Plan, pidfd: &OwnedFd, why: &NotReady) -> Error {
         // It may be gone already.
         let _ = pidfd_send_signal(pidfd, Signal::KILL);
-        let exit = reap(pidfd.as_fd(), &self.paths.log(plan.uuid));
+        let exit = reap(pidfd.as_fd(), &self.paths.log(plan.name));
         let words = exit.last_words.unwrap_or_else(|| exit.reason.clone());
         let words = plan.confinement.explain(words);
         match why {
             NotReady::Ended if exit.code == Some(worker::arguments::BAD_ARGUMENTS.into()) => {
                 Error::Invalid(words)
             }
-            NotReady::Ended => Error::Stillborn(plan.uuid, format!("{} ({words})", exit.reason)),
-            NotReady::Late => Error::Mute(plan.uuid, "it took too long to start".to_owned()),
-            NotReady::Control(error) => Error::Mute(plan.uuid, error.to_string()),
+            NotReady::Ended => {
+                Error::Stillborn(plan.name.uuid, format!("{} ({words})", exit.reason))
+            }
+            NotReady::Late => Error::Mute(plan.name.uuid, "it took too long to start".to_owned()),
+            NotReady::Control(error) => Error::Mute(plan.name.uuid, error.to_string()),
         }
     }
 }

@@ -6,11 +6,10 @@ use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 
-use uuid::Uuid;
-
 use crate::accounts::Access;
 use crate::error::Error;
 use crate::files;
+use crate::functions::Name;
 use crate::paths::Paths;
 
 /// A socket file. Dropping it removes the file.
@@ -35,10 +34,10 @@ impl Drop for SocketFile {
 /// is closed to others, given away there, and moved.
 pub(crate) fn bind(
     paths: &Paths,
-    uuid: Uuid,
+    name: Name,
     access: Access,
 ) -> Result<(OwnedFd, SocketFile), Error> {
-    bind_at(paths, &paths.socket(uuid), access).map(|(listener, file)| (listener.into(), file))
+    bind_at(paths, &paths.socket(name), access).map(|(listener, file)| (listener.into(), file))
 }
 
 /// Makes a socket at `path`, which lies in the run folder. A file that is there is replaced.
@@ -83,7 +82,7 @@ mod tests {
     fn a_socket_is_as_open_as_was_asked_and_goes_with_its_value() {
         let root = tempfile::tempdir().unwrap();
         let paths = Paths::new(root.path());
-        let uuid = Uuid::from_u128(1);
+        let uuid = uuid::Uuid::from_u128(1);
         let asked = SocketAccess {
             mode: Some("0640".to_owned()),
             ..SocketAccess::default()
@@ -91,14 +90,14 @@ mod tests {
         let access = Access::resolve(&asked, &SocketAccess::default()).unwrap();
         let path = paths.socket(uuid);
         for _ in 0..2 {
-            let (_listener, file) = bind(&paths, uuid, access).unwrap();
+            let (_listener, file) = bind(&paths, uuid.into(), access).unwrap();
             let mode = fs::metadata(&path).unwrap().permissions().mode();
             assert_eq!(mode & 0o777, 0o640);
             UnixStream::connect(&path).unwrap();
             // As after a kill: the file stays, and the next bind replaces it.
             file.keep();
         }
-        let (_listener, file) = bind(&paths, uuid, access).unwrap();
+        let (_listener, file) = bind(&paths, uuid.into(), access).unwrap();
         drop(file);
         assert!(!path.exists());
         assert_eq!(fs::read_dir(paths.new_sockets()).unwrap().count(), 0);

@@ -66,7 +66,7 @@ impl Launcher {
             keeper,
             resume: Some(resume),
         };
-        let (control, log) = (self.paths.control(plan.uuid), self.paths.log(plan.uuid));
+        let (control, log) = (self.paths.control(plan.name), self.paths.log(plan.name));
         plan.confinement.prepare()?;
         let child = self.spawn(plan, sockets, &control, &log)?;
         let pid = child.id();
@@ -76,7 +76,7 @@ impl Launcher {
             kill_and_reap(&pidfd);
         })?;
         Ok(Successor {
-            uuid: plan.uuid,
+            uuid: plan.name.uuid,
             process: Some(Process {
                 pidfd,
                 identity,
