@@ -3,6 +3,7 @@
 //! - [`instance`]: vGPUs, what is asked of them and what is told,
 //! - [`console`]: their displays, for viewers,
 //! - [`succession`]: how one worker takes over from another,
+//! - [`engine`]: engines that vGPUs share, and who has used how much,
 //! - [`parent`]: parents, their types and pools,
 //! - [`definition`]: what is to be there after the next start,
 //! - [`event`]: what happened,
@@ -11,6 +12,7 @@
 
 pub mod console;
 pub mod definition;
+pub mod engine;
 pub mod event;
 pub mod host;
 pub mod instance;
@@ -23,6 +25,10 @@ use utoipa::ToSchema;
 
 pub use console::{Console, ConsoleRequest, ConsoleTcp};
 pub use definition::{Definition, DefinitionRequest, StartMode};
+pub use engine::{
+    Engine, EngineChanges, EngineSettings, EngineSlice, EngineState, EngineUse, Policy, Priority,
+    SliceReason,
+};
 pub use event::{Event, EventKind};
 pub use host::{Fact, HostFacts};
 pub use instance::{

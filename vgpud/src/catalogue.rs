@@ -1,9 +1,12 @@
 //! The parents of this host and the types that each offers, as drivers and configuration say.
 
 use std::collections::BTreeSet;
+use std::ops::RangeInclusive;
 use std::path::Path;
 
-use crate::api::Attribute;
+use mdev::sched::Nanos;
+
+use crate::api::{Attribute, Policy};
 use crate::config::{Bytes, Config, ConfigError, ParentConfig, TypeConfig};
 use crate::drm;
 use crate::functions;
@@ -28,8 +31,34 @@ pub struct ParentSpec {
     pub description: String,
     /// What its vGPUs share.
     pub limits: Limits,
+    /// The engine that its vGPUs share, if they do.
+    pub engine: Option<EngineSpec>,
     /// What it offers.
     pub types: Vec<OfferedType>,
+}
+
+/// An engine that vGPUs share.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EngineSpec {
+    /// How many jobs run on it at once.
+    pub places: u32,
+    /// How it is shared, until that is set while the daemon runs.
+    pub policy: Policy,
+    /// A job that takes longer than so many milliseconds is ended.
+    pub job_limit_ms: u64,
+}
+
+impl EngineSpec {
+    /// As it is unless the configuration says otherwise: one job at a time, as on the ring of a GPU.
+    pub const USUAL: Self = Self {
+        places: 1,
+        policy: Policy::BestEffort,
+        job_limit_ms: 10_000,
+    };
+
+    pub(crate) fn job_limit(&self) -> Nanos {
+        Nanos::from_millis(self.job_limit_ms)
+    }
 }
 
 /// A type that a parent offers.
@@ -72,6 +101,7 @@ pub fn find_parents(config: &Config, paths: &Paths) -> Result<Vec<ParentSpec>, C
             instances: MAX_INSTANCES,
             video_memory: total_memory() / 2,
         },
+        engine: Some(EngineSpec::USUAL),
         types,
     }];
     for node in drm::render_nodes(paths) {
@@ -82,6 +112,7 @@ pub fn find_parents(config: &Config, paths: &Paths) -> Result<Vec<ParentSpec>, C
                 instances: 0,
                 video_memory: 0,
             },
+            engine: None,
             types: Vec::new(),
         });
     }
@@ -123,6 +154,7 @@ fn named_parent(name: &str, device: &Path, is_there: bool) -> Result<ParentSpec,
             instances: 0,
             video_memory: 0,
         },
+        engine: None,
         types: Vec::new(),
     })
 }
@@ -204,6 +236,7 @@ fn apply(parent: &mut ParentSpec, settings: &ParentConfig) -> Result<(), ConfigE
             "parents.{name}.{what}: it has no type '{type_name}'"
         ))
     };
+    apply_engine(parent, settings)?;
     if let Some(instances) = settings.instances {
         parent.limits.instances = instances;
     }
@@ -222,6 +255,43 @@ fn apply(parent: &mut ParentSpec, settings: &ParentConfig) -> Result<(), ConfigE
         }
         parent.types.retain(|offered| offer.contains(&offered.name));
     }
+    Ok(())
+}
+
+/// How the engine of a parent is shared, as the configuration says.
+fn apply_engine(parent: &mut ParentSpec, settings: &ParentConfig) -> Result<(), ConfigError> {
+    /// What a scheduler takes, and what nobody waits longer for.
+    const MOST_PLACES: u32 = 1024;
+    const LIMITS_MS: RangeInclusive<u64> = 10..=3_600_000;
+    let name = &parent.name;
+    let is_said = settings.policy.is_some()
+        || settings.engine_places.is_some()
+        || settings.job_limit_ms.is_some();
+    let Some(engine) = &mut parent.engine else {
+        return match is_said {
+            false => Ok(()),
+            true => Err(senseless(format!(
+                "parents.{name}: its vGPUs share no engine"
+            ))),
+        };
+    };
+    if let Some(places) = settings.engine_places {
+        if !(1..=MOST_PLACES).contains(&places) {
+            return Err(senseless(format!(
+                "parents.{name}.engine-places: 1 to {MOST_PLACES}"
+            )));
+        }
+        engine.places = places;
+    }
+    if let Some(limit) = settings.job_limit_ms {
+        if !LIMITS_MS.contains(&limit) {
+            return Err(senseless(format!(
+                "parents.{name}.job-limit-ms: 10 to 3600000"
+            )));
+        }
+        engine.job_limit_ms = limit;
+    }
+    engine.policy = settings.policy.unwrap_or(engine.policy);
     Ok(())
 }
 

@@ -1,5 +1,7 @@
 //! The asking end of the API: blocking, over the UNIX socket.
 
+mod engines;
+
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;

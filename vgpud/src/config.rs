@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
-use crate::api::SocketAccess;
+use crate::api::{Policy, SocketAccess};
 
 pub use lasting::{DaemonConfig, OnStop, Restart};
 pub use workers::{UserRange, Users, WorkersConfig};
@@ -95,6 +95,12 @@ pub struct ParentConfig {
     pub video_memory: Option<Bytes>,
     /// The types that it offers; all unless given.
     pub offer: Option<Vec<String>>,
+    /// How the engine that its vGPUs share is divided, until that is set while the daemon runs.
+    pub policy: Option<Policy>,
+    /// How many jobs run on that engine at once; 1 unless given.
+    pub engine_places: Option<u32>,
+    /// A job on that engine that takes longer than so many milliseconds is ended; 10000 unless given.
+    pub job_limit_ms: Option<u64>,
     /// Most vGPUs of a type.
     #[serde(default)]
     pub limits: BTreeMap<String, u64>,

@@ -21,6 +21,9 @@ pub enum Error {
     /// The parent is not there.
     #[error("there is no parent '{0}'")]
     NoParent(String),
+    /// The parent has no engine that is shared.
+    #[error("the vGPUs of {0} share no engine")]
+    NoEngine(String),
     /// The parent offers no such type.
     #[error("{parent} offers no type '{type_name}'")]
     NoType {
@@ -108,7 +111,7 @@ impl Error {
         match self {
             Self::Invalid(_) => "EINVAL",
             Self::NoInstance(_) | Self::NoParent(_) => "ENODEV",
-            Self::NoDefinition(..) | Self::NoType { .. } => "ENOENT",
+            Self::NoDefinition(..) | Self::NoType { .. } | Self::NoEngine(_) => "ENOENT",
             Self::Exists(..) => "EEXIST",
             Self::NoPlace { .. } | Self::NoUser => "EUSERS",
             Self::NoVideoMemory { .. } => "ENOSPC",
@@ -127,7 +130,7 @@ impl Error {
         match self {
             Self::Invalid(_) => 422,
             Self::NoInstance(_) | Self::NoDefinition(..) => 404,
-            Self::NoParent(_) | Self::NoType { .. } => 404,
+            Self::NoParent(_) | Self::NoType { .. } | Self::NoEngine(_) => 404,
             Self::Exists(..) | Self::Busy(_) | Self::NotRunning(_) => 409,
             Self::ConsoleElsewhere(_) => 409,
             Self::NoPlace { .. } | Self::NoUser | Self::NoVideoMemory { .. } => 409,
@@ -152,6 +155,7 @@ impl Error {
             Self::NoInstance(_) => "list what there is: GET /v1/instances".to_owned(),
             Self::NoDefinition(..) => "list what is defined: GET /v1/definitions".to_owned(),
             Self::NoParent(_) => "list what there is: GET /v1/parents".to_owned(),
+            Self::NoEngine(_) => "list those that there are: GET /v1/engines".to_owned(),
             Self::NoType { parent, .. } => {
                 format!("list what it offers: GET /v1/parents/{parent}")
             }

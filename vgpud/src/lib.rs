@@ -11,6 +11,7 @@
 //! - `records`, `definitions`, `mdevctl_file`: what is kept in files, and survives a power loss.
 //! - `worker_process`: a worker's process: started with its socket, watched, ended.
 //! - `console_process`: the process that shows its display to viewers.
+//! - `engines`: who of those that share an engine has it when.
 //! - `events`, [`metrics`]: what happened, and what is counted.
 //!
 //! Beside it: [`daemon`] and [`arguments`] (the program as a whole), [`config`] and [`paths`] (how and where things
@@ -35,6 +36,7 @@ mod crashes;
 pub mod daemon;
 mod definitions;
 mod drm;
+mod engines;
 pub mod error;
 mod events;
 mod files;

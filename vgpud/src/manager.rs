@@ -11,6 +11,7 @@
 //! - `functions`: the keyboard and the tablet of an instance, which live with it,
 //! - `running`: what is asked of an instance that runs,
 //! - `attributes`: those of an instance that is there are changed,
+//! - `engines`: workers and the engine that they share,
 //! - `consoles`: displays, for viewers,
 //! - `define`: persistent definitions,
 //! - `logs`: what workers say, kept short,
@@ -23,6 +24,7 @@ mod consoles;
 mod create;
 mod define;
 mod ending;
+mod engines;
 mod farewell;
 mod functions;
 mod lifecycle;
@@ -45,6 +47,7 @@ use crate::catalogue::{OfferedType, ParentSpec};
 use crate::config::Config;
 use crate::console_process::ConsoleLauncher;
 use crate::definitions::Definitions;
+use crate::engines::Engines;
 use crate::error::Error;
 use crate::events::Events;
 use crate::paths::Paths;
@@ -73,6 +76,7 @@ struct Inner {
     records: Records,
     launcher: Launcher,
     consoles: ConsoleLauncher,
+    engines: Engines,
     /// Whether the daemon is being stopped: then no worker takes over from another any more.
     is_ending: AtomicBool,
 }
@@ -96,7 +100,9 @@ impl Manager {
             program,
             boot_id: identity::boot_id()?,
         };
+        let policies = engines::read_policies(&paths.policies());
         Ok(Self(Arc::new(Inner {
+            engines: Engines::new(&parents, |parent| policies.get(parent).copied())?,
             table: Mutex::new(Table::new(&parents)),
             turns: Arc::default(),
             events: Events::new(),

@@ -1,5 +1,7 @@
 //! What is counted, for Prometheus.
 
+mod engines;
+
 use std::fmt::{Display, Write};
 
 use futures_util::{StreamExt, stream};
@@ -83,6 +85,8 @@ struct Sample {
 pub async fn scrape(manager: &Manager) -> String {
     let parents = manager.parents();
     let instances = manager.instances().await;
+    let shared = manager.engines().await;
+    let known = instances.clone();
     let samples: Vec<_> = stream::iter(instances)
         .map(|instance| blocking(move || sample(instance)))
         .buffered(AT_ONCE)
@@ -91,6 +95,7 @@ pub async fn scrape(manager: &Manager) -> String {
     let mut text = Text::default();
     tell_parents(&mut text, &parents);
     tell_instances(&mut text, &samples);
+    engines::tell(&mut text, &shared, &known);
     text.text
 }
 

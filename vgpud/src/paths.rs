@@ -116,6 +116,11 @@ impl Paths {
         self.state.join("instances")
     }
 
+    /// How engines are shared, where that was set while a daemon ran.
+    pub fn policies(&self) -> PathBuf {
+        self.state.join("policies.json")
+    }
+
     /// A folder for each parent, in it a file for each definition.
     pub fn definitions(&self) -> &Path {
         &self.definitions
@@ -162,6 +167,7 @@ mod tests {
             paths.lock(),
             paths.socket(uuid),
             paths.records(),
+            paths.policies(),
             paths.definitions().to_owned(),
             paths.host("/dev/dri"),
         ] {

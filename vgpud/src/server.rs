@@ -4,11 +4,12 @@
 //! - `passed`: the UNIX socket of whoever started the daemon, if it made one,
 //! - `refusal`, `extract`, `strict`: a body is what the document says of it, and every error is
 //!   problem+json, also those of HTTP itself,
-//! - `parents`, `instances`, `state`, `console`, `definitions`, `events`, `host`: one handler for each
+//! - `parents`, `engines`, `instances`, `state`, `console`, `definitions`, `events`, `host`: one handler for each
 //!   operation; it does no more than to call the manager.
 
 mod console;
 mod definitions;
+mod engines;
 mod events;
 mod extract;
 mod host;
@@ -64,6 +65,9 @@ pub fn router(manager: Manager) -> (Router, utoipa::openapi::OpenApi) {
         .routes(routes!(parents::list))
         .routes(routes!(parents::show))
         .routes(routes!(parents::types))
+        .routes(routes!(engines::list))
+        .routes(routes!(engines::show, engines::modify))
+        .routes(routes!(engines::slices))
         .routes(routes!(instances::list, instances::create))
         .routes(routes!(
             instances::show,

@@ -209,6 +209,15 @@ impl Account {
         }
     }
 
+    /// Something was used outside of any job.
+    pub(super) fn charge(&mut self, now: Time, used: Nanos, pick: Pick) {
+        self.advance(used, pick);
+        for meter in self.meters(pick.why).into_iter().flatten() {
+            meter.charge(now, used);
+        }
+        self.used = self.used.saturating_add(used);
+    }
+
     /// Charges `service` in virtual time.
     fn advance(&mut self, service: Nanos, pick: Pick) {
         let after = self.virtual_time + VirtualTime::of(service, self.weight);

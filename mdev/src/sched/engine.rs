@@ -205,6 +205,23 @@ impl Engine {
         Ok(())
     }
 
+    /// Charges what was used outside of any job.
+    pub(super) fn charge(&mut self, now: Time, slot: usize, used: Nanos) {
+        let pick = Pick {
+            why: Why::Turn,
+            virtual_time: self.virtual_time,
+        };
+        if let Some(account) = self.account_mut(slot) {
+            account.charge(now, used.min(MAX_USED), pick);
+            self.place(now, slot);
+        }
+    }
+
+    /// How many jobs wait.
+    pub(super) fn waiting(&self) -> usize {
+        self.waiting
+    }
+
     /// Picks the next job, if there is a place for it and somebody may run.
     pub(super) fn next(&mut self, now: Time) -> Option<Picked> {
         if self.running.len() >= self.depth as usize {

@@ -178,6 +178,27 @@ impl Scheduler {
         self.engine(engine)?.complete(now, job, used)
     }
 
+    /// A client has used an engine outside of any job: one that outlived its place, or that was not
+    /// told. It counts as a turn.
+    pub fn charge(
+        &mut self,
+        now: Time,
+        engine: EngineId,
+        client: ClientId,
+        used: Nanos,
+    ) -> Result<(), SchedError> {
+        let slot = self.clients.find(client)?;
+        let now = self.at(now);
+        self.engine(engine)?.charge(now, slot, used);
+        Ok(())
+    }
+
+    /// How many jobs wait for an engine.
+    pub fn waiting(&self, engine: EngineId) -> Result<usize, SchedError> {
+        let found = self.engines.get(engine.0 as usize);
+        found.map(Engine::waiting).ok_or(SchedError::UnknownEngine)
+    }
+
     /// The next job to run, which counts as running from here on; `None` if the engine is full, or
     /// nobody has anything to run, or may.
     pub fn next(&mut self, now: Time, engine: EngineId) -> Result<Option<Decision>, SchedError> {

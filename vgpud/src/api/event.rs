@@ -30,6 +30,8 @@ pub enum EventKind {
     Destroyed,
     /// Attributes were changed.
     Modified,
+    /// A job of it took longer than it may on the engine that it shares.
+    Overlong,
     /// A state was put into it.
     Restored,
     /// A definition was written.

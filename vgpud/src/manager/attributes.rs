@@ -49,13 +49,24 @@ impl Manager {
 
     async fn set_in_turn(&self, uuid: Uuid, changes: Vec<Attribute>) -> Result<(), Error> {
         let kept = self.attributes_after(uuid, &changes)?;
+        let given = {
+            let table = self.table();
+            let entry = table.entry(uuid).ok_or(Error::NoInstance(uuid))?;
+            let request = &entry.record.request;
+            let of = (request.parent.as_str(), request.type_name.as_str());
+            self.check_given(&table, uuid, of, &kept)?
+        };
         let changes = match self.without_functions(uuid, changes)? {
-            Ok(changes) => changes,
+            Ok(changes) => self.for_device(uuid, changes),
             Err(message) => return self.start_anew_with(uuid, kept, message).await,
         };
-        let set = self
-            .ask(uuid, move |control| set_all(&control, &changes))
-            .await;
+        let set = match changes.is_empty() {
+            true => Ok(Vec::new()),
+            false => {
+                let set = move |control| set_all(&control, &changes);
+                self.ask(uuid, set).await
+            }
+        };
         let former = match set {
             Ok(former) => former,
             Err(Error::NotRunning(_)) => Vec::new(),
@@ -68,7 +79,11 @@ impl Manager {
         if saved.is_err() {
             self.set_back(uuid, former).await;
         }
-        saved.map(drop)
+        saved?;
+        match given {
+            Some(given) => self.0.engines.set(uuid, given),
+            None => Ok(()),
+        }
     }
 
     /// The changes that are for its device; or words, if it is to have other functions while it runs:

@@ -69,7 +69,12 @@ impl Manager {
         let type_name = request.type_name.clone();
         let offered = self.offered(&parent, &type_name)?;
         let record = Record::new(uuid, request, clock::now());
-        self.table().insert(record, offered)?;
+        {
+            let mut table = self.table();
+            let of = (parent.as_str(), type_name.as_str());
+            self.check_given(&table, uuid, of, &record.attributes)?;
+            table.insert(record, offered)?;
+        }
         let made = match self.save(uuid).await {
             Ok(()) if is_started => self.launch_all(uuid).await,
             saved => saved,

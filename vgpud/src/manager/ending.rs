@@ -38,6 +38,7 @@ impl Manager {
     /// Sees to a worker's end, and to what it parks until then, from now on.
     pub(super) fn watch(&self, uuid: Uuid, worker: Arc<Worker>) {
         self.keep(uuid, Arc::clone(&worker));
+        self.lend(uuid, &worker);
         let manager = self.clone();
         tokio::spawn(async move {
             if let Err(error) = readable::wait(&worker.pidfd).await {
@@ -53,6 +54,7 @@ impl Manager {
                 confinement.explain_exit(exit)
             })
             .await;
+            manager.0.engines.leave(uuid, &worker);
             manager.note_exit(uuid, &worker, exit.clone(), begun).await;
             worker.announce_exit(exit);
         });

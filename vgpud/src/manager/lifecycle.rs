@@ -143,7 +143,7 @@ impl Manager {
         Ok(Plan {
             name,
             base,
-            attributes,
+            attributes: self.for_device(name.uuid, attributes),
             access: self.access_of(name.uuid)?,
             confinement: self.confinement(name)?,
         })

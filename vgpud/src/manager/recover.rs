@@ -39,6 +39,7 @@ impl Manager {
     ///
     /// Returns the adoptions that have begun: until one ends, that worker parks with nobody.
     pub async fn recover(&self) -> Result<Vec<JoinHandle<()>>, Error> {
+        self.heed_engines();
         let manager = self.clone();
         let living = blocking(move || manager.recover_now()).await?;
         let adoptions = living.into_iter().map(|(uuid, worker)| {

@@ -26,6 +26,7 @@ impl Manager {
                 value: value.to_owned(),
             });
         }
+        status.attributes.extend(self.settings_of(uuid));
         Ok(status)
     }
 

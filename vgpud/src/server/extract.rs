@@ -98,6 +98,16 @@ pub(crate) struct Head {
     pub(crate) head: Option<u32>,
 }
 
+/// After which decision.
+#[derive(Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct After {
+    /// The last one that was seen; 0 for all that are kept.
+    #[serde(default)]
+    pub(crate) after: u64,
+}
+
 /// Whether a VMM that is connected is to be cut off.
 #[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]

@@ -162,6 +162,9 @@ impl Launcher {
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(output);
+        if drivers::uses_engine(&plan.base) {
+            command.arg("--leased");
+        }
         if sockets.resume.is_some() {
             command.args(["--resume", &RESUME_FD.to_string()]);
         }
