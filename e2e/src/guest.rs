@@ -178,6 +178,32 @@ impl Guest {
         Ok(Picture { pid })
     }
 
+    /// Shows such a picture on each head, in the order of the sizes, each head's seed one more than that
+    /// of the one before; with a hardware cursor at a place of the last, if there is one.
+    pub fn draw_heads(
+        &mut self,
+        card: &str,
+        sizes: &[(u32, u32)],
+        seed: u32,
+        cursor: Option<(i32, i32)>,
+    ) -> Result<Picture> {
+        let sizes = sizes
+            .iter()
+            .map(|(width, height)| format!("{width}x{height}"));
+        let sizes = sizes.collect::<Vec<_>>().join(",");
+        let cursor = cursor.map_or(String::new(), |(x, y)| format!("{x} {y}"));
+        let pid = self.sh(&format!(
+            "guest draw-heads /dev/dri/{card} {seed} {sizes} {cursor}"
+        ))?;
+        Ok(Picture { pid })
+    }
+
+    /// The mode that each screen of `/dev/dri/CARD` prefers.
+    pub fn heads(&mut self, card: &str) -> Result<Vec<String>> {
+        let modes = self.sh(&format!("guest heads /dev/dri/{card}"))?;
+        Ok(modes.lines().map(str::to_owned).collect())
+    }
+
     /// Takes a picture off the screen. On return the text console is back.
     pub fn release(&mut self, picture: Picture) -> Result<()> {
         let Picture { pid } = picture;

@@ -166,6 +166,72 @@ impl Vgpu {
         }
     }
 
+    /// Waits until a head shows the test picture of `seed`, pixel by pixel, with the test cursor at a
+    /// place if there is one.
+    pub fn wait_head(
+        &self,
+        head: u32,
+        size: (u32, u32),
+        seed: u32,
+        cursor: Option<(i32, i32)>,
+    ) -> Result<()> {
+        let deadline = Deadline::new("picture of a head", LIMIT);
+        let expected = |x: u32, y: u32| {
+            let below = guest::pattern::pixel(seed, x, y);
+            let inside = cursor.and_then(|(left, top)| {
+                let x = x.checked_add_signed(left.checked_neg()?)?;
+                let y = y.checked_add_signed(top.checked_neg()?)?;
+                (x < guest::pattern::CURSOR && y < guest::pattern::CURSOR).then_some((x, y))
+            });
+            inside.map_or(below, |(x, y)| {
+                guest::pattern::under_cursor(below, guest::pattern::cursor(x, y))
+            })
+        };
+        loop {
+            let screen = self.screenshot_of(head);
+            let difference = match screen {
+                Ok(screen) if screen.size() == size => screen.differs_from(expected),
+                Ok(screen) => {
+                    let words = format!("head {head} is of {:?}", screen.size());
+                    deadline.left().map_err(|_| Error::Malformed(words))?;
+                    continue;
+                }
+                Err(error) => {
+                    deadline.left().map_err(|_| error)?;
+                    continue;
+                }
+            };
+            let Some(difference) = difference else {
+                return Ok(());
+            };
+            let words = format!("head {head} differs at first by {difference:x?}");
+            let left = deadline.left().map_err(|_| Error::Malformed(words))?;
+            thread::sleep(left.min(POLL));
+        }
+    }
+
+    /// What a head shows, with the hardware cursor.
+    pub fn screenshot_of(&self, head: u32) -> Result<Screen> {
+        let file = self.dir.path().join("head.png");
+        let head = head.to_string();
+        let name = file.display().to_string();
+        let arguments = [&name, "--head", &head, "--cursor", "--quiet"];
+        self.ask("screenshot", &arguments)?;
+        Screen::read_png(&file)
+    }
+
+    /// Memory of its own that the process which serves it has in use, in KiB: no files, among which is
+    /// the guest's memory.
+    pub fn memory_in_use(&self) -> Result<u64> {
+        let pid = self.status()?["pid"].to_string();
+        let path = Path::new("/proc").join(pid).join("status");
+        let status = std::fs::read_to_string(&path).map_err(Error::io("read", &path))?;
+        let line = status.lines().find(|line| line.starts_with("RssAnon:"));
+        let number = line.and_then(|line| line.split_whitespace().nth(1));
+        let number = number.and_then(|number| number.parse().ok());
+        number.ok_or_else(|| Error::Malformed(status.clone()))
+    }
+
     /// Saves what it shows as a PNG file.
     pub fn save_screenshot(&self, file: &Path) -> Result<()> {
         let name = file.display().to_string();

@@ -2,6 +2,8 @@
 //!
 //! What the guest has drawn is compared with the picture that the server shows, not QEMU.
 
+use std::time::Duration;
+
 use e2e::guest::Guest;
 use e2e::{Machine, Memory, Programs, Result, Vgpu, Vm};
 use serde_json::json;
@@ -61,6 +63,106 @@ fn the_stock_driver_lists_the_monitors_modes_and_draws_what_the_server_shows() {
         .unwrap();
     assert_eq!(gpu.counter("faults").unwrap(), 0);
     assert_eq!(gpu.counter("refused_requests").unwrap(), 0);
+}
+
+/// How long pictures come and go; ten minutes in `./x test --all`.
+fn seconds_of_cycles() -> u64 {
+    match std::env::var_os("VGPUD_TEST_ALL") {
+        Some(_) => 600,
+        None => 15,
+    }
+}
+
+/// What may come to be in use meanwhile, in KiB, of allocations that are kept for the next ones.
+const SLACK: u64 = 1024;
+
+/// Two heads with modes of their own, a third that is plugged in later, a hardware cursor.
+#[expect(clippy::unwrap_used, reason = "where a test fails, it says so")]
+fn use_heads(programs: &Programs, blob: &str) {
+    let arguments = ["-o", "heads=2", "-o", "mode=1024x768,800x600", "-o", blob];
+    let gpu = Vgpu::run(programs, "gpu-2d-hd", &arguments).unwrap();
+    let mut vm = boot(programs, &gpu).unwrap();
+    let guest = &mut vm.guest;
+    let function = only_gpu(guest).unwrap();
+    let card = guest.card_of(&function).unwrap();
+    assert_eq!(guest.heads(&card).unwrap(), ["1024x768", "800x600"]);
+    // Bit 3 of the features that its driver has accepted.
+    let features = format!("cut -c 4 /sys/bus/pci/devices/{function}/virtio*/features");
+    let expected = if blob == "blob=on" { "1" } else { "0" };
+    assert_eq!(guest.sh(&features).unwrap(), expected);
+
+    let cursor = Some((700, 500));
+    let sizes = [(1024, 768), (800, 600)];
+    let picture = guest.draw_heads(&card, &sizes, 10, cursor).unwrap();
+    gpu.wait_head(0, sizes[0], 10, None).unwrap();
+    gpu.wait_head(1, sizes[1], 11, cursor).unwrap();
+    assert!(gpu.screenshot_of(2).is_err(), "it is off");
+    guest.release(picture).unwrap();
+
+    // Plugged in while the guest runs, and its modes are others.
+    gpu.ask("set", &["heads=3"]).unwrap();
+    let modes = format!("test \"$(guest heads /dev/dri/{card} | wc -l)\" = 3");
+    guest.wait_for(&modes).unwrap();
+    gpu.ask("set", &["mode=640x480,1280x720,800x600"]).unwrap();
+    let sizes = [(640, 480), (1280, 720), (800, 600)];
+    let modes = "test \"$(guest heads /dev/dri/CARD | head -n 1)\" = 640x480";
+    guest.wait_for(&modes.replace("CARD", &card)).unwrap();
+    // Partly above the screen, and left of it.
+    let cursor = Some((-20, -10));
+    let picture = guest.draw_heads(&card, &sizes, 20, cursor).unwrap();
+    for (head, seed) in [(0, 20), (1, 21)] {
+        gpu.wait_head(head, sizes[head as usize], seed, None)
+            .unwrap();
+    }
+    gpu.wait_head(2, sizes[2], 22, cursor).unwrap();
+    guest.release(picture).unwrap();
+    gpu.ask("set", &["heads=1"]).unwrap();
+    let modes = format!("test \"$(guest heads /dev/dri/{card} | wc -l)\" = 1");
+    guest.wait_for(&modes).unwrap();
+    gpu.check_drawing(guest, &function, (640, 480), 30).unwrap();
+    assert_eq!(gpu.counter("faults").unwrap(), 0);
+    assert_eq!(gpu.counter("refused_requests").unwrap(), 0);
+}
+
+#[test]
+fn heads_show_what_is_drawn_on_each_and_are_plugged_into_a_guest_that_runs() {
+    use_heads(&Programs::from_env().unwrap(), "blob=on");
+}
+
+#[test]
+fn heads_show_the_same_without_blobs() {
+    use_heads(&Programs::from_env().unwrap(), "blob=off");
+}
+
+#[test]
+fn nothing_is_left_in_the_worker_of_pictures_that_a_guest_lets_go() {
+    let programs = Programs::from_env().unwrap();
+    for blob in ["blob=on", "blob=off"] {
+        let arguments = ["-o", "heads=2", "-o", "mode=640x480", "-o", blob];
+        let gpu = Vgpu::run(&programs, "gpu-2d-hd", &arguments).unwrap();
+        let mut vm = boot(&programs, &gpu).unwrap();
+        let guest = &mut vm.guest;
+        let function = only_gpu(guest).unwrap();
+        let card = guest.card_of(&function).unwrap();
+        let mut cycle = |seconds: u64| -> u32 {
+            let command = format!("guest cycle /dev/dri/{card} 640x480 {seconds}");
+            let limit = Duration::from_secs(seconds + 60);
+            let turns = guest.run_within(&command, limit).unwrap();
+            assert_eq!(turns.status, 0, "{turns:?}");
+            String::from_utf8_lossy(&turns.stdout)
+                .trim()
+                .parse()
+                .unwrap()
+        };
+        cycle(2);
+        let before = gpu.memory_in_use().unwrap();
+        let turns = cycle(seconds_of_cycles());
+        let after = gpu.memory_in_use().unwrap();
+        println!("{blob}: {turns} turns on two heads, {before} KiB, then {after}");
+        assert!(after <= before + SLACK, "{blob}: {before} {after}");
+        // Video memory has room for a tenth of what has come and gone.
+        gpu.check_drawing(guest, &function, (800, 600), 1).unwrap();
+    }
 }
 
 #[test]

@@ -83,7 +83,7 @@ impl Adapter {
             hot_y,
             slot: pointer.next_slot(),
         };
-        let written = self.cursors.write(head as usize, &look, &mut pixels);
+        let written = self.cursors.write(head as usize, &look, &pixels);
         written.map_err(|_| Answer::OutOfMemory)?;
         Ok(look)
     }

@@ -12,17 +12,16 @@ pub(super) const MAX_SIDE: u32 = 16384;
 /// Most parts of guest memory that back one resource, as in QEMU.
 pub(super) const MAX_ENTRIES: u32 = 16384;
 
-/// The formats, by their number: the names tell bytes in order, as `VIRTIO_GPU_FORMAT_*` does. The
-/// last word says whether the fourth byte is alpha.
-const FORMATS: [(u32, PixelFormat, bool); 8] = [
-    (1, PixelFormat::Xrgb8888, true),    // B8G8R8A8
-    (2, PixelFormat::Xrgb8888, false),   // B8G8R8X8
-    (3, PixelFormat::Bgrx8888, true),    // A8R8G8B8
-    (4, PixelFormat::Bgrx8888, false),   // X8R8G8B8
-    (67, PixelFormat::Xbgr8888, true),   // R8G8B8A8
-    (68, PixelFormat::Rgbx8888, false),  // X8B8G8R8
-    (121, PixelFormat::Rgbx8888, true),  // A8B8G8R8
-    (134, PixelFormat::Xbgr8888, false), // R8G8B8X8
+/// The formats, by their number: the names tell bytes in order, as `VIRTIO_GPU_FORMAT_*` does.
+const FORMATS: [(u32, PixelFormat); 8] = [
+    (1, PixelFormat::Xrgb8888),   // B8G8R8A8
+    (2, PixelFormat::Xrgb8888),   // B8G8R8X8
+    (3, PixelFormat::Bgrx8888),   // A8R8G8B8
+    (4, PixelFormat::Bgrx8888),   // X8R8G8B8
+    (67, PixelFormat::Xbgr8888),  // R8G8B8A8
+    (68, PixelFormat::Rgbx8888),  // X8B8G8R8
+    (121, PixelFormat::Rgbx8888), // A8B8G8R8
+    (134, PixelFormat::Xbgr8888), // R8G8B8X8
 ];
 
 /// How a format is shown; `None` if there is none with this number. What is transparent in a picture
@@ -30,14 +29,8 @@ const FORMATS: [(u32, PixelFormat, bool); 8] = [
 pub(super) fn pixel_format(number: u32) -> Option<PixelFormat> {
     let mut formats = FORMATS.iter();
     formats
-        .find(|(it, ..)| *it == number)
-        .map(|(_, format, _)| *format)
-}
-
-/// Whether pixels of a format can be transparent.
-pub(super) fn has_alpha(number: u32) -> bool {
-    let mut formats = FORMATS.iter();
-    formats.any(|(it, _, has_alpha)| *it == number && *has_alpha)
+        .find(|(it, _)| *it == number)
+        .map(|(_, format)| *format)
 }
 
 /// A part of guest memory.

@@ -57,9 +57,9 @@ impl Adapter {
         self.table = table;
         self.applied = None;
         self.stale.fill(true);
-        for (head, mut image) in images {
+        for (head, image) in images {
             if let Some(look) = self.table.pointer(head).and_then(|pointer| pointer.look)
-                && let Err(error) = self.cursors.write(head as usize, &look, &mut image)
+                && let Err(error) = self.cursors.write(head as usize, &look, &image)
             {
                 tracing::error!(%error, "a cursor is lost");
             }

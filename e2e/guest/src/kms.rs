@@ -8,6 +8,7 @@ use std::process::{Command, Stdio};
 use std::thread;
 
 use drm::buffer::{Buffer, DrmFourcc};
+use drm::control::dumbbuffer::DumbBuffer;
 use drm::control::{Device as ControlDevice, connector, crtc, framebuffer};
 use guest::pattern;
 use rustix::event::{PollFd, PollFlags, poll};
@@ -16,7 +17,7 @@ use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use crate::Failure;
 
 /// An open `/dev/dri/cardN`.
-struct Card(File);
+pub(crate) struct Card(File);
 
 impl AsFd for Card {
     fn as_fd(&self) -> BorrowedFd<'_> {
@@ -28,26 +29,33 @@ impl drm::Device for Card {}
 impl ControlDevice for Card {}
 
 impl Card {
-    fn open(path: &Path) -> Result<Self, Failure> {
+    pub(crate) fn open(path: &Path) -> Result<Self, Failure> {
         let file = OpenOptions::new().read(true).write(true).open(path);
         Ok(Self(
             file.map_err(|error| format!("{}: {error}", path.display()))?,
         ))
     }
 
-    /// The first connector with a screen on it.
-    fn connector(&self) -> Result<connector::Info, Failure> {
+    /// The connectors with a screen on them.
+    pub(crate) fn connectors(&self) -> Result<Vec<connector::Info>, Failure> {
+        let mut connected = Vec::new();
         for &handle in self.resource_handles()?.connectors() {
             let connector = self.get_connector(handle, true)?;
             if connector.state() == connector::State::Connected {
-                return Ok(connector);
+                connected.push(connector);
             }
         }
-        Err("no connector is connected".into())
+        Ok(connected)
+    }
+
+    /// The first connector with a screen on it.
+    fn connector(&self) -> Result<connector::Info, Failure> {
+        let first = self.connectors()?.into_iter().next();
+        first.ok_or_else(|| "no connector is connected".into())
     }
 
     /// A CRTC that can feed `connector`.
-    fn crtc(&self, connector: &connector::Info) -> Result<crtc::Handle, Failure> {
+    pub(crate) fn crtc(&self, connector: &connector::Info) -> Result<crtc::Handle, Failure> {
         let resources = self.resource_handles()?;
         for &encoder in connector.encoders() {
             let possible = self.get_encoder(encoder)?.possible_crtcs();
@@ -59,11 +67,11 @@ impl Card {
     }
 
     /// Makes a frame buffer that holds the test picture.
-    fn picture(
+    pub(crate) fn picture(
         &self,
         (width, height): (u16, u16),
         seed: u32,
-    ) -> Result<framebuffer::Handle, Failure> {
+    ) -> Result<(framebuffer::Handle, DumbBuffer), Failure> {
         let size = (u32::from(width), u32::from(height));
         let mut buffer = self.create_dumb_buffer(size, DrmFourcc::Xrgb8888, 32)?;
         let pitch = buffer.pitch() as usize;
@@ -72,14 +80,34 @@ impl Card {
             pattern::fill_row(seed, y, &mut row[..4 * usize::from(width)]);
         }
         drop(pixels);
-        Ok(self.add_framebuffer(&buffer, 24, 32)?)
+        Ok((self.add_framebuffer(&buffer, 24, 32)?, buffer))
+    }
+
+    /// Shows a picture on a connector, by its mode of that size.
+    pub(crate) fn show(
+        &self,
+        connector: &connector::Info,
+        size: (u16, u16),
+        picture: framebuffer::Handle,
+    ) -> Result<crtc::Handle, Failure> {
+        let mode = connector
+            .modes()
+            .iter()
+            .find(|mode| mode.size() == size)
+            .copied()
+            .ok_or_else(|| format!("the connector has no mode {}x{}", size.0, size.1))?;
+        let crtc = self.crtc(connector)?;
+        let handle = connector.handle();
+        self.set_crtc(crtc, Some(picture), (0, 0), &[handle], Some(mode))?;
+        Ok(crtc)
     }
 }
 
-/// Starts a process that holds the picture on the screen, and prints its id once the picture is up.
-pub(crate) fn draw(card: &str, size: &str, seed: &str) -> Result<(), Failure> {
+/// Starts a process that holds something on the screen, as `what` says, and prints its id once that is
+/// up.
+pub(crate) fn draw(what: &[&str]) -> Result<(), Failure> {
     let mut holder = Command::new("/proc/self/exe")
-        .args(["hold", card, size, seed])
+        .args(what)
         .stdout(Stdio::piped())
         .spawn()?;
     let mut line = String::new();
@@ -92,26 +120,17 @@ pub(crate) fn draw(card: &str, size: &str, seed: &str) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Shows the picture, says so on standard output, and keeps it until killed: what a closed card
-/// showed goes with it, and the text console comes back.
+/// Shows the picture, and keeps it until killed.
 pub(crate) fn hold(card: &Path, size: (u16, u16), seed: u32) -> Result<(), Failure> {
     let card = Card::open(card)?;
-    let connector = card.connector()?;
-    let mode = connector
-        .modes()
-        .iter()
-        .find(|mode| mode.size() == size)
-        .copied()
-        .ok_or_else(|| format!("the connector has no mode {}x{}", size.0, size.1))?;
-    let crtc = card.crtc(&connector)?;
-    let picture = card.picture(size, seed)?;
-    card.set_crtc(
-        crtc,
-        Some(picture),
-        (0, 0),
-        &[connector.handle()],
-        Some(mode),
-    )?;
+    let (picture, _) = card.picture(size, seed)?;
+    card.show(&card.connector()?, size, picture)?;
+    keep()
+}
+
+/// Says on standard output that all is up, and stays until killed: what a closed card showed goes with
+/// it, and the text console comes back.
+pub(crate) fn keep() -> Result<(), Failure> {
     println!("up");
     std::io::stdout().flush()?;
     loop {

@@ -3,6 +3,7 @@
 //! - [`init`]: brings the guest up, then hands over to [`agent`], or to a Debian by [`switch`].
 //! - [`agent`]: runs the host's commands, for as long as the guest lives.
 //! - [`kms`]: modes, EDID, and a picture put on the screen through KMS.
+//! - [`heads`]: the same on several heads, a hardware cursor, and pictures that come and go.
 //! - [`console`]: the text console: its font, a line printed on it.
 //! - [`loopback`]: bytes sent round through a UART.
 //! - [`tty`]: the ioctls that the last two need.
@@ -12,6 +13,7 @@
 mod agent;
 mod console;
 mod edu;
+mod heads;
 mod init;
 mod inner;
 mod kms;
@@ -28,6 +30,12 @@ type Failure = Box<dyn Error>;
 
 const USAGE: &str = "usage: guest COMMAND
   draw CARD WIDTHxHEIGHT SEED   show the test picture, print the id of the process that holds it
+  draw-heads CARD SEED SIZES [X Y]
+                                the same on each head, sizes and then screens in order, with commas
+                                between; a hardware cursor at X, Y of the last
+  heads CARD                    print the mode that each screen prefers
+  cycle CARD WIDTHxHEIGHT SECONDS
+                                make pictures, show them on each head, let them go; print how often
   release PID                   end such a process, and wait until it has gone
   modes CARD                    print the connected connector's modes
   edid CARD                     print the EDID in hexadecimal
@@ -63,7 +71,19 @@ fn main() -> ExitCode {
 /// Runs one subcommand.
 fn dispatch(args: &[&str]) -> Result<(), Failure> {
     match *args {
-        ["draw", card, size, seed] => kms::draw(card, size, seed),
+        ["draw", card, size, seed] => kms::draw(&["hold", card, size, seed]),
+        ["draw-heads", ref what @ ..] => kms::draw(&[&["hold-heads"], what].concat()),
+        ["hold-heads", card, seed, sizes] => {
+            heads::hold(Path::new(card), seed.parse()?, &parse_sizes(sizes)?, None)
+        }
+        ["hold-heads", card, seed, sizes, x, y] => {
+            let cursor = Some((x.parse()?, y.parse()?));
+            heads::hold(Path::new(card), seed.parse()?, &parse_sizes(sizes)?, cursor)
+        }
+        ["heads", card] => heads::print(Path::new(card)),
+        ["cycle", card, size, seconds] => {
+            heads::cycle(Path::new(card), parse_size(size)?, seconds.parse()?)
+        }
         ["hold", card, size, seed] => kms::hold(Path::new(card), parse_size(size)?, seed.parse()?),
         ["release", pid] => kms::release(pid.parse()?),
         ["modes", card] => kms::print_modes(Path::new(card)),
@@ -84,4 +104,8 @@ fn dispatch(args: &[&str]) -> Result<(), Failure> {
 fn parse_size(text: &str) -> Result<(u16, u16), Failure> {
     let (width, height) = text.split_once('x').ok_or("a size is WIDTHxHEIGHT")?;
     Ok((width.parse()?, height.parse()?))
+}
+
+fn parse_sizes(text: &str) -> Result<Vec<(u16, u16)>, Failure> {
+    text.split(',').map(parse_size).collect()
 }
