@@ -20,6 +20,14 @@ pub struct Arguments {
     #[arg(long, value_name = "NUMBER", default_value_t = 0)]
     pub head: u32,
 
+    /// The control socket of the worker of a keyboard: what viewers type goes there
+    #[arg(long, value_name = "PATH")]
+    pub keyboard: Option<PathBuf>,
+
+    /// The control socket of the worker of a tablet: where viewers point goes there
+    #[arg(long, value_name = "PATH")]
+    pub tablet: Option<PathBuf>,
+
     /// Where viewers connect: a UNIX socket, made here for this user alone
     #[arg(
         long,
@@ -64,6 +72,14 @@ pub struct Arguments {
     /// Be the process that viewers talk to: what it needs is open already
     #[arg(long, hide = true)]
     pub inside: bool,
+
+    /// Under which number it finds who runs errands to the keyboard
+    #[arg(long, hide = true, requires = "inside")]
+    pub keyboard_fd: Option<i32>,
+
+    /// Under which number it finds who runs errands to the tablet
+    #[arg(long, hide = true, requires = "inside")]
+    pub tablet_fd: Option<i32>,
 
     /// How the process that viewers talk to is confined.
     #[command(flatten)]

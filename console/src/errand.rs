@@ -1,9 +1,12 @@
 //! What the process that viewers talk to may not do itself, and has the one that started it do: to
 //! connect to the worker, which is another one after an upgrade or a crash.
 //!
+//! There is a socket for each worker: that of the display, and those of functions that take input.
+//!
 //! It can ask for nothing else, and name nothing. What it gets is a connection that is good for the
 //! picture alone (`worker::protocol::Request::Watch`).
 
+use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
@@ -59,12 +62,23 @@ pub enum Failed {
     Orphaned,
 }
 
-/// Both ends, the asking one first.
+/// Both ends for the display's worker, the asking one first.
 pub fn pair() -> io::Result<(OwnedFd, OwnedFd)> {
     let kind = SocketType::SEQPACKET;
     let (asking, running) = socketpair(AddressFamily::UNIX, kind, SocketFlags::CLOEXEC, None)?;
     set_socket_timeout(&asking, Timeout::Recv, Some(PATIENCE))?;
     Ok((asking, running))
+}
+
+/// Both ends for a function's worker, the asking one first.
+pub fn input_pair() -> io::Result<(OwnedFd, OwnedFd)> {
+    let kind = SocketType::SEQPACKET;
+    Ok(socketpair(
+        AddressFamily::UNIX,
+        kind,
+        SocketFlags::CLOEXEC,
+        None,
+    )?)
 }
 
 impl Errands {
@@ -78,21 +92,21 @@ impl Errands {
     /// A connection to the worker, and what tells of changes.
     pub fn connect(&self) -> Result<(Control, OwnedFd), Failed> {
         seqpacket::send(&self.0, CONNECT, None).map_err(|_| Failed::Orphaned)?;
-        let control = self.receive()?;
-        let changes = self.receive()?;
+        let control = receive(&self.0)?;
+        let changes = receive(&self.0)?;
         Ok((Control::from_socket(control), changes))
     }
+}
 
-    fn receive(&self) -> Result<OwnedFd, Failed> {
-        match seqpacket::receive(&self.0) {
-            Ok(Some((document, fd))) => match (serde_json::from_slice(&document), fd) {
-                (Ok(Outcome::Done), Some(fd)) => Ok(fd),
-                (Ok(Outcome::Refused(why)), _) => Err(Failed::Refused(why)),
-                _ => Err(Failed::Orphaned),
-            },
-            // It is late: nothing that comes after this can be told apart.
-            Ok(None) | Err(_) => Err(Failed::Orphaned),
-        }
+fn receive(socket: &OwnedFd) -> Result<OwnedFd, Failed> {
+    match seqpacket::receive(socket) {
+        Ok(Some((document, fd))) => match (serde_json::from_slice(&document), fd) {
+            (Ok(Outcome::Done), Some(fd)) => Ok(fd),
+            (Ok(Outcome::Refused(why)), _) => Err(Failed::Refused(why)),
+            _ => Err(Failed::Orphaned),
+        },
+        // It is late: nothing that comes after this can be told apart.
+        Ok(None) | Err(_) => Err(Failed::Orphaned),
     }
 }
 
@@ -119,6 +133,44 @@ pub fn run(socket: &OwnedFd, control: &Path, instructions: &Instructions) -> io:
                 answer(socket, &Outcome::Done, Some(control.as_fd()))?;
                 answer(socket, &Outcome::Done, Some(changes.as_fd()))?;
             }
+            Err(error) => answer(socket, &Outcome::Refused(error.to_string()), None)?,
+        }
+    }
+    Ok(())
+}
+
+/// The asking end for a function that takes input.
+#[derive(Debug)]
+pub struct InputErrands(OwnedFd);
+
+impl InputErrands {
+    /// The asking end.
+    pub fn new(socket: OwnedFd) -> Self {
+        Self(socket)
+    }
+
+    /// A connection to the function's worker that is good for input alone
+    /// (`worker::protocol::Request::Input`). It takes as long as the worker does.
+    pub fn connect(&self) -> Result<Control, Failed> {
+        seqpacket::send(&self.0, CONNECT, None).map_err(|_| Failed::Orphaned)?;
+        receive(&self.0).map(Control::from_socket)
+    }
+}
+
+/// Runs errands to the worker of a function behind `control`, until nobody asks any more.
+pub fn run_input(socket: &OwnedFd, control: &Path) -> io::Result<()> {
+    // By it the next worker knows who comes back.
+    let stream = RandomState::new().build_hasher().finish().max(1);
+    while let Some((document, _)) = seqpacket::receive(socket)? {
+        if document != CONNECT {
+            return Err(io::Error::other("an errand that nobody knows"));
+        }
+        let reached = Control::connect(control).and_then(|control| {
+            control.input(stream)?;
+            Ok(control.into_socket())
+        });
+        match reached {
+            Ok(control) => answer(socket, &Outcome::Done, Some(control.as_fd()))?,
             Err(error) => answer(socket, &Outcome::Refused(error.to_string()), None)?,
         }
     }

@@ -12,15 +12,16 @@ use std::time::Duration;
 use anyhow::Context;
 use rustix::io::Errno;
 use rustix::net::{SocketFlags, accept_with};
-use worker::arguments::SandboxArguments;
 use worker::inherited;
 
+use crate::arguments::Arguments;
 use crate::confinement;
-use crate::errand::Errands;
+use crate::errand::{Errands, InputErrands};
 use crate::hub::Hub;
-use crate::input::Nowhere;
+use crate::input::{Nowhere, Sink};
 use crate::password::Password;
 use crate::source::{End, Source};
+use crate::typing::{Lane, Typing};
 use crate::viewer::{self, House, Patience};
 
 /// The number under which it finds where viewers connect.
@@ -29,21 +30,27 @@ pub const SOCKET_FD: RawFd = 3;
 pub const ERRANDS_FD: RawFd = 4;
 /// Under which it finds where viewers connect by TCP, if they may.
 pub const TCP_FD: RawFd = 5;
+/// Under which it finds who runs errands to the keyboard, if there is one.
+pub const KEYBOARD_FD: RawFd = 6;
+/// Under which it finds who runs errands to the tablet, if there is one.
+pub const TABLET_FD: RawFd = 7;
 
 /// Serves viewers until the vGPU is gone.
-pub fn serve(arguments: &SandboxArguments, with_tcp: bool) -> anyhow::Result<End> {
+pub fn serve(arguments: &Arguments) -> anyhow::Result<End> {
     let socket = inherited::take("the socket", SOCKET_FD)?;
     let errands = inherited::take("the errands", ERRANDS_FD)?;
-    let tcp = with_tcp.then(|| inherited::take("the TCP socket", TCP_FD));
+    let tcp = arguments.tcp_fd.is_some();
+    let tcp = tcp.then(|| inherited::take("the TCP socket", TCP_FD));
     let tcp = tcp.transpose()?;
+    let functions = Functions::take(arguments)?;
     let (errands, instructions) = Errands::begin(errands).context("cannot begin")?;
     let password = instructions.password.as_deref().map(Password::new);
     let password = password.transpose().map_err(anyhow::Error::msg)?;
-    confinement::confine(arguments)?;
+    confinement::confine(&arguments.confinement)?;
     let (hub, bell) = Hub::new().context("cannot make the hub")?;
     let house = House {
         hub: Arc::clone(&hub),
-        sink: Arc::new(Nowhere),
+        sink: functions.start().context("cannot take input")?,
         password: None,
         name: instructions.name,
         patience: Patience::default(),
@@ -59,6 +66,44 @@ pub fn serve(arguments: &SandboxArguments, with_tcp: bool) -> anyhow::Result<End
     let source = Source::new(&house.name, instructions.head, hub, bell, errands);
     spawn("accept", move || accept(&socket, &house))?;
     Ok(source.run(instructions.patience, instructions.apart))
+}
+
+/// Who runs errands to the functions that take input.
+struct Functions {
+    keyboard: Option<OwnedFd>,
+    tablet: Option<OwnedFd>,
+}
+
+impl Functions {
+    fn take(arguments: &Arguments) -> anyhow::Result<Self> {
+        let take = |number: Option<RawFd>| {
+            let taken = number.map(|number| inherited::take("the errands of a function", number));
+            taken.transpose()
+        };
+        Ok(Self {
+            keyboard: take(arguments.keyboard_fd)?,
+            tablet: take(arguments.tablet_fd)?,
+        })
+    }
+
+    /// Starts a thread for each, and gives back where input goes.
+    fn start(self) -> io::Result<Arc<dyn Sink>> {
+        if self.keyboard.is_none() && self.tablet.is_none() {
+            return Ok(Arc::new(Nowhere));
+        }
+        let start = |name: &str, socket: Option<OwnedFd>| {
+            let Some(socket) = socket else {
+                return Ok(None);
+            };
+            let (lane, carrier) = Lane::new(InputErrands::new(socket))?;
+            spawn(name, move || carrier.run())?;
+            Ok::<_, io::Error>(Some(lane))
+        };
+        Ok(Arc::new(Typing {
+            keyboard: start("keyboard", self.keyboard)?,
+            tablet: start("tablet", self.tablet)?,
+        }))
+    }
 }
 
 fn accept(socket: &OwnedFd, house: &House) {

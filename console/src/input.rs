@@ -1,7 +1,5 @@
-//! Where a viewer's keys and pointer go.
-//!
-//! A vGPU has no keyboard and no pointer: they will be functions of their own (virtio-input). Until
-//! then what viewers send is read, and dropped by [`Nowhere`].
+//! Where a viewer's keys and pointer go: to the functions of the vGPU that take them ([`crate::typing`]),
+//! if it has any.
 
 /// What a viewer does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,13 +21,21 @@ pub enum Input {
         y: u16,
         /// The buttons.
         buttons: u8,
+        /// How large the picture is in which it is there: width and height.
+        size: (u16, u16),
     },
 }
 
 /// Takes what viewers do.
 pub trait Sink: Send + Sync {
-    /// Takes one thing, from whichever viewer. Called on a viewer's thread: it must not block.
-    fn take(&self, input: Input);
+    /// Has a viewer sit down.
+    fn sit(&self) -> Box<dyn Seat>;
+}
+
+/// One viewer's. Dropping it lets go of what it has pressed.
+pub trait Seat {
+    /// Takes one thing. Called on the viewer's thread: it must not block.
+    fn take(&mut self, input: Input);
 }
 
 /// Drops everything.
@@ -37,5 +43,11 @@ pub trait Sink: Send + Sync {
 pub struct Nowhere;
 
 impl Sink for Nowhere {
-    fn take(&self, _input: Input) {}
+    fn sit(&self) -> Box<dyn Seat> {
+        Box::new(Self)
+    }
+}
+
+impl Seat for Nowhere {
+    fn take(&mut self, _input: Input) {}
 }

@@ -17,7 +17,8 @@
 //!   that viewers talk to, and runs errands for it: to connect to the worker anew.
 //! - [`inner`], [`confinement`]: the one that viewers talk to, and what it gives up before.
 //! - [`password`]: what TCP asks for.
-//! - [`input`]: where keys and pointers go. No vGPU has a keyboard yet: nowhere.
+//! - [`input`], [`typing`], `keys`: where keys and pointers go: to functions of the vGPU, if it has
+//!   them.
 //!
 //! Not here: devices. A console never asks one for anything; it reads the memory file that the
 //! worker hands it. No HTTP, no TLS, no clipboard, no sound.
@@ -30,9 +31,11 @@ pub mod frame;
 pub mod hub;
 pub mod inner;
 pub mod input;
+mod keys;
 pub mod outer;
 pub mod password;
 pub mod rfb;
 pub mod source;
+pub mod typing;
 pub mod viewer;
 mod wake;

@@ -16,7 +16,13 @@ use worker::{inherited, panics, sandbox};
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let ours = arguments.inside.then_some([SOCKET_FD, ERRANDS_FD]);
-    let given = [arguments.fd, arguments.tcp_fd, arguments.password_fd];
+    let given = [
+        arguments.fd,
+        arguments.tcp_fd,
+        arguments.password_fd,
+        arguments.keyboard_fd,
+        arguments.tablet_fd,
+    ];
     inherited::close_others(
         ours.into_iter()
             .flatten()
@@ -31,7 +37,7 @@ fn main() -> ExitCode {
     panics::end_the_process("vgpu-console");
     let served = if arguments.inside {
         sandbox::environment::clear();
-        inner::serve(&arguments.confinement, arguments.tcp_fd.is_some()).and_then(say)
+        inner::serve(&arguments).and_then(say)
     } else {
         outer::serve(&arguments)
     };

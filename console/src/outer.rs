@@ -2,7 +2,7 @@
 //! runs its errands. No viewer ever sends it a byte.
 
 use std::net::TcpListener;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd, RawFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -22,7 +22,7 @@ use worker::inherited;
 use crate::arguments::Arguments;
 use crate::confinement::NICENESS;
 use crate::errand::{self, Instructions};
-use crate::inner::{ERRANDS_FD, SOCKET_FD, TCP_FD};
+use crate::inner::{ERRANDS_FD, KEYBOARD_FD, SOCKET_FD, TABLET_FD, TCP_FD};
 use crate::password::Password;
 
 /// Starts the process that viewers talk to, and serves it until it ends or a signal comes.
@@ -55,7 +55,10 @@ pub fn serve(arguments: &Arguments) -> anyhow::Result<()> {
     // Those of the worker come first. It fails only where it is lower already.
     let _ = rustix::process::nice(NICENESS);
     let (asking, running) = errand::pair().context("cannot make a socket pair")?;
-    let mut child = Inside(spawn(arguments, socket, asking, tcp)?);
+    let mut sockets = vec![(socket, SOCKET_FD), (asking, ERRANDS_FD)];
+    sockets.extend(tcp.map(|tcp| (tcp, TCP_FD)));
+    sockets.extend(start_input(arguments)?);
+    let mut child = Inside(spawn(arguments, sockets)?);
     let errands = {
         let control = control.to_owned();
         let signals = signals.handle();
@@ -159,22 +162,44 @@ fn listening(option: &str, number: i32) -> anyhow::Result<OwnedFd> {
     Ok(fd)
 }
 
-fn spawn(
-    arguments: &Arguments,
-    socket: OwnedFd,
-    asking: OwnedFd,
-    tcp: Option<OwnedFd>,
-) -> anyhow::Result<Child> {
+/// Runs errands to the functions that take input, from now on: the asking ends.
+fn start_input(arguments: &Arguments) -> anyhow::Result<Vec<(OwnedFd, RawFd)>> {
+    let functions = [
+        (&arguments.keyboard, KEYBOARD_FD),
+        (&arguments.tablet, TABLET_FD),
+    ];
+    let mut sockets = Vec::new();
+    for (control, number) in functions {
+        let Some(control) = control.clone() else {
+            continue;
+        };
+        let (asking, running) = errand::input_pair().context("cannot make a socket pair")?;
+        thread::spawn(move || {
+            if let Err(error) = errand::run_input(&running, &control) {
+                tracing::warn!("cannot run errands to {}: {error}", control.display());
+            }
+        });
+        sockets.push((asking, number));
+    }
+    Ok(sockets)
+}
+
+fn spawn(arguments: &Arguments, sockets: Vec<(OwnedFd, RawFd)>) -> anyhow::Result<Child> {
     let mut command = Command::new("/proc/self/exe");
     command.arg("--inside").env_clear().stdin(Stdio::null());
     command.stdout(Stdio::null());
     if let Ok(filter) = std::env::var("RUST_LOG") {
         command.env("RUST_LOG", filter);
     }
-    let mut descriptors = vec![(socket, SOCKET_FD), (asking, ERRANDS_FD)];
-    if let Some(tcp) = tcp {
-        command.args(["--tcp-fd", &TCP_FD.to_string()]);
-        descriptors.push((tcp, TCP_FD));
+    let optional = [
+        ("--tcp-fd", TCP_FD),
+        ("--keyboard-fd", KEYBOARD_FD),
+        ("--tablet-fd", TABLET_FD),
+    ];
+    for (option, number) in optional {
+        if sockets.iter().any(|(_, given)| *given == number) {
+            command.args([option, &number.to_string()]);
+        }
     }
     let confinement = &arguments.confinement;
     command.args(["--sandbox", mode(confinement.sandbox)]);
@@ -190,7 +215,7 @@ fn spawn(
     if confinement.debuggable {
         command.arg("--debuggable");
     }
-    let mappings = descriptors
+    let mappings = sockets
         .into_iter()
         .map(|(parent_fd, child_fd)| FdMapping {
             parent_fd,

@@ -20,7 +20,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::hub::{Hub, Place};
-use crate::input::{Input, Sink};
+use crate::input::{Input, Seat, Sink};
 use crate::password::Password;
 use crate::rfb::Malformed;
 use crate::rfb::message::{self, Message};
@@ -105,6 +105,7 @@ fn converse(link: Link, place: &Place, house: &House) -> Result<(), Gone> {
         link,
         place,
         house,
+        seat: house.sink.sit(),
         showing: Showing::new(size),
         input: Vec::new(),
         skipped: 0,
@@ -119,6 +120,8 @@ struct Conversation<'a> {
     link: Link,
     place: &'a Place,
     house: &'a House,
+    /// Where what it does goes.
+    seat: Box<dyn Seat>,
     showing: Showing,
     /// What it said, and is not a whole message yet.
     input: Vec<u8>,
@@ -205,14 +208,17 @@ impl Conversation<'_> {
                 is_down,
                 symbol,
                 code,
-            } => self.house.sink.take(Input::Key {
+            } => self.seat.take(Input::Key {
                 is_down,
                 symbol,
                 code,
             }),
-            Message::Pointer { buttons, x, y } => {
-                self.house.sink.take(Input::Pointer { x, y, buttons });
-            }
+            Message::Pointer { buttons, x, y } => self.seat.take(Input::Pointer {
+                x,
+                y,
+                buttons,
+                size: self.showing.size(),
+            }),
             Message::Text(length) => self.skipped = length as usize,
             Message::Resize { width, height } => self.place.wish((width, height)),
         }

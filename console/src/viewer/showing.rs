@@ -88,6 +88,11 @@ impl Showing {
         }
     }
 
+    /// The size as the viewer knows it.
+    pub(super) fn size(&self) -> (u16, u16) {
+        self.size
+    }
+
     /// The pixels it wants.
     pub(super) fn set_format(&mut self, format: PixelFormat) {
         self.format = format;

@@ -77,10 +77,15 @@ pub(crate) fn print(arguments: &Arguments) -> anyhow::Result<()> {
         return Err(Usage("--domain is for --format libvirt".to_owned()).into());
     }
     let vgpus = found::find(&arguments.several, &arguments.api)?;
-    let sockets: Vec<_> = vgpus.iter().map(|vgpu| vgpu.socket.as_str()).collect();
+    let sockets = vgpus.iter().flat_map(|vgpu| &vgpu.sockets);
+    let sockets: Vec<_> = sockets.map(String::as_str).collect();
     let first = sockets.first().context("no UUID is given")?;
     let told = match arguments.format {
         Format::Qemu => Some(qemu(&sockets, &arguments.memory)),
+        Format::CloudHypervisor if vgpus.len() > 1 => {
+            let words = "one vGPU at a time for Cloud Hypervisor";
+            return Err(Usage(words.to_owned()).into());
+        }
         Format::CloudHypervisor => Some(cloud_hypervisor(&sockets, &arguments.memory)?),
         Format::Libvirt => None,
     };
@@ -127,32 +132,28 @@ fn qemu(sockets: &[&str], memory: &str) -> Vec<String> {
 }
 
 fn cloud_hypervisor(sockets: &[&str], memory: &str) -> anyhow::Result<Vec<String>> {
-    let [socket] = sockets else {
-        let words = "one vGPU at a time for Cloud Hypervisor";
-        return Err(Usage(words.to_owned()).into());
-    };
-    // Its options are split at commas, whatever stands around them.
-    let is_plain = !socket.contains([',', '"', '[', ']']);
-    is_plain
-        .then(|| {
-            vec![
-                "--memory".to_owned(),
-                format!("size={memory},shared=on"),
-                "--user-device".to_owned(),
-                format!("socket={socket}"),
-            ]
-        })
-        .with_context(|| format!("Cloud Hypervisor cannot be told of a path like {socket}"))
+    let mut told = vec!["--memory".to_owned(), format!("size={memory},shared=on")];
+    // All after one option: each time it is given it takes the place of the time before.
+    told.push("--user-device".to_owned());
+    for socket in sockets {
+        // Its options are split at commas, whatever stands around them.
+        if socket.contains([',', '"', '[', ']']) {
+            anyhow::bail!("Cloud Hypervisor cannot be told of a path like {socket}");
+        }
+        told.push(format!("socket={socket}"));
+    }
+    Ok(told)
 }
 
 fn libvirt(arguments: &Arguments, vgpus: &[Found]) -> anyhow::Result<String> {
     let mut devices = Vec::new();
-    for (vgpu, slot) in vgpus.iter().zip(arguments.slot..) {
+    let sockets = vgpus.iter().flat_map(|vgpu| &vgpu.sockets);
+    for (socket, slot) in sockets.zip(arguments.slot..) {
         if !SLOTS.contains(&slot) {
-            let words = format!("there is no slot {slot:#x} for {}", vgpu.uuid);
+            let words = format!("there is no slot {slot:#x} for {socket}");
             return Err(Usage(words).into());
         }
-        devices.push(qemu_device(&vgpu.socket, Some(slot)));
+        devices.push(qemu_device(socket, Some(slot)));
     }
     let metadata = Metadata {
         api: arguments.api.unusual()?,
@@ -167,12 +168,13 @@ fn libvirt(arguments: &Arguments, vgpus: &[Found]) -> anyhow::Result<String> {
     Ok(domain.xml())
 }
 
-/// Options and their values, a line for each pair.
+/// Options and their values, a line for each option.
 fn shell_lines(arguments: &[String]) -> String {
+    let is_option = |word: &String| word.starts_with('-');
     let lines: Vec<_> = arguments
-        .chunks(2)
-        .map(|pair| {
-            let words: Vec<_> = pair.iter().map(|word| quote(word)).collect();
+        .chunk_by(|_, next| !is_option(next))
+        .map(|line| {
+            let words: Vec<_> = line.iter().map(|word| quote(word)).collect();
             words.join(" ")
         })
         .collect();

@@ -35,6 +35,12 @@ pub(crate) struct Arguments {
     /// .vnc at its end
     #[arg(long, value_name = "PATH", requires = "control")]
     socket_path: Option<PathBuf>,
+    /// For a vGPU of `vgpu run`: the control socket of an input-keyboard, where viewers type
+    #[arg(long, value_name = "PATH", requires = "control")]
+    keyboard: Option<PathBuf>,
+    /// For a vGPU of `vgpu run`: the control socket of an input-tablet, where viewers point
+    #[arg(long, value_name = "PATH", requires = "control")]
+    tablet: Option<PathBuf>,
     /// Print what there is as JSON
     #[arg(long, conflicts_with = "control")]
     json: bool,
@@ -84,6 +90,14 @@ fn serve(arguments: &Arguments, control: &Path) -> anyhow::Result<()> {
     if let (Some(address), Some(file)) = (arguments.tcp, &arguments.password_file) {
         command.arg(format!("--tcp={address}"));
         command.arg("--password-file").arg(file);
+    }
+    for (option, control) in [
+        ("--keyboard", &arguments.keyboard),
+        ("--tablet", &arguments.tablet),
+    ] {
+        if let Some(control) = control {
+            command.arg(option).arg(control);
+        }
     }
     print(&format!("{}\n", socket.display()))?;
     let error = command.exec();

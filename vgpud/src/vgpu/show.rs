@@ -113,6 +113,10 @@ fn describe_instance(text: &mut String, instance: &Instance) {
     for (what, value) in rows.iter().filter(|(_, value)| !value.is_empty()) {
         let _ = writeln!(text, "{what:11} {value}");
     }
+    for function in &instance.functions {
+        let (name, state) = (function.name.name(), state_word(function.state));
+        let _ = writeln!(text, "{name:11} {} ({state})", function.socket);
+    }
     if let Some(exit) = &instance.last_exit {
         let _ = writeln!(text, "{:11} {}", "last exit", one_line(&exit.reason));
         if let Some(words) = &exit.last_words {

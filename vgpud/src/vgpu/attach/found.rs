@@ -1,7 +1,11 @@
 //! The vGPUs that are attached to: what is there, and what is defined.
 
+use std::path::Path;
+
 use uuid::Uuid;
-use vgpud::api::{CreateRequest, Instance, InstanceState};
+use vgpud::api::{Attribute, CreateRequest, Instance, InstanceState};
+use vgpud::client::{Client, ClientError};
+use vgpud::functions::{self, Function, Name};
 
 use crate::libvirt::metadata::Vgpu;
 use crate::target::{Api, whole_uuid};
@@ -21,8 +25,8 @@ pub(crate) struct Several {
 /// A vGPU to attach to.
 pub(crate) struct Found {
     pub(crate) uuid: Uuid,
-    /// Where its VMM connects, once it runs.
-    pub(crate) socket: String,
+    /// Where its VMM connects, once it runs: to itself, and to its functions.
+    pub(crate) sockets: Vec<String>,
     pub(crate) is_running: bool,
     /// How it came to be, if it is not defined.
     created: Option<CreateRequest>,
@@ -38,16 +42,16 @@ impl Found {
     }
 
     /// One that is not there yet.
-    pub(super) fn defined(uuid: Uuid, socket: String) -> Self {
+    pub(super) fn defined(uuid: Uuid, sockets: Vec<String>) -> Self {
         Self {
             uuid,
-            socket,
+            sockets,
             is_running: false,
             created: None,
         }
     }
 
-    fn there(instance: Instance) -> Self {
+    fn there(instance: Instance, sockets: Vec<String>) -> Self {
         let is_running = instance.state == InstanceState::Running;
         let created = (!instance.defined).then_some(CreateRequest {
             parent: instance.parent,
@@ -58,7 +62,7 @@ impl Found {
         });
         Self {
             uuid: instance.uuid,
-            socket: instance.socket,
+            sockets,
             is_running,
             created,
         }
@@ -71,18 +75,55 @@ pub(crate) fn find(several: &Several, api: &Api) -> anyhow::Result<Vec<Found>> {
     let folder = api.folder()?;
     let uuids = several.names.iter().chain(&several.uuids);
     let found = uuids.map(|&uuid| match client.instance(uuid) {
-        Ok(instance) => Ok(Found::there(instance)),
+        Ok(instance) => {
+            let (parent, type_name) = (&instance.parent, &instance.type_name);
+            let functions = functions(&client, parent, type_name, &instance.attributes)?;
+            let sockets = sockets(&folder, uuid, &functions);
+            Ok(Found::there(instance, sockets))
+        }
         Err(error) => {
             // What is not there may be defined, and is started under the same name.
-            let is_defined = client.definitions()?.iter().any(|kept| kept.uuid == uuid);
-            match is_defined {
-                true => {
-                    let socket = folder.join(format!("{uuid}.sock"));
-                    Ok(Found::defined(uuid, socket.display().to_string()))
+            let definitions = client.definitions()?;
+            match definitions.iter().find(|kept| kept.uuid == uuid) {
+                Some(kept) => {
+                    let (parent, type_name) = (&kept.parent, &kept.type_name);
+                    let functions = functions(&client, parent, type_name, &kept.attributes)?;
+                    Ok(Found::defined(uuid, sockets(&folder, uuid, &functions)))
                 }
-                false => Err(error.into()),
+                None => Err(error.into()),
             }
         }
     });
     found.collect()
+}
+
+/// The functions of one of a type, with these attributes, whether it runs or not.
+fn functions(
+    client: &Client,
+    parent: &str,
+    type_name: &str,
+    attributes: &[Attribute],
+) -> Result<Vec<Function>, ClientError> {
+    let parents = client.parents()?.into_iter();
+    let mut types = parents
+        .filter(|known| known.name == parent)
+        .flat_map(|known| known.types);
+    let Some(offered) = types.find(|offered| offered.name == type_name) else {
+        // It cannot be started any more: that is told when it is.
+        return Ok(Vec::new());
+    };
+    let attributes = [&offered.attributes[..], attributes].concat();
+    Ok(functions::of(&offered.base, &attributes).unwrap_or_default())
+}
+
+/// Where a VMM connects: to the vGPU first.
+fn sockets(folder: &Path, uuid: Uuid, functions: &[Function]) -> Vec<String> {
+    let names = functions.iter().map(|function| Name {
+        uuid,
+        function: Some(*function),
+    });
+    let names = std::iter::once(Name::from(uuid)).chain(names);
+    names
+        .map(|name| folder.join(format!("{name}.sock")).display().to_string())
+        .collect()
 }

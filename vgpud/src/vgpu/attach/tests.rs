@@ -28,7 +28,9 @@ fn several_vgpus_are_devices_of_one_memory() {
     let told = qemu(&["/a", "/b"], "1G");
     let count = |word| told.iter().filter(|told| *told == word).count();
     assert_eq!((count("-object"), count("-device")), (1, 2));
-    assert!(cloud_hypervisor(&["/a", "/b"], "1G").is_err());
+    let told = cloud_hypervisor(&["/a", "/b"], "1G").unwrap();
+    let expected = "--memory size=1G,shared=on \\\n--user-device socket=/a socket=/b\n";
+    assert_eq!(shell_lines(&told), expected);
 }
 
 /// What is printed for vGPUs at `/1` and so on, whose UUIDs are 1 and so on.
@@ -42,7 +44,7 @@ fn printed(line: &str, count: u128) -> anyhow::Result<String> {
     let words = ["attach", &uuid, "--api", "/run/vgpud/api.sock"];
     let line = Line::try_parse_from(words.into_iter().chain(line.split_whitespace()))?;
     let vgpus: Vec<_> = (1..=count)
-        .map(|n| Found::defined(uuid::Uuid::from_u128(n), format!("/{n}")))
+        .map(|n| Found::defined(uuid::Uuid::from_u128(n), vec![format!("/{n}")]))
         .collect();
     libvirt(&line.arguments, &vgpus)
 }
