@@ -6,6 +6,7 @@ mod clients;
 mod dma;
 mod gpu;
 mod guest;
+mod heads;
 mod host;
 mod kills;
 mod setup;
