@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use e2e::vnc::{DESKTOP_SIZE, EXTENDED_DESKTOP_SIZE, RAW, Viewer, ZRLE};
+use e2e::vnc::{DESKTOP_SIZE, EXTENDED_DESKTOP_SIZE, Part, RAW, Viewer, ZRLE};
 use e2e::{Daemon, Machine, Process, Programs, Screen, Vgpu};
 use serde_json::json;
 
@@ -93,6 +93,49 @@ fn viewers_see_what_the_guest_draws_in_whatever_mode_and_through_a_reboot() {
     // It ends with its vGPU.
     assert!(console.wait_exit(LIMIT).unwrap().success());
     assert!(!socket.exists());
+}
+
+/// What came of a viewer's wish for another size, as RFB numbers it.
+fn wish(viewer: &mut Viewer, width: u16, height: u16) -> u16 {
+    viewer.set_size(width, height).unwrap();
+    let is_answer = |part: &&Part| part.encoding == EXTENDED_DESKTOP_SIZE && part.rect[0] == 1;
+    for _ in 0..UPDATES {
+        viewer.request(true).unwrap();
+        let parts = viewer.update().unwrap();
+        if let Some(answer) = parts.iter().find(is_answer) {
+            return answer.rect[1];
+        }
+    }
+    panic!("no answer");
+}
+
+#[test]
+fn a_viewer_asks_the_guest_for_a_size_and_sees_it_draw_in_that() {
+    let programs = Programs::from_env().unwrap();
+    let daemon = Daemon::run(&programs).unwrap();
+    let instance = daemon.start("gpu-2d-hd", &[]).unwrap();
+    let printed = daemon.vgpu("console", &[&instance.uuid]).unwrap();
+    let socket = Path::new(printed.lines().next().unwrap());
+    let mut viewer = viewer(socket, &[ZRLE, EXTENDED_DESKTOP_SIZE]);
+    let mut vm = Machine::new(&programs)
+        .module("virtio-pci")
+        .module("virtio-gpu")
+        .vfio_user(&instance.socket, &json!({}))
+        .boot()
+        .unwrap();
+    let guest = &mut vm.guest;
+    // Not one of the sizes that a monitor usually has.
+    assert_eq!(wish(&mut viewer, 1208, 632), 4, "forwarded");
+    guest
+        .wait_for("guest modes /dev/dri/card0 | head -n 1 | grep -q '^1208x632@'")
+        .unwrap();
+    let picture = guest.draw("card0", (1208, 632), 1).unwrap();
+    sees(&mut viewer, (1208, 632), 1);
+    // More than the type allows is refused, and changes nothing.
+    assert_eq!(wish(&mut viewer, 4000, 3000), 3, "invalid");
+    let modes = guest.modes("card0").unwrap();
+    assert!(modes[0].starts_with("1208x632@"), "{modes:?}");
+    guest.release(picture).unwrap();
 }
 
 #[test]

@@ -128,6 +128,31 @@ fn a_head_that_there_is_not_has_no_console() {
 }
 
 #[test]
+fn each_head_has_a_console_which_ends_with_the_vgpu() {
+    let daemon = Daemon::start();
+    let instance = daemon.client.create(uuid(1), &request("gpu-2d-hd"));
+    let socket = instance.unwrap().socket;
+    let of_head = |head| ConsoleRequest { head, tcp: None };
+    let first = start(&daemon, uuid(1));
+    let last = daemon.client.console(uuid(1), &of_head(3)).unwrap();
+    assert_eq!(
+        (last.head, &last.socket),
+        (3, &socket.replace(".sock", ".3.vnc"))
+    );
+    assert_ne!(first.pid, last.pid);
+    assert!(viewer(&last).name.ends_with("head 3"));
+    assert_eq!(daemon.client.console(uuid(1), &of_head(3)).unwrap(), last);
+    let none = daemon.client.console(uuid(1), &of_head(4));
+    assert_eq!(refused(none), ("EINVAL".to_owned(), 422));
+    let processes = [first.pid, last.pid].map(Process::open);
+    daemon.client.stop(uuid(1), false).unwrap();
+    for (process, console) in processes.iter().zip([first, last]) {
+        assert!(process.has_ended(Duration::ZERO));
+        assert!(!Path::new(&console.socket).exists());
+    }
+}
+
+#[test]
 fn it_ends_with_its_vgpu_and_leaves_nothing() {
     let daemon = Daemon::start();
     for stop in [

@@ -10,6 +10,7 @@
 //! - [`idle`]: what a silent client costs.
 //! - [`instances`]: what 256 vGPUs cost at once, and how fast they come and go; and with them
 //!   [`ready`]: how soon one is there.
+//! - [`viewer`]: what a VNC viewer costs a guest that draws.
 //! - [`first_picture`]: a guest's boot against QEMU's own `bochs-display`.
 //!
 //! How guest memory is found and copied is measured inside one process, by `cargo bench -p mdev`,
@@ -38,6 +39,7 @@ mod report;
 mod round_trips;
 mod servers;
 mod stats;
+mod viewer;
 
 use std::process::ExitCode;
 
@@ -71,6 +73,7 @@ enum Part {
     Kept,
     Idle,
     Instances,
+    Viewer,
     FirstPicture,
 }
 
@@ -110,6 +113,9 @@ fn measure(arguments: &Arguments) -> anyhow::Result<()> {
     if wants(Part::Instances) {
         ready::measure(&programs, arguments.quick, &mut report)?;
         instances::measure(&programs, arguments.quick, &mut report)?;
+    }
+    if wants(Part::Viewer) {
+        viewer::measure(&programs, &cpus, arguments.quick, &mut report)?;
     }
     if wants(Part::FirstPicture) {
         first_picture::measure(&programs, arguments.quick, &mut report)?;

@@ -174,3 +174,40 @@ pub(crate) fn print_edid(card: &Path) -> Result<(), Failure> {
     }
     Err("no EDID".into())
 }
+
+/// Draws the whole screen anew so often, as fast as that goes, each time by other pixels; prints how
+/// many microseconds it took. The text console is back on return.
+pub(crate) fn redraw(
+    card: &Path,
+    (width, height): (u16, u16),
+    count: usize,
+) -> Result<(), Failure> {
+    let card = Card::open(card)?;
+    let connector = card.connector()?;
+    let mut modes = connector.modes().iter();
+    let mode = modes.find(|mode| mode.size() == (width, height));
+    let mode = mode.copied().ok_or("the connector has no such mode")?;
+    let crtc = card.crtc(&connector)?;
+    let size = (u32::from(width), u32::from(height));
+    let mut buffer = card.create_dumb_buffer(size, DrmFourcc::Xrgb8888, 32)?;
+    let picture = card.add_framebuffer(&buffer, 24, 32)?;
+    let connectors = [connector.handle()];
+    card.set_crtc(crtc, Some(picture), (0, 0), &connectors, Some(mode))?;
+    let pitch = buffer.pitch() as usize;
+    let mut pixels = card.map_dumb_buffer(&mut buffer)?;
+    // A picture that scrolls: to copy it takes little beside what is measured.
+    let screen = pitch * usize::from(height);
+    let mut long = vec![0; 2 * screen];
+    for (y, row) in (0..2 * size.1).zip(long.chunks_mut(pitch)) {
+        pattern::fill_row(1, y, &mut row[..4 * usize::from(width)]);
+    }
+    let whole = drm::control::ClipRect::new(0, 0, width, height);
+    let began = std::time::Instant::now();
+    for frame in 0..count {
+        let start = frame * 8 % usize::from(height) * pitch;
+        pixels.as_mut()[..screen].copy_from_slice(&long[start..start + screen]);
+        card.dirty_framebuffer(picture, &[whole])?;
+    }
+    println!("{}", began.elapsed().as_micros());
+    Ok(())
+}

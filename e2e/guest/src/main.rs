@@ -36,6 +36,8 @@ const USAGE: &str = "usage: guest COMMAND
   heads CARD                    print the mode that each screen prefers
   cycle CARD WIDTHxHEIGHT SECONDS
                                 make pictures, show them on each head, let them go; print how often
+  redraw CARD WIDTHxHEIGHT COUNT
+                                draw the whole screen anew so often; print the microseconds
   release PID                   end such a process, and wait until it has gone
   modes CARD                    print the connected connector's modes
   edid CARD                     print the EDID in hexadecimal
@@ -85,6 +87,9 @@ fn dispatch(args: &[&str]) -> Result<(), Failure> {
             heads::cycle(Path::new(card), parse_size(size)?, seconds.parse()?)
         }
         ["hold", card, size, seed] => kms::hold(Path::new(card), parse_size(size)?, seed.parse()?),
+        ["redraw", card, size, count] => {
+            kms::redraw(Path::new(card), parse_size(size)?, count.parse()?)
+        }
         ["release", pid] => kms::release(pid.parse()?),
         ["modes", card] => kms::print_modes(Path::new(card)),
         ["edid", card] => kms::print_edid(Path::new(card)),
