@@ -7,6 +7,7 @@ use crate::irq::Interrupts;
 use crate::keep::Keep;
 use crate::migration::Migration;
 use crate::pci::{ConfigEvents, ConfigSpace};
+use crate::polling::Polling;
 use crate::region::{RegionIndex, Regions};
 use crate::scanout::ScanoutPublisher;
 
@@ -165,6 +166,8 @@ pub struct Services {
     pub input: InputPort,
     /// Memory of the device's own, which outlives its process where something else does.
     pub keep: Keep,
+    /// How its threads wait for what the guest says by memory alone.
+    pub polling: Polling,
     /// Time on the parent's engine, which other devices use too. May be cloned into the device's own
     /// threads.
     pub engine: EngineLease,

@@ -14,7 +14,7 @@ const FIRST: Duration = Duration::from_micros(25);
 /// Longer waits than this are slept through.
 const LONGEST: Duration = Duration::from_micros(200);
 
-/// How a session waits for its client.
+/// How a thread waits for its client, or its guest.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Polling {
     /// Always sleeps.

@@ -3,20 +3,27 @@
 //! A notification sets a bit and wakes the thread: no access by the guest waits for a request. The
 //! session's thread waits for one request at most, in [`Engine::quiesced`], when the device is reset
 //! or stopped or memory leaves the map; what waits for the client meanwhile is cancelled then.
+//!
+//! A driver that keeps a queue busy notifies hardly ever: the thread looks into an empty ring for a
+//! short while before it asks for a notification and sleeps ([`looking`]).
 
+mod looking;
 mod thread;
 
 use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{Builder, JoinHandle};
 
 use mdev::client_log::ClientLog;
 use mdev::dma::GuestMemory;
+use mdev::polling::Polling;
 
 use crate::device::QueueHandler;
 use crate::ledger::Ledger;
 use crate::ring::Ring;
 use crate::signals::Signals;
+use looking::Looking;
 use thread::Worker;
 
 /// The engine's end that the session's thread holds. Dropping it ends the thread.
@@ -44,6 +51,8 @@ struct Shared {
     state: Mutex<State>,
     /// Something is to be done, or nothing is being done.
     changed: Condvar,
+    /// Something in the state has changed: looking for chains ends.
+    attention: AtomicBool,
     ledger: Arc<Ledger>,
     signals: Arc<Signals>,
     /// A guest decides how often its driver is wrong.
@@ -51,16 +60,19 @@ struct Shared {
 }
 
 /// What there is to do, and what is being done.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct State {
     setup: Arc<Setup>,
     /// Queues that were notified, each with a bit.
     notified: u64,
     /// Queues of which another process may have done more than it has noted.
     unsure: u64,
+    /// Queues whose driver may have been asked for no notification, by us or by whoever had the
+    /// device before.
+    hushed: u64,
     /// The last queue that had its turn.
     last: u32,
-    /// A request is being handled.
+    /// A request is being handled, or looked for.
     is_busy: bool,
     /// None is to be begun.
     is_held: bool,
@@ -87,7 +99,30 @@ pub(crate) struct QueueSetup {
     pub(crate) vector: u16,
 }
 
+impl Default for State {
+    fn default() -> Self {
+        Self {
+            setup: Arc::default(),
+            notified: 0,
+            unsure: 0,
+            hushed: u64::MAX,
+            last: 0,
+            is_busy: false,
+            is_held: false,
+            is_stopped: false,
+            is_ending: false,
+        }
+    }
+}
+
 impl Shared {
+    /// The state, for a change that the thread is to hear of at once.
+    fn state_to_be_heard(&self) -> MutexGuard<'_, State> {
+        let state = self.state();
+        self.attention.store(true, Ordering::Relaxed);
+        state
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -98,7 +133,7 @@ impl Shared {
     }
 
     fn notify(&self, queues: u64) {
-        self.state().notified |= queues;
+        self.state_to_be_heard().notified |= queues;
         self.changed.notify_all();
     }
 }
@@ -110,10 +145,12 @@ impl Engine {
         ledger: Arc<Ledger>,
         signals: Arc<Signals>,
         handler: Box<dyn QueueHandler>,
+        polling: Polling,
     ) -> io::Result<Self> {
         let shared = Arc::new(Shared {
             state: Mutex::default(),
             changed: Condvar::new(),
+            attention: AtomicBool::default(),
             ledger,
             signals,
             log: ClientLog::default(),
@@ -122,6 +159,7 @@ impl Engine {
             shared: Arc::clone(&shared),
             memory: memory.clone(),
             handler,
+            looking: Looking::new(polling),
         };
         let thread = Builder::new()
             .name("virtio-queues".to_owned())
@@ -158,6 +196,7 @@ impl Engine {
         let mut state = self.shared.state();
         state.notified = 0;
         state.unsure = 0;
+        state.hushed = u64::MAX;
     }
 
     /// Forgets what was notified of a queue.
@@ -170,7 +209,7 @@ impl Engine {
     /// Does something while no request is being handled. Whoever waits for the client in one is
     /// told that it was cancelled, and the request comes again.
     pub(crate) fn quiesced<T>(&self, action: impl FnOnce() -> T) -> T {
-        self.shared.state().is_held = true;
+        self.shared.state_to_be_heard().is_held = true;
         let cancelled = self.memory.cancel_waits();
         let mut state = self.shared.state();
         while state.is_busy {
@@ -191,7 +230,7 @@ impl Engine {
 
     /// Ends what is under way and begins nothing more, or goes on.
     pub(crate) fn set_stopped(&self, stopped: bool) {
-        self.shared.state().is_stopped = stopped;
+        self.shared.state_to_be_heard().is_stopped = stopped;
         match stopped {
             true => self.quiesced(|| ()),
             false => self.shared.changed.notify_all(),
@@ -201,7 +240,7 @@ impl Engine {
 
 impl Drop for Engine {
     fn drop(&mut self) {
-        self.shared.state().is_ending = true;
+        self.shared.state_to_be_heard().is_ending = true;
         self.shared.changed.notify_all();
         let _cancelled = self.memory.cancel_waits();
         if let Some(thread) = self.thread.take() {

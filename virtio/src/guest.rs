@@ -279,6 +279,18 @@ impl Guest {
         self.look_u16(self.place(queue) + USED + 2)
     }
 
+    /// The flags of a queue's used ring: whether the device wants notifications, where no feature
+    /// says when.
+    pub fn used_flags(&self, queue: u16) -> u16 {
+        self.look_u16(self.place(queue) + USED)
+    }
+
+    /// For which chain the device wants a notification with `EVENT_IDX`, counted from 0.
+    pub fn notified_at(&self, queue: u16) -> u16 {
+        let behind = 4 + 8 * u64::from(self.sizes[usize::from(queue)]);
+        self.look_u16(self.place(queue) + USED + behind)
+    }
+
     /// Says whether an interrupt is wanted for what is used, where no feature says when.
     pub fn want_interrupts(&self, queue: u16, wanted: bool) {
         let flags = u16::from(!wanted);

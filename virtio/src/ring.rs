@@ -5,7 +5,8 @@
 
 use std::sync::atomic::{Ordering, fence};
 
-use mdev::dma::{AccessError, GuestMemory, Iova};
+use mdev::dma::view::Access;
+use mdev::dma::{AccessError, GuestMemory, Iova, IovaRange};
 
 use crate::chain::{Buffer, Cancelled, Chain, ChainError};
 use crate::feature;
@@ -20,6 +21,9 @@ const INDIRECT: u16 = 4;
 
 /// Flag of the available ring: the driver wants no interrupt; `VIRTQ_AVAIL_F_NO_INTERRUPT`.
 const NO_INTERRUPT: u16 = 1;
+
+/// Flag of the used ring: the device wants no notification; `VIRTQ_USED_F_NO_NOTIFY`.
+const NO_NOTIFY: u16 = 1;
 
 /// Where a queue lies, and how it is used.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -235,12 +239,42 @@ impl Ring {
         Ok(event == position)
     }
 
+    /// Whether the driver has put a chain at this position.
+    pub(crate) fn has_more(&self, memory: &GuestMemory, position: u16) -> Result<bool, RingError> {
+        Ok(Self::read_u16(memory, self.available + 2)? != position)
+    }
+
+    /// Whether the available ring is memory to point to: to look there costs no message.
+    pub(crate) fn is_direct(&self, memory: &GuestMemory) -> bool {
+        let index = IovaRange::new(Iova(self.available + 2), 2);
+        index.zip(memory.view().ok()).is_some_and(|(index, view)| {
+            let mut slices = view.slices(index, Access::Read);
+            slices.all(|slice| slice.is_ok())
+        })
+    }
+
+    /// Asks for no notification until [`Self::arm`]. Where events are agreed on, the driver has
+    /// been asked for one once it puts a chain where one is already, so there is nothing to do.
+    pub(crate) fn hush(&self, memory: &GuestMemory) -> Result<(), RingError> {
+        match self.features & feature::EVENT_IDX {
+            0 => Self::write_u16(memory, self.used, NO_NOTIFY),
+            _ => Ok(()),
+        }
+    }
+
     /// Asks for a notification once the driver puts a chain at this position. `false` if one is
     /// there already.
-    pub(crate) fn arm(&self, memory: &GuestMemory, position: u16) -> Result<bool, RingError> {
+    pub(crate) fn arm(
+        &self,
+        memory: &GuestMemory,
+        position: u16,
+        may_be_hushed: bool,
+    ) -> Result<bool, RingError> {
         if self.features & feature::EVENT_IDX != 0 {
             let event = self.used + 4 + 8 * u64::from(self.size);
             Self::write_u16(memory, event, position)?;
+        } else if may_be_hushed {
+            Self::write_u16(memory, self.used, 0)?;
         }
         // The driver sees what we want, or we see its index.
         fence(Ordering::SeqCst);

@@ -97,6 +97,7 @@ impl VirtioPci {
             Arc::clone(&ledger),
             Arc::clone(&signals),
             device.handler(),
+            services.polling,
         )?;
         device.wake_with(engine.waker());
         let mut transport = Self {

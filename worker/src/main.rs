@@ -164,6 +164,7 @@ fn build(
     keep: Keep,
 ) -> anyhow::Result<(Box<dyn MediatedDevice>, Services)> {
     let mut services = Services::default();
+    services.polling = arguments.poll;
     services.keep = keep;
     if arguments.leased {
         services.engine = EngineLease::awaited().context("cannot make an eventfd")?;

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use mdev::dma::{AccessError, GuestMemory};
 
+use super::looking::Looking;
 use super::{QueueSetup, Setup, Shared};
 use crate::device::QueueHandler;
 use crate::ring::RingError;
@@ -13,6 +14,7 @@ pub(super) struct Worker {
     pub(super) shared: Arc<Shared>,
     pub(super) memory: GuestMemory,
     pub(super) handler: Box<dyn QueueHandler>,
+    pub(super) looking: Looking,
 }
 
 /// A queue that has its turn.
@@ -65,16 +67,29 @@ impl Worker {
     }
 
     /// Waits for a queue to serve.
-    fn next(&self) -> Option<Turn> {
-        let mut state = self.shared.state();
+    fn next(&mut self) -> Option<Turn> {
+        let shared = Arc::clone(&self.shared);
+        let mut state = shared.state();
         loop {
             if state.is_ending {
                 return None;
             }
-            if state.notified != 0 && !state.is_held && !state.is_stopped {
+            let may_begin = !state.is_held && !state.is_stopped;
+            if state.notified != 0 && may_begin {
                 break;
             }
-            state = self.shared.wait(state);
+            self.looking.nothing_to_do();
+            state = match may_begin && self.looking.has_queues() {
+                true => {
+                    let found = self.look(state);
+                    let mut state = shared.state();
+                    state.is_busy = false;
+                    state.notified |= found;
+                    shared.changed.notify_all();
+                    state
+                }
+                false => shared.wait(state),
+            };
         }
         // The next after the last that had its turn.
         let behind = state.last + 1;
@@ -108,13 +123,9 @@ impl Worker {
         }
         let position = used as u16;
         let Some((head, mut chain)) = ring.pop(&self.memory, position)? else {
-            let is_armed = ring.arm(&self.memory, position)?;
-            return Ok(if is_armed {
-                Outcome::Idle
-            } else {
-                Outcome::More
-            });
+            return self.empty(queue, setup);
         };
+        self.looking.found(queue);
         let Ok(written) = self.handler.handle(queue, used, &mut chain) else {
             return Ok(Outcome::More);
         };
@@ -124,6 +135,26 @@ impl Worker {
             self.shared.signals.queue(setup.vector);
         }
         Ok(Outcome::More)
+    }
+
+    /// The queue is empty: it is looked at for a while, or the driver is asked to notify.
+    fn empty(&mut self, queue: u16, setup: QueueSetup) -> Result<Outcome, RingError> {
+        let (ring, bit) = (setup.ring, 1 << queue);
+        if self.looking.is_wanted(queue) && ring.is_direct(&self.memory) {
+            ring.hush(&self.memory)?;
+            self.shared.state().hushed |= bit;
+            self.looking.add(queue);
+            return Ok(Outcome::Idle);
+        }
+        let position = self.shared.ledger.used(queue) as u16;
+        let may_be_hushed = self.shared.state().hushed & bit != 0;
+        let is_armed = ring.arm(&self.memory, position, may_be_hushed)?;
+        self.shared.state().hushed &= !bit;
+        Ok(if is_armed {
+            Outcome::Idle
+        } else {
+            Outcome::More
+        })
     }
 
     /// Another process may have died after it told the driver of a chain and before it noted that,
