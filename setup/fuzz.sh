@@ -1,7 +1,7 @@
 # Fuzzing: what it needs, all targets at once, and the corpora in the tree.
 # shellcheck shell=bash
 
-FUZZ_TARGETS=(frame session dma_table state)
+FUZZ_TARGETS=(frame session dma_table state control_queue transport)
 FUZZ_BUILD=$TARGET/fuzz
 # Grows from run to run. The tree's corpora are only read, until they are asked
 # to take what is new.
@@ -83,7 +83,7 @@ report_fuzzing() {
         / cov: / { for (i = 1; i < NF; i++) if ($i == "cov:") edges = $(i + 1) }
         /^stat::number_of_executed_units:/ { executions = $2 }
         /^stat::average_exec_per_sec:/ { rate = $2 }
-        END { printf "vgpud: fuzz %-10s %9d executions, %6d/s, coverage %d edges, %d findings\n",
+        END { printf "vgpud: fuzz %-13s %9d executions, %6d/s, coverage %d edges, %d findings\n",
             target, executions, rate, edges, findings }' "$log"
     if ((${#findings[@]} > 0)); then
         grep -A 3 -m 1 -E 'panicked at|^==[0-9]+==.*ERROR' "$log" >&2 || true

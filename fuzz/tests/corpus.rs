@@ -49,6 +49,16 @@ fn dma_table() {
 }
 
 #[test]
+fn control_queue() {
+    replay("control_queue", fuzz::control_queue);
+}
+
+#[test]
+fn transport() {
+    replay("transport", fuzz::transport);
+}
+
+#[test]
 fn state() {
     replay("state", fuzz::state);
 }

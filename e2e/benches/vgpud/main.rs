@@ -7,6 +7,7 @@
 //! - [`dma_maps`]: mapping and unmapping guest memory, with few and with many mappings.
 //! - [`kept`]: what it costs that another worker could go on; and with it [`replaced`]: how long a
 //!   client waits for one.
+//! - [`gpu`]: a frame of the virtio GPU against `memcpy`, and its smallest command.
 //! - [`idle`]: what a silent client costs.
 //! - [`instances`]: what 256 vGPUs cost at once, and how fast they come and go; and with them
 //!   [`ready`]: how soon one is there.
@@ -18,7 +19,8 @@
 //!
 //! And what they stand on:
 //!
-//! - [`raw_client`]: a client that does nothing but send and receive.
+//! - [`raw_client`]: a client that does nothing but send and receive; [`gpu_driver`]: a driver of a
+//!   GPU on it.
 //! - [`servers`]: what it talks to, each in a process of its own; those that are not vgpud are this
 //!   program, started again: [`peers`].
 //! - [`cpus`], [`proc`]: which CPUs a process may use, and what it has used.
@@ -27,6 +29,8 @@
 mod cpus;
 mod dma_maps;
 mod first_picture;
+mod gpu;
+mod gpu_driver;
 mod idle;
 mod instances;
 mod kept;
@@ -71,6 +75,7 @@ enum Part {
     RoundTrips,
     DmaMaps,
     Kept,
+    Gpu,
     Idle,
     Instances,
     Viewer,
@@ -106,6 +111,9 @@ fn measure(arguments: &Arguments) -> anyhow::Result<()> {
     if wants(Part::Kept) {
         kept::measure(&programs, &cpus, arguments.quick, &mut report)?;
         replaced::measure(&programs, arguments.quick, &mut report)?;
+    }
+    if wants(Part::Gpu) {
+        gpu::measure(&programs, &cpus, arguments.quick, &mut report)?;
     }
     if wants(Part::Idle) {
         idle::measure(&programs, &cpus, &mut report)?;

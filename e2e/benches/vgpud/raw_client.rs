@@ -31,11 +31,15 @@ pub(crate) const MAP: usize = HEADER + 32;
 const VERSION: u16 = 1;
 const DMA_MAP: u16 = 2;
 const DMA_UNMAP: u16 = 3;
+const SET_IRQS: u16 = 8;
 const REGION_READ: u16 = 9;
 const REGION_WRITE: u16 = 10;
 
 /// What flags of a reply are, without an error.
 const REPLY: u32 = 1;
+
+/// Flag of a command that wants no reply.
+const NO_REPLY: u8 = 0x10;
 
 /// A register that is trapped and harmless: `VIRT_WIDTH` and `VIRT_HEIGHT` of a bochs display that
 /// shows nothing. The peers take any.
@@ -62,15 +66,13 @@ impl Access {
     }
 
     fn request(self) -> Vec<u8> {
-        let (command, data) = match self {
-            Self::Read => (REGION_READ, &[][..]),
-            Self::Write => (REGION_WRITE, &DATA[..]),
-        };
+        if self == Self::Write {
+            return region_write(REGION, OFFSET, &DATA);
+        }
         let mut payload = OFFSET.to_le_bytes().to_vec();
         payload.extend(REGION.to_le_bytes());
         payload.extend((DATA.len() as u32).to_le_bytes());
-        payload.extend(data);
-        message(command, &payload)
+        message(REGION_READ, &payload)
     }
 
     fn reply_len(self) -> usize {
@@ -155,6 +157,43 @@ impl RawClient {
         receive(&self.socket, reply, wait)
     }
 
+    /// Writes a register, and waits for the reply.
+    pub(crate) fn write(&mut self, region: u32, offset: u64, data: &[u8]) -> io::Result<()> {
+        send(
+            &self.socket,
+            &region_write(region, offset, data),
+            SendFlags::NOSIGNAL,
+        )?;
+        self.expect(SHORT)
+    }
+
+    /// Writes a register, as QEMU writes one: nobody replies.
+    pub(crate) fn post(&mut self, region: u32, offset: u64, data: &[u8]) -> io::Result<()> {
+        let mut request = region_write(region, offset, data);
+        request[8] = NO_REPLY;
+        send(&self.socket, &request, SendFlags::NOSIGNAL)?;
+        Ok(())
+    }
+
+    /// Gives the first vector of MSI-X an eventfd.
+    pub(crate) fn set_first_vector(&mut self, eventfd: &OwnedFd) -> io::Result<()> {
+        // Its own length, an action that triggers an eventfd, the group, the first, how many.
+        let payload = [20_u32, 0x24, 2, 0, 1].map(u32::to_le_bytes).concat();
+        self.send_with(SET_IRQS, &payload, eventfd)?;
+        self.expect(HEADER)
+    }
+
+    fn send_with(&mut self, command: u16, payload: &[u8], fd: &OwnedFd) -> io::Result<()> {
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+        let mut ancillary = SendAncillaryBuffer::new(&mut space);
+        let fds = [fd.as_fd()];
+        ancillary.push(SendAncillaryMessage::ScmRights(&fds));
+        let request = message(command, payload);
+        let parts = [IoSlice::new(&request)];
+        sendmsg(&self.socket, &parts, &mut ancillary, SendFlags::NOSIGNAL)?;
+        Ok(())
+    }
+
     /// Maps part of a file, for reading and writing.
     pub(crate) fn map(
         &mut self,
@@ -168,13 +207,7 @@ impl RawClient {
         for (at, value) in [(8, offset), (16, iova), (24, size)] {
             payload[at..at + 8].copy_from_slice(&value.to_le_bytes());
         }
-        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
-        let mut ancillary = SendAncillaryBuffer::new(&mut space);
-        let fds = [file.as_fd()];
-        ancillary.push(SendAncillaryMessage::ScmRights(&fds));
-        let request = message(DMA_MAP, &payload);
-        let parts = [IoSlice::new(&request)];
-        sendmsg(&self.socket, &parts, &mut ancillary, SendFlags::NOSIGNAL)?;
+        self.send_with(DMA_MAP, &payload, file)?;
         self.expect(HEADER)
     }
 
@@ -249,6 +282,14 @@ fn receive(socket: &OwnedFd, buffer: &mut [u8], wait: Wait) -> io::Result<()> {
         }
     }
     Ok(())
+}
+
+fn region_write(region: u32, offset: u64, data: &[u8]) -> Vec<u8> {
+    let mut payload = offset.to_le_bytes().to_vec();
+    payload.extend(region.to_le_bytes());
+    payload.extend((data.len() as u32).to_le_bytes());
+    payload.extend(data);
+    message(REGION_WRITE, &payload)
 }
 
 fn message(command: u16, payload: &[u8]) -> Vec<u8> {

@@ -43,14 +43,50 @@ enum Process {
     Peer(PeerProcess),
 }
 
+/// A server whose client is elsewhere. Dropping it ends the server.
+pub(crate) struct Host {
+    pid: u32,
+    cpus: Vec<usize>,
+    _process: Process,
+}
+
+impl Host {
+    /// Puts it on some CPUs.
+    pub(crate) fn hold_to(&self, cpus: &[usize]) -> anyhow::Result<()> {
+        hold_process(self.pid, cpus)
+    }
+
+    /// Lets it run where it was started to run.
+    pub(crate) fn let_go(&self) -> anyhow::Result<()> {
+        hold_process(self.pid, &self.cpus)
+    }
+}
+
+fn hold_process(pid: u32, cpus: &[usize]) -> anyhow::Result<()> {
+    for thread in proc::thread_ids(pid)? {
+        hold_thread(thread, cpus)?;
+    }
+    Ok(())
+}
+
 /// A copy of this program.
 struct PeerProcess(Child);
 
 impl Contestant {
     /// A vGPU with `--poll POLL`, on `cpus`.
     pub(crate) fn vgpu(programs: &Programs, poll: &str, cpus: &[usize]) -> anyhow::Result<Self> {
+        Self::vgpu_of(TYPE, programs, poll, cpus)
+    }
+
+    /// The same, of another type.
+    pub(crate) fn vgpu_of(
+        kind: &str,
+        programs: &Programs,
+        poll: &str,
+        cpus: &[usize],
+    ) -> anyhow::Result<Self> {
         let pinned = Pinned::to(cpus)?;
-        let mut vgpu = Vgpu::run(programs, TYPE, &["--poll", poll])?;
+        let mut vgpu = Vgpu::run(programs, kind, &["--poll", poll])?;
         drop(pinned);
         Ok(Self {
             name: format!("vgpud --poll {poll}"),
@@ -119,6 +155,16 @@ impl Contestant {
         })
     }
 
+    /// The server apart from its client.
+    pub(crate) fn into_client(self) -> (Host, RawClient) {
+        let host = Host {
+            pid: self.pid,
+            cpus: self.cpus,
+            _process: self._process,
+        };
+        (host, self.client)
+    }
+
     /// Whether the server may run where it likes.
     pub(crate) fn is_free(&self) -> bool {
         self.cpus.len() > 1
@@ -146,10 +192,7 @@ impl Contestant {
     }
 
     fn hold(&self, cpus: &[usize]) -> anyhow::Result<()> {
-        for thread in proc::thread_ids(self.pid())? {
-            hold_thread(thread, cpus)?;
-        }
-        Ok(())
+        hold_process(self.pid, cpus)
     }
 
     /// The server's process.

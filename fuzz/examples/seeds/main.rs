@@ -6,6 +6,7 @@
 mod record;
 mod scripts;
 mod steps;
+mod virtio;
 
 use std::fs;
 use std::path::Path;
@@ -23,6 +24,8 @@ fn main() {
         ("session", scripts::sessions()),
         ("dma_table", tables()),
         ("state", states()),
+        ("control_queue", virtio::control_queues()),
+        ("transport", virtio::transports()),
     ] {
         let directory = root.join(target);
         fs::create_dir_all(&directory).expect("it can be made");
