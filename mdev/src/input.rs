@@ -250,7 +250,14 @@ mod tests {
 
     /// Remembers what it was given.
     #[derive(Clone, Default)]
-    struct Fake(Arc<Mutex<(Vec<Report>, Vec<u64>, BTreeSet<u16>)>>);
+    struct Fake(Arc<Mutex<Given>>);
+
+    #[derive(Default)]
+    struct Given {
+        reports: Vec<Report>,
+        streams: Vec<u64>,
+        pressed: BTreeSet<u16>,
+    }
 
     impl Taker for Fake {
         fn knows(&self, report: &Report) -> bool {
@@ -259,22 +266,22 @@ mod tests {
 
         fn take(&mut self, stream: u64, _: u64, report: &Report) {
             let mut all = self.0.lock().unwrap();
-            all.0.push(report.clone());
-            all.1.push(stream);
+            all.reports.push(report.clone());
+            all.streams.push(stream);
             for key in &report.keys {
                 match key.down {
-                    true => all.2.insert(key.code),
-                    false => all.2.remove(&key.code),
+                    true => all.pressed.insert(key.code),
+                    false => all.pressed.remove(&key.code),
                 };
             }
         }
 
         fn remembers(&self, stream: u64) -> bool {
-            self.0.lock().unwrap().1.contains(&stream)
+            self.0.lock().unwrap().streams.contains(&stream)
         }
 
         fn pressed(&self) -> Vec<u16> {
-            self.0.lock().unwrap().2.iter().copied().collect()
+            self.0.lock().unwrap().pressed.iter().copied().collect()
         }
     }
 
