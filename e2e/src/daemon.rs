@@ -121,6 +121,43 @@ impl Daemon {
         self.vgpu("screenshot", &[&instance.uuid, &name, "--quiet"])?;
         Screen::read_png(file)
     }
+
+    /// Waits until a head of a vGPU shows the test picture of `seed`, with the test cursor at a place if
+    /// there is one: its worker may be another one by then.
+    pub fn wait_head(
+        &self,
+        instance: &Instance,
+        head: u32,
+        seed: u32,
+        cursor: Option<(i32, i32)>,
+    ) -> Result<()> {
+        let file = self.root().join("head.png");
+        let (number, name) = (head.to_string(), file.display().to_string());
+        let arguments = [
+            &instance.uuid,
+            &name,
+            "--head",
+            &number,
+            "--cursor",
+            "--quiet",
+        ];
+        let check = || {
+            self.vgpu("screenshot", &arguments)?;
+            let screen = Screen::read_png(&file)?;
+            match screen.differs_from_head(seed, cursor) {
+                None => Ok(()),
+                Some(difference) => Err(Error::Malformed(format!(
+                    "head {head} differs at first by {difference:x?}"
+                ))),
+            }
+        };
+        let deadline = Deadline::new("picture of a head", LIMIT);
+        while let Err(error) = check() {
+            let left = deadline.left().map_err(|_| error)?;
+            thread::sleep(left.min(LOOK));
+        }
+        Ok(())
+    }
 }
 
 fn start(daemon: &Path, root: &Path) -> Result<Process> {

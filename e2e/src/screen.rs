@@ -102,6 +102,26 @@ impl Screen {
         self.differs_from(|x, y| guest::pattern::pixel(seed, x, y))
     }
 
+    /// The same with the test cursor at a place, if there is one, which may be partly outside.
+    pub fn differs_from_head(&self, seed: u32, cursor: Option<(i32, i32)>) -> Option<Difference> {
+        use guest::pattern;
+
+        self.differs_from(|x, y| {
+            let below = pattern::pixel(seed, x, y);
+            let inside = cursor.and_then(|(left, top)| {
+                let place = |at: u32, start: i32| {
+                    let place = i64::from(at) - i64::from(start);
+                    let place = u32::try_from(place).ok();
+                    place.filter(|place| *place < pattern::CURSOR)
+                };
+                place(x, left).zip(place(y, top))
+            });
+            inside.map_or(below, |(x, y)| {
+                pattern::under_cursor(below, pattern::cursor(x, y))
+            })
+        })
+    }
+
     /// Reads the screen as text: a line for each row of cells, blanks at the end cut off.
     ///
     /// Any lit pixel counts as ink, whatever its colour.

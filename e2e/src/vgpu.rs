@@ -175,39 +175,22 @@ impl Vgpu {
         seed: u32,
         cursor: Option<(i32, i32)>,
     ) -> Result<()> {
-        let deadline = Deadline::new("picture of a head", LIMIT);
-        let expected = |x: u32, y: u32| {
-            let below = guest::pattern::pixel(seed, x, y);
-            let inside = cursor.and_then(|(left, top)| {
-                let x = x.checked_add_signed(left.checked_neg()?)?;
-                let y = y.checked_add_signed(top.checked_neg()?)?;
-                (x < guest::pattern::CURSOR && y < guest::pattern::CURSOR).then_some((x, y))
-            });
-            inside.map_or(below, |(x, y)| {
-                guest::pattern::under_cursor(below, guest::pattern::cursor(x, y))
-            })
+        let check = || {
+            let screen = self.screenshot_of(head)?;
+            match screen.differs_from_head(seed, cursor) {
+                None if screen.size() == size => Ok(()),
+                difference => Err(Error::Malformed(format!(
+                    "head {head} is of {:?}, the first difference being {difference:x?}",
+                    screen.size()
+                ))),
+            }
         };
-        loop {
-            let screen = self.screenshot_of(head);
-            let difference = match screen {
-                Ok(screen) if screen.size() == size => screen.differs_from(expected),
-                Ok(screen) => {
-                    let words = format!("head {head} is of {:?}", screen.size());
-                    deadline.left().map_err(|_| Error::Malformed(words))?;
-                    continue;
-                }
-                Err(error) => {
-                    deadline.left().map_err(|_| error)?;
-                    continue;
-                }
-            };
-            let Some(difference) = difference else {
-                return Ok(());
-            };
-            let words = format!("head {head} differs at first by {difference:x?}");
-            let left = deadline.left().map_err(|_| Error::Malformed(words))?;
+        let deadline = Deadline::new("picture of a head", LIMIT);
+        while let Err(error) = check() {
+            let left = deadline.left().map_err(|_| error)?;
             thread::sleep(left.min(POLL));
         }
+        Ok(())
     }
 
     /// What a head shows, with the hardware cursor.
