@@ -27,6 +27,17 @@ pub const CURSOR_WITH_ALPHA: i32 = -314;
 /// That keys may come with their numbers.
 pub const QEMU_KEYS: i32 = -258;
 
+/// X11's numbers of keys.
+pub const RETURN: u32 = 0xff0d;
+/// See [`RETURN`].
+pub const ESCAPE: u32 = 0xff1b;
+/// See [`RETURN`].
+pub const UP: u32 = 0xff52;
+/// See [`RETURN`].
+pub const DOWN: u32 = 0xff54;
+/// See [`RETURN`].
+const SHIFT: u32 = 0xffe1;
+
 /// A connection, of whatever kind.
 trait Stream: Read + Write + Send {}
 impl<T: Read + Write + Send> Stream for T {}
@@ -159,6 +170,52 @@ impl Viewer {
         let [h1, h0] = height.to_be_bytes();
         let screen = [0, 0, 0, 0, 0, 0, 0, 0, w1, w0, h1, h0, 0, 0, 0, 0];
         self.send(&[&[251, 0, w1, w0, h1, h0, 1, 0], &screen[..]].concat())
+    }
+
+    /// Presses a key or lets go of it, by what stands on it: X11's number of that.
+    pub fn key(&mut self, symbol: u32, is_down: bool) -> io::Result<()> {
+        let [a, b, c, d] = symbol.to_be_bytes();
+        self.send(&[4, u8::from(is_down), 0, 0, a, b, c, d])
+    }
+
+    /// Presses a key and lets go of it.
+    pub fn tap(&mut self, symbol: u32) -> io::Result<()> {
+        self.key(symbol, true)?;
+        self.key(symbol, false)
+    }
+
+    /// Types a text as on an American keyboard, and ends the line.
+    pub fn type_line(&mut self, text: &str) -> io::Result<()> {
+        for c in text.chars() {
+            let is_shifted = c.is_ascii_uppercase() || "~!@#$%^&*()_+{}|:\"<>?".contains(c);
+            if is_shifted {
+                self.key(SHIFT, true)?;
+            }
+            self.tap(c.into())?;
+            if is_shifted {
+                self.key(SHIFT, false)?;
+            }
+        }
+        self.tap(RETURN)
+    }
+
+    /// Moves the pointer there, with these buttons down: the left one in the lowest bit.
+    pub fn point(&mut self, buttons: u8, x: u16, y: u16) -> io::Result<()> {
+        let ([x1, x0], [y1, y0]) = (x.to_be_bytes(), y.to_be_bytes());
+        self.send(&[5, buttons, x1, x0, y1, y0])
+    }
+
+    /// Sees all of the picture as it is now.
+    pub fn refresh(&mut self) -> io::Result<()> {
+        loop {
+            self.request(false)?;
+            let size = (self.width, self.height);
+            let parts = self.update()?;
+            // A new size comes without pixels.
+            if (self.width, self.height) == size && parts.iter().any(|part| part.encoding >= 0) {
+                return Ok(());
+            }
+        }
     }
 
     /// Waits for an update, and takes it over.

@@ -6,13 +6,13 @@ set -eu
 root=/tmp/root
 mkdir -p $root
 mount -t ext4 /dev/vda $root
-mount --bind /dev $root/dev
+mkdir -p /dev/pts /dev/shm
+mount -t devpts devpts /dev/pts
+mount --rbind /dev $root/dev
 mount -t proc proc $root/proc
 mount -t sysfs sysfs $root/sys
 mount -t tmpfs -o mode=0755 tmpfs $root/run
 mount -t tmpfs tmpfs $root/tmp
-mkdir -p /dev/pts /dev/shm
-mount -t devpts devpts /dev/pts
 mkdir -m 0700 $root/run/user
 cp /etc/weston.ini $root/run/weston.ini
 
