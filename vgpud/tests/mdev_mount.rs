@@ -96,7 +96,7 @@ fn what_sysfs_refuses_is_refused_to_root_too() {
     assert_eq!(tree.open(&socket, O_WRONLY), access);
     assert_eq!(tree.open(&socket, O_WRONLY | O_CREAT | O_TRUNC), access);
     assert_eq!(tree.open(&socket, 0), 0);
-    let none = device_path(uuid(1), "weight");
+    let none = device_path(uuid(1), "height");
     assert_eq!(tree.open(&none, 0), number(Errno::NOENT));
     assert_eq!(tree.open(&none, O_WRONLY | O_CREAT), access);
     let no_type = format!("{}/create", type_path("none"));

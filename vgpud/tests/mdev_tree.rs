@@ -14,7 +14,10 @@ fn types_and_devices_are_the_kernels_files() {
     let seen = Seen::new("[parents.soft0]\noffer = [\"edu-1\", \"serial-1\"]\ninstances = 3");
     assert_eq!(seen.list("sys/class/mdev_bus").unwrap(), ["soft0"]);
     assert_eq!(seen.list("sys/bus/mdev/devices").unwrap(), [""; 0]);
-    assert_eq!(seen.list(SOFT0).unwrap(), ["mdev_supported_types"]);
+    assert_eq!(
+        seen.list(SOFT0).unwrap(),
+        ["mdev_supported_types", "policy"]
+    );
     let of_type = type_path("edu-1");
     let in_type = [
         "available_instances",
@@ -39,7 +42,8 @@ fn types_and_devices_are_the_kernels_files() {
     assert_eq!(available(), "2\n");
     assert_eq!(seen.list("sys/bus/mdev/devices").unwrap(), [text(1)]);
     let listed = seen.list(SOFT0).unwrap();
-    assert_eq!(listed, [text(1), "mdev_supported_types".to_owned()]);
+    let own = ["mdev_supported_types", "policy"].map(str::to_owned);
+    assert_eq!(listed, [&[text(1)], &own[..]].concat());
     let devices = format!("{of_type}/devices");
     assert_eq!(seen.list(&devices).unwrap(), [text(1)]);
     for (path, target) in [
@@ -67,7 +71,10 @@ fn types_and_devices_are_the_kernels_files() {
     }
     seen.remove(1, "1").unwrap();
     assert_eq!(available(), "3\n");
-    assert_eq!(seen.list(SOFT0).unwrap(), ["mdev_supported_types"]);
+    assert_eq!(
+        seen.list(SOFT0).unwrap(),
+        ["mdev_supported_types", "policy"]
+    );
 }
 
 #[test]
@@ -115,6 +122,13 @@ fn each_attribute_of_each_type_is_set_after_the_creation() {
                 ("dma", "copy"),
                 ("dma-mask", "40"),
                 ("panic-register", "on"),
+                ("spin-register", "on"),
+                ("weight", "300"),
+                ("cap", "50%"),
+                ("reservation", "12.5%"),
+                ("priority", "low"),
+                ("frame_rate_limit", "60"),
+                ("stop", "on"),
             ][..],
         ),
         (2, "edu-2", &[("dma-mask", "32"), ("dma", "copy")]),
@@ -135,6 +149,31 @@ fn each_attribute_of_each_type_is_set_after_the_creation() {
     }
     let missing = device_path(uuid(3), "dma");
     assert_eq!(seen.find(&missing), Err(Errno::NOENT));
+}
+
+#[test]
+fn how_an_engine_is_shared_is_a_file_of_its_parent() {
+    let seen = Seen::new("");
+    seen.create("edu-1", text(1)).unwrap();
+    let policy = format!("{SOFT0}/policy");
+    assert_eq!(seen.find(&policy).unwrap(), (Kind::File, 0o644));
+    assert_eq!(seen.read(&policy).unwrap(), "best-effort\n");
+    seen.write(&policy, "equal-share\n").unwrap();
+    assert_eq!(seen.read(&policy).unwrap(), "equal-share\n");
+    // No vGPU has reserved anything.
+    for refused in ["fixed-share", "fair", "", "equal-share\n\n"] {
+        assert_eq!(
+            seen.write(&policy, refused),
+            Err(Errno::INVAL),
+            "{refused:?}"
+        );
+    }
+    assert_eq!(seen.read(&policy).unwrap(), "equal-share\n");
+    let weight = device_path(uuid(1), "weight");
+    assert_eq!(seen.write(&weight, "0"), Err(Errno::INVAL));
+    assert_eq!(seen.read(&weight).unwrap(), "100\n");
+    let none = "sys/devices/virtual/vgpud/none/policy";
+    assert_eq!(seen.find(none), Err(Errno::NOENT));
 }
 
 #[test]

@@ -12,6 +12,7 @@
 //! - [`instances`]: what 256 vGPUs cost at once, and how fast they come and go; and with them
 //!   [`ready`]: how soon one is there.
 //! - [`viewer`]: what a VNC viewer costs a guest that draws.
+//! - [`shares`]: how well several vGPUs share an engine, and what that costs.
 //! - [`first_picture`]: a guest's boot against QEMU's own `bochs-display`.
 //!
 //! How guest memory is found and copied is measured inside one process, by `cargo bench -p mdev`,
@@ -21,6 +22,7 @@
 //!
 //! - [`raw_client`]: a client that does nothing but send and receive; [`gpu_driver`]: a driver of a
 //!   GPU on it.
+//! - [`spinner`]: a client that has an engine be busy.
 //! - [`servers`]: what it talks to, each in a process of its own; those that are not vgpud are this
 //!   program, started again: [`peers`].
 //! - [`cpus`], [`proc`]: which CPUs a process may use, and what it has used.
@@ -42,6 +44,8 @@ mod replaced;
 mod report;
 mod round_trips;
 mod servers;
+mod shares;
+mod spinner;
 mod stats;
 mod viewer;
 
@@ -79,6 +83,7 @@ enum Part {
     Idle,
     Instances,
     Viewer,
+    Shares,
     FirstPicture,
 }
 
@@ -124,6 +129,9 @@ fn measure(arguments: &Arguments) -> anyhow::Result<()> {
     }
     if wants(Part::Viewer) {
         viewer::measure(&programs, &cpus, arguments.quick, &mut report)?;
+    }
+    if wants(Part::Shares) {
+        shares::measure(&programs, arguments.quick, &mut report)?;
     }
     if wants(Part::FirstPicture) {
         first_picture::measure(&programs, arguments.quick, &mut report)?;

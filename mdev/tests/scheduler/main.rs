@@ -9,6 +9,7 @@
 
 mod always;
 mod ceilings;
+mod changes;
 mod drift;
 mod fairness;
 mod histories;

@@ -10,6 +10,7 @@ use crate::proc;
 
 use super::Tree;
 use super::nodes::{Device, DeviceText, File, Type, TypeText};
+use super::refusal::errno_of;
 
 /// What is in `statistics`, in the order of names.
 pub(super) const STATISTICS: &[&str] = &[
@@ -41,6 +42,7 @@ impl Tree {
     pub(super) fn content(&self, client: &Client, file: &File<'_>) -> Result<Vec<u8>, Errno> {
         match file {
             File::Create(_) | File::Remove(_) => Err(Errno::ACCESS),
+            File::Policy(parent) => policy(client, parent),
             File::OfType(of, text) => self.type_text(client, of, *text),
             File::OfDevice(of, text) => {
                 let instance = self.instance(client, of)?;
@@ -93,6 +95,14 @@ impl Tree {
             .map(|attribute| line(attribute.value))
             .ok_or(Errno::NODEV)
     }
+}
+
+/// How the engine of a parent is shared. ENODEV if it has none any more.
+fn policy(client: &Client, parent: &str) -> Result<Vec<u8>, Errno> {
+    let engine = client.engine(parent).map_err(|error| errno_of(&error))?;
+    // A word, as the API has it.
+    let policy = serde_json::to_value(engine.policy).map_err(|_| Errno::IO)?;
+    Ok(line(policy.as_str().ok_or(Errno::IO)?))
 }
 
 fn device_text(instance: &Instance, text: DeviceText) -> Result<Vec<u8>, Errno> {

@@ -6,7 +6,7 @@ use rustix::io::Errno;
 use uuid::Uuid;
 
 use crate::api::{Instance, InstanceState, WorkerStatus};
-use crate::client::Client;
+use crate::client::{Client, ClientError};
 
 use super::Tree;
 use super::content::STATISTICS;
@@ -75,6 +75,7 @@ impl Tree {
             Node::Folder(Folder::Device(of) | Folder::Statistics(of))
             | Node::Link(Link::MdevType(of))
             | Node::File(File::Remove(of) | File::OfDevice(of, _)) => self.has(client, of)?,
+            Node::File(File::Policy(parent)) => has_engine(client, parent)?,
             Node::File(File::Statistic(of, name)) => {
                 STATISTICS.contains(name) && self.has(client, of)?
             }
@@ -122,8 +123,11 @@ impl Tree {
             Folder::Parent(name) => {
                 let snapshot = snapshot()?;
                 let children = snapshot.parent(name).map(|parent| &parent.children[..]);
-                let own = ["mdev_supported_types".to_owned()].into_iter();
-                own.chain(uuids(children.unwrap_or_default())).collect()
+                let policy = has_engine(client, name)?.then_some("policy");
+                let own = ["mdev_supported_types"].into_iter().chain(policy);
+                own.map(str::to_owned)
+                    .chain(uuids(children.unwrap_or_default()))
+                    .collect()
             }
             Folder::Types(name) => {
                 let snapshot = snapshot()?;
@@ -226,6 +230,15 @@ impl Tree {
     }
 }
 
+/// Whether the vGPUs of a parent share an engine.
+fn has_engine(client: &Client, parent: &str) -> Result<bool, Errno> {
+    match client.engine(parent) {
+        Ok(_) => Ok(true),
+        Err(ClientError::Refused(problem)) if problem.status == 404 => Ok(false),
+        Err(error) => Err(errno_of(&error)),
+    }
+}
+
 fn owned(names: &[&str]) -> Vec<String> {
     names.iter().map(|name| (*name).to_owned()).collect()
 }
@@ -242,6 +255,7 @@ fn kind_in(folder: &Folder<'_>, name: &str) -> Kind {
             _ => Kind::Folder,
         },
         Folder::ParentLinks | Folder::DeviceLinks | Folder::TypeDevices(_) => Kind::Link,
+        Folder::Parent(_) if name == "policy" => Kind::File,
         Folder::Parents | Folder::Parent(_) | Folder::Types(_) => Kind::Folder,
         Folder::Type(of) => kind_of_row(super::nodes::of_type(*of, &[name])),
         Folder::Device(of) => kind_of_row(super::nodes::of_device(*of, &[name])),

@@ -47,6 +47,8 @@ pub(super) enum Link<'a> {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum File<'a> {
+    /// How the engine of a parent is shared.
+    Policy(&'a str),
     Create(Type<'a>),
     OfType(Type<'a>, TypeText),
     Remove(Device<'a>),
@@ -112,7 +114,7 @@ impl File<'_> {
     pub(super) fn mode(&self) -> u16 {
         match self {
             File::Create(_) | File::Remove(_) => 0o200,
-            File::Attribute(..) => 0o644,
+            File::Attribute(..) | File::Policy(_) => 0o644,
             File::OfType(..) | File::OfDevice(..) | File::Statistic(..) => 0o444,
         }
     }
@@ -155,6 +157,7 @@ pub(super) fn find(path: &[String]) -> Option<Node<'_>> {
 fn of_parent<'a>(parent: &'a str, rest: &[&'a str]) -> Option<Node<'a>> {
     Some(match *rest {
         [] => Node::Folder(Folder::Parent(parent)),
+        ["policy"] => Node::File(File::Policy(parent)),
         ["mdev_supported_types"] => Node::Folder(Folder::Types(parent)),
         ["mdev_supported_types", name, ref rest @ ..] => of_type(Type { parent, name }, rest)?,
         [name, ref rest @ ..] => {

@@ -18,6 +18,7 @@ const MAX_VALUE: usize = 4096;
 /// Does what the file is for.
 pub(super) fn store(client: &Client, file: &File<'_>, data: &[u8]) -> Result<(), Errno> {
     match file {
+        File::Policy(parent) => set_policy(client, parent, data),
         File::Create(of) => create(client, of, data),
         File::Remove(of) => remove(client, of, data),
         File::Attribute(of, name) => set(client, of, name, data),
@@ -76,6 +77,19 @@ fn set(client: &Client, of: &Device<'_>, name: &str, data: &[u8]) -> Result<(), 
     let set = client.set_attributes(of.uuid, vec![attribute]);
     set.map(drop)
         .map_err(|error| refuse(&format!("attribute {name} of {}", of.uuid), &error))
+}
+
+/// Shares the engine of a parent in another way, by the name of a policy.
+fn set_policy(client: &Client, parent: &str, data: &[u8]) -> Result<(), Errno> {
+    let data = data.strip_suffix(b"\n").unwrap_or(data);
+    let name = std::str::from_utf8(data).map_err(|_| Errno::INVAL)?;
+    let policy = serde_json::from_value(name.into()).map_err(|error| {
+        tracing::warn!("the policy of {parent} stays: {error}");
+        Errno::INVAL
+    })?;
+    let set = client.set_policy(parent, policy);
+    set.map(drop)
+        .map_err(|error| refuse(&format!("policy of {parent}"), &error))
 }
 
 /// A UUID as the kernel takes it: 36 bytes, and one more whatever it is.

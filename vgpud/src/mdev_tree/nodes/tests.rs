@@ -38,6 +38,10 @@ fn each_path_of_the_kernels_tree_is_what_it_is_there() {
             format!("{parent}/mdev_supported_types"),
             Node::Folder(Folder::Types("soft0")),
         ),
+        (
+            format!("{parent}/policy"),
+            Node::File(File::Policy("soft0")),
+        ),
         (of_type.clone(), Node::Folder(Folder::Type(OF))),
         (format!("{of_type}/create"), Node::File(File::Create(OF))),
         (
