@@ -33,6 +33,7 @@ fn every_command_is_there_and_its_help_too() {
         "start",
         "stop",
         "show",
+        "policy",
         "upgrade",
         "attach",
         "libvirt-hook",

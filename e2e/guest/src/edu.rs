@@ -5,12 +5,14 @@
 //! - [`mapping`]: what both are made of.
 //! - [`exchange`]: transfers with pages, every byte checked.
 //! - [`interrupts`]: interrupts, counted.
+//! - [`spins`]: the device is kept busy.
 
 mod device;
 mod exchange;
 mod interrupts;
 mod mapping;
 mod pages;
+mod spins;
 
 use std::ops::Range;
 use std::time::Instant;
@@ -41,6 +43,7 @@ pub(crate) fn run(function: &str, args: &[&str]) -> Result<(), Failure> {
             device.panic();
             Ok(())
         }
+        ["spins", micros, ms] => spins::run(&device, micros.parse()?, ms.parse()?),
         ["interrupts", count] => interrupts::run(&device, count.parse()?),
         ["fetch", at, len] => fetch(&device, address(at)?, length(len)?),
         ["store", at, len, seed] => store(&device, address(at)?, length(len)?, seed.parse()?),

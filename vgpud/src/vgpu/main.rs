@@ -1,6 +1,7 @@
 //! `vgpu`: the command line, in mdevctl's words.
 //!
 //! - What there is: [`types`], [`list`], [`show`], [`events`], [`doctor`].
+//! - How an engine is shared: [`policy`].
 //! - Definitions, which last: [`define`], [`modify`].
 //! - vGPUs, which run: [`life`] (start, stop), [`upgrade`], [`ask`] (status, set), [`screenshot`], [`console`], [`state`] (save
 //!   and restore), [`attach`] (what a VMM is to be told).
@@ -24,6 +25,7 @@ mod list;
 mod modify;
 mod output;
 mod pages;
+mod policy;
 mod run;
 mod screenshot;
 mod show;
@@ -86,6 +88,12 @@ enum Command {
     /// Their virtual machines run on, and see a pause of milliseconds. If the new worker cannot take
     /// over, the one that served goes on. Ends with 1 if one could not be upgraded.
     Upgrade(upgrade::Arguments),
+    /// Tell how the engine of a parent is shared, or share it in another way
+    ///
+    /// best-effort: by weight among those who want it. equal-share: each has its part and no more,
+    /// whoever wants it. fixed-share: each has what it has reserved and no more. What a vGPU is given
+    /// are attributes: weight, cap, reservation, priority, frame_rate_limit, stop.
+    Policy(policy::Arguments),
     /// Show all that is known of a vGPU
     Show(show::Arguments),
     /// Print what a VMM is to be told, to use a vGPU
@@ -147,6 +155,7 @@ fn obey(command: Command) -> anyhow::Result<ExitCode> {
         Command::Start(arguments) => life::start(&arguments),
         Command::Stop(arguments) => life::stop(&arguments),
         Command::Upgrade(arguments) => return upgrade::upgrade(&arguments),
+        Command::Policy(arguments) => policy::tell(&arguments),
         Command::Show(arguments) => show::show(&arguments),
         Command::Attach(arguments) => attach::print(&arguments),
         Command::LibvirtHook(arguments) => libvirt::hook::obey(arguments),

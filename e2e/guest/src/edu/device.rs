@@ -33,6 +33,12 @@ const DMA_ERRNO: usize = 0xa0;
 /// Nor is this one: there only for who asked for it.
 const PANIC: usize = 0xc0;
 
+/// Nor these: how many spins wait or run, and how many have ended.
+const SPIN: usize = 0xc8;
+const SPINS_ENDED: usize = 0xd0;
+/// So many may wait.
+const MOST_SPINS: u32 = 16;
+
 const ID: u32 = 0x0100_00ed;
 const STATUS_COMPUTING: u32 = 0x01;
 const STATUS_INTERRUPT: u32 = 0x80;
@@ -106,6 +112,18 @@ impl Device {
     pub(super) fn panic(&self) {
         self.registers.store(PANIC, 1);
         self.registers.load(IDENTIFICATION);
+    }
+
+    /// Has spins of so many microseconds wait, as many as may.
+    pub(super) fn feed_spins(&self, micros: u32) {
+        for _ in self.registers.load(SPIN)..MOST_SPINS {
+            self.registers.store(SPIN, micros);
+        }
+    }
+
+    /// How many spins have ended, as far as 32 bits go.
+    pub(super) fn spins_ended(&self) -> u32 {
+        self.registers.load(SPINS_ENDED)
     }
 
     /// Its folder in sysfs.

@@ -1,0 +1,77 @@
+//! Two machines whose devices share an engine: what each gets of it, as its guest counts.
+
+use std::thread;
+
+use e2e::daemon::Instance;
+use e2e::{Daemon, Error, Machine, Programs, Result, Vm};
+use serde_json::json;
+
+const ID: &str = "1234:11e8";
+
+/// A machine, and its device.
+struct Seat {
+    instance: Instance,
+    vm: Vm,
+    function: String,
+}
+
+impl Seat {
+    fn boot(programs: &Programs, daemon: &Daemon, settings: &[&str]) -> Result<Self> {
+        let attributes = [&["spin-register=on"], settings].concat();
+        let instance = daemon.start("edu-1", &attributes)?;
+        let mut vm = Machine::new(programs)
+            .memory_mib(160)
+            .vfio_user(&instance.socket, &json!({}))
+            .boot()?;
+        let function = vm.guest.pci_functions(ID)?.concat();
+        Ok(Self {
+            instance,
+            vm,
+            function,
+        })
+    }
+
+    /// Keeps the device busy for a while: how many jobs have ended, as the guest counts.
+    fn spin(&mut self) -> Result<u64> {
+        let said = self.vm.guest.edu(&self.function, "spins 5000 4000")?;
+        let count = said.split(' ').next().and_then(|count| count.parse().ok());
+        count.ok_or(Error::Guest(said))
+    }
+}
+
+/// Both are busy at once: what the first has for each that the second has.
+fn ratio(seats: &mut [Seat; 2]) -> Result<f64> {
+    let counts = thread::scope(|scope| {
+        let spinning = seats.each_mut().map(|seat| scope.spawn(|| seat.spin()));
+        spinning.map(|seat| seat.join().expect("a guest's thread ends"))
+    });
+    let [first, second] = counts;
+    Ok(first? as f64 / second? as f64)
+}
+
+/// Bounds are wide: the two guests are emulated on the CPUs on which the engine runs too.
+#[test]
+fn guests_get_their_weights_share_and_others_while_they_run() -> Result<()> {
+    let programs = Programs::from_env()?;
+    let daemon = Daemon::run(&programs)?;
+    let mut seats = [
+        Seat::boot(&programs, &daemon, &["weight=300", "reservation=20"])?,
+        Seat::boot(&programs, &daemon, &["reservation=40"])?,
+    ];
+    let at_weights = ratio(&mut seats)?;
+    assert!((2.0..4.5).contains(&at_weights), "{at_weights} for 3");
+    daemon.vgpu("policy", &["soft0", "equal-share"])?;
+    let equal = ratio(&mut seats)?;
+    assert!((0.6..1.6).contains(&equal), "{equal} for 1");
+    daemon.vgpu("policy", &["soft0", "fixed-share"])?;
+    let fixed = ratio(&mut seats)?;
+    assert!((0.3..0.8).contains(&fixed), "{fixed} for a half");
+    daemon.vgpu("policy", &["soft0", "best-effort"])?;
+    let uuid = &seats[1].instance.uuid;
+    let weight = ["--live", "--addattr", "weight", "--value", "900"];
+    daemon.vgpu("modify", &[&["-u", uuid][..], &weight].concat())?;
+    let turned = ratio(&mut seats)?;
+    assert!((0.2..0.55).contains(&turned), "{turned} for a third");
+    println!("3: {at_weights:.2}, 1: {equal:.2}, 1/2: {fixed:.2}, 1/3: {turned:.2}");
+    Ok(())
+}
