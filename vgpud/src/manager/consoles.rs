@@ -37,17 +37,16 @@ impl Manager {
     async fn start_console(&self, uuid: Uuid, request: ConsoleRequest) -> Result<Console, Error> {
         let head = request.head;
         self.need_head(uuid, head).await?;
+        // Before the plan, in which the table is locked.
+        let functions = self.parts(uuid).into_iter();
+        let functions = functions.map(|(function, _)| function).collect();
         let plan = ConsolePlan {
             uuid,
             head,
             access: self.access_of(uuid)?,
             user: self.table().entry(uuid).and_then(|entry| entry.record.user),
             tcp: request.tcp,
-            functions: self
-                .parts(uuid)
-                .into_iter()
-                .map(|(function, _)| function)
-                .collect(),
+            functions,
         };
         let consoles = self.0.consoles.clone();
         let (console, child) = blocking(move || consoles.launch(&plan)).await?;
