@@ -74,6 +74,20 @@ impl Places {
         is_free
     }
 
+    /// Where nothing is taken: where each part begins, and its length.
+    pub(super) fn free(&self) -> Vec<(u64, u64)> {
+        let mut free = Vec::new();
+        let mut at = 0;
+        let end = [(&self.room, &0)];
+        for (start, taken) in self.taken.iter().chain(end) {
+            if *start > at {
+                free.push((at, start - at));
+            }
+            at = start + taken;
+        }
+        free
+    }
+
     /// Gives back what begins there; its length.
     pub(super) fn give_back(&mut self, at: u64) -> u64 {
         let len = self.taken.remove(&at).unwrap_or(0);
@@ -135,6 +149,10 @@ mod tests {
                 let mut sorted = parts.clone();
                 sorted.sort_unstable();
                 prop_assert!(sorted.is_sorted_by(|a, b| a.0 + a.1 <= b.0));
+                let pages = |len: u64| len.div_ceil(PAGE);
+                let taken: u64 = sorted.iter().map(|(_, len)| pages(*len)).sum();
+                let free: u64 = places.free().iter().map(|(_, len)| pages(*len)).sum();
+                prop_assert_eq!(taken + free, pages(Places::room(BUDGET)));
                 for (at, len) in sorted {
                     prop_assert!(!places.take(at, len), "taken twice");
                 }

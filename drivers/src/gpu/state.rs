@@ -73,8 +73,13 @@ impl Adapter {
         let noted = journal.read()?;
         self.table = self.table.replayed(self.model.budget, &noted.changes)?;
         self.applied = noted.position;
-        // It may have died before it copied what it was to show.
+        // It may have died before it copied what it was to show, or cleared what was let go.
         self.stale.fill(true);
+        if let Some(vram) = &mut self.vram {
+            for part in self.table.free() {
+                vram.clear(part.at, part.len);
+            }
+        }
         Ok(())
     }
 }

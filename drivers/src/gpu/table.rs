@@ -80,6 +80,12 @@ impl Table {
         self.entries + entries <= MAX_ENTRIES
     }
 
+    /// The parts of video memory that nobody has.
+    pub(super) fn free(&self) -> Vec<Freed> {
+        let free = self.places.free().into_iter();
+        free.map(|(at, len)| Freed { at, len }).collect()
+    }
+
     /// Makes a change; what lies nowhere any more. On error nothing has changed.
     pub(super) fn apply(&mut self, change: &Change) -> Result<Vec<Freed>, StateError> {
         match change {
@@ -202,23 +208,22 @@ impl Table {
             let id = *id;
             let backing = resource.backing.as_ref();
             let entries = backing.map(|backing| backing.entries().to_vec());
-            match (resource.content, entries) {
-                (Content::Picture(picture), entries) => {
-                    changes.push(Change::Create {
-                        id,
-                        format: picture.format,
-                        width: picture.width,
-                        height: picture.height,
-                        at: picture.at,
-                    });
-                    changes.extend(entries.map(|entries| Change::Attach { id, entries }));
-                }
-                (Content::Blob(size), entries) => changes.push(Change::CreateBlob {
+            changes.push(match resource.content {
+                Content::Picture(picture) => Change::Create {
+                    id,
+                    format: picture.format,
+                    width: picture.width,
+                    height: picture.height,
+                    at: picture.at,
+                },
+                // What backs it comes by itself: it may be less than what one is made with has to be.
+                Content::Blob(size) => Change::CreateBlob {
                     id,
                     size,
-                    entries: entries.unwrap_or_default(),
-                }),
-            }
+                    entries: Vec::new(),
+                },
+            });
+            changes.extend(entries.map(|entries| Change::Attach { id, entries }));
             let uuid = resource.uuid;
             changes.extend(uuid.map(|uuid| Change::AssignUuid { id, uuid }));
         }
@@ -237,3 +242,6 @@ impl Table {
         Ok(table)
     }
 }
+
+#[cfg(test)]
+mod tests;

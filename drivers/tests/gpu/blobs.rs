@@ -280,30 +280,3 @@ fn without_blobs_there_are_none() {
         assert_eq!(features & 0xf, 1 << 1 | 1 << 2 | blobs);
     }
 }
-
-#[test]
-fn a_resource_has_one_uuid_and_no_other_has_it() {
-    let instance = Instance::new();
-    let mut guest = instance.guest(0);
-    assert_eq!(ask(&mut guest, CREATE, &[1, 1, 8, 8]), OK);
-    assert_eq!(ask(&mut guest, CREATE_BLOB, &blob(2, 512)), OK);
-    let uuid = |guest: &mut Guest, id| {
-        let answer = guest.ask(0, &command(ASSIGN_UUID, &[id, 0]), 40);
-        assert_eq!(
-            (answer.len(), &answer[..4]),
-            (40, &0x1105_u32.to_le_bytes()[..])
-        );
-        <[u8; 16]>::try_from(&answer[24..]).unwrap()
-    };
-    let (first, second) = (uuid(&mut guest, 1), uuid(&mut guest, 2));
-    assert_ne!(first, second);
-    for uuid in [first, second] {
-        assert_eq!((uuid[6] >> 4, uuid[8] >> 6), (4, 2), "{uuid:x?}");
-    }
-    assert_eq!(uuid(&mut guest, 1), first);
-    let refused = guest.ask(0, &command(ASSIGN_UUID, &[3, 0]), 40);
-    assert_eq!(refused[..4], NO_RESOURCE.to_le_bytes());
-    assert_eq!(ask(&mut guest, UNREF, &[1, 0]), OK);
-    assert_eq!(ask(&mut guest, CREATE, &[1, 1, 8, 8]), OK);
-    assert_ne!(uuid(&mut guest, 1), first);
-}

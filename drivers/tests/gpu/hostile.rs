@@ -1,5 +1,7 @@
 //! Drivers that are out to harm the device, or say whatever comes to their mind.
 
+use mdev::migration::snapshot::{self, SnapshotError};
+
 use super::*;
 
 /// Where a test's request and answer lie.
@@ -144,27 +146,53 @@ fn a_chain_that_is_wrong_costs_the_driver_its_device_until_it_resets_it() {
     assert_eq!(guest.wait(0), End::NeedsReset);
 }
 
-/// A command that has something of a real one.
-fn commands() -> impl Strategy<Value = Vec<u8>> {
-    let number = prop_oneof![8 => 0x100..0x110_u32, 1 => any::<u32>()];
+/// A command that has something of a real one, and its queue.
+fn commands() -> impl Strategy<Value = (u16, Vec<u8>)> {
+    let number = prop_oneof![
+        8 => 0x100..0x110_u32,
+        1 => 0x200..0x20a_u32,
+        2 => 0x300..0x302_u32,
+        1 => any::<u32>(),
+    ];
     let word = prop_oneof![4 => 0..5_u32, 2 => 0..5000_u32, 1 => any::<u32>()];
     (number, prop::collection::vec(word, 0..24), 0..4_usize).prop_map(|(number, words, cut)| {
         let mut bytes = command(number, &words);
         bytes.truncate(bytes.len() - cut);
-        bytes
+        (u16::from((0x300..0x400).contains(&number)), bytes)
     })
 }
 
+/// A state of the device, which it then goes on from.
+fn saved_and_restored(instance: &Instance) -> Vec<u8> {
+    let save = |device: &mut dyn mdev::MediatedDevice| {
+        let mut bytes = Vec::new();
+        snapshot::save(device, &mut bytes)?;
+        snapshot::restore(device, &mut &bytes[..])?;
+        Ok::<_, SnapshotError>(bytes)
+    };
+    instance.mail.call(save).unwrap().unwrap()
+}
+
 #[test]
-fn whatever_a_driver_says_is_answered_and_the_device_works_on() {
-    let instance = Instance::new();
+fn whatever_a_driver_says_is_answered_and_can_be_saved_and_the_device_works_on() {
+    let instance = Instance::with(&[("heads", "3")]);
     let mut guest = instance.guest(feature::EVENT_IDX);
     let mut runner = proptest::test_runner::TestRunner::deterministic();
-    for _ in 0..2000 {
-        let request = commands().new_tree(&mut runner).unwrap().current();
-        let answer = guest.ask(0, &request, 1056);
+    // So that there are things to speak of.
+    for words in [[1, 1, 64, 64], [2, 2, 32, 16]] {
+        assert_eq!(ask(&mut guest, CREATE, &words), OK);
+    }
+    let blob = [3, 1, 0, 1, 0, 0, 65536, 0, FREE as u32, 0, 65536, 0];
+    assert_eq!(ask(&mut guest, CREATE_BLOB, &blob), OK);
+    for number in 1..=4000 {
+        let (queue, request) = commands().new_tree(&mut runner).unwrap().current();
+        let answer = guest.ask(queue, &request, 1056);
         let kind = u32::from_le_bytes(answer[..4].try_into().unwrap());
         assert!((0x1100..0x1300).contains(&kind), "{request:x?}");
+        if number % 400 == 0 {
+            let state = saved_and_restored(&instance);
+            assert!(saved_and_restored(&instance) == state, "after {number}");
+        }
     }
     guest.set_up(0);
     assert_eq!(

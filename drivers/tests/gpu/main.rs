@@ -219,3 +219,31 @@ fn memory_that_is_not_there_fails_the_command_and_no_more() {
     }
     assert_eq!(guest.status() & NEEDS_RESET, 0);
 }
+
+#[test]
+fn a_resource_has_one_uuid_and_no_other_has_it() {
+    let instance = Instance::new();
+    let mut guest = instance.guest(0);
+    assert_eq!(ask(&mut guest, CREATE, &[1, 1, 8, 8]), OK);
+    let blob = [2, 1, 2, 0, 0, 0, 512, 0];
+    assert_eq!(ask(&mut guest, CREATE_BLOB, &blob), OK);
+    let uuid = |guest: &mut Guest, id| {
+        let answer = guest.ask(0, &command(ASSIGN_UUID, &[id, 0]), 40);
+        assert_eq!(
+            (answer.len(), &answer[..4]),
+            (40, &0x1105_u32.to_le_bytes()[..])
+        );
+        <[u8; 16]>::try_from(&answer[24..]).unwrap()
+    };
+    let (first, second) = (uuid(&mut guest, 1), uuid(&mut guest, 2));
+    assert_ne!(first, second);
+    for uuid in [first, second] {
+        assert_eq!((uuid[6] >> 4, uuid[8] >> 6), (4, 2), "{uuid:x?}");
+    }
+    assert_eq!(uuid(&mut guest, 1), first);
+    let refused = guest.ask(0, &command(ASSIGN_UUID, &[3, 0]), 40);
+    assert_eq!(refused[..4], NO_RESOURCE.to_le_bytes());
+    assert_eq!(ask(&mut guest, UNREF, &[1, 0]), OK);
+    assert_eq!(ask(&mut guest, CREATE, &[1, 1, 8, 8]), OK);
+    assert_ne!(uuid(&mut guest, 1), first);
+}

@@ -1,0 +1,126 @@
+//! Who is told what.
+
+use rustix::event::{EventfdFlags, eventfd};
+
+use super::super::{CursorImage, PixelFormat};
+use super::*;
+
+const GEOMETRY: Geometry = Geometry {
+    width: 8,
+    height: 4,
+    stride: 32,
+    offset: 0,
+    format: PixelFormat::Xrgb8888,
+};
+
+fn has_come(watch: &Watch) -> bool {
+    rustix::io::read(watch.eventfd(), &mut [0_u8; 8]).is_ok()
+}
+
+fn memory() -> Arc<OwnedFd> {
+    Arc::new(eventfd(0, EventfdFlags::CLOEXEC).unwrap())
+}
+
+fn rect(x: u32, y: u32, width: u32, height: u32) -> Rect {
+    Rect {
+        x,
+        y,
+        width,
+        height,
+    }
+}
+
+#[test]
+fn who_watches_hears_of_each_picture_and_of_none() {
+    let publisher = ScanoutPublisher::default();
+    let watch = publisher.watch().unwrap();
+    assert!(!has_come(&watch));
+    publisher.publish(memory(), GEOMETRY);
+    assert!(has_come(&watch));
+    assert!(!has_come(&watch));
+    publisher.blank();
+    assert!(has_come(&watch));
+}
+
+#[test]
+fn nobody_is_told_who_does_not_watch_any_more() {
+    let publisher = ScanoutPublisher::default();
+    for _ in 0..100 {
+        drop(publisher.watch().unwrap());
+    }
+    let _watch = publisher.watch().unwrap();
+    publisher.blank();
+    assert_eq!(publisher.lock().watches.len(), 1);
+}
+
+#[test]
+fn what_is_drawn_is_gathered_for_each_who_watches_until_it_asks() {
+    let publisher = ScanoutPublisher::default();
+    let before = publisher.watch().unwrap();
+    assert_eq!(publisher.take_drawn(&before), None, "nothing is promised");
+    publisher.promise_drawn();
+    publisher.drawn(rect(0, 0, 1, 1));
+    assert!(!has_come(&before), "nothing is shown");
+    publisher.publish(memory(), GEOMETRY);
+    let after = publisher.watch().unwrap();
+    for watch in [&before, &after] {
+        assert_eq!(publisher.take_drawn(watch), Some(rect(0, 0, 8, 4)));
+        assert_eq!(publisher.take_drawn(watch), Some(Rect::default()));
+        has_come(watch);
+    }
+    publisher.drawn(rect(1, 1, 1, 1));
+    assert_eq!(publisher.take_drawn(&after), Some(rect(1, 1, 1, 1)));
+    publisher.drawn(rect(3, 2, 100, 100));
+    publisher.drawn(rect(8, 0, 1, 1));
+    for (watch, drawn) in [(&before, rect(1, 1, 7, 3)), (&after, rect(3, 2, 5, 2))] {
+        assert!(has_come(watch));
+        assert_eq!(publisher.take_drawn(watch), Some(drawn));
+    }
+}
+
+#[test]
+fn each_head_has_a_picture_and_watches_of_its_own() {
+    let publisher = ScanoutPublisher::default();
+    assert!(publisher.head(1).is_none());
+    publisher.set_heads(2);
+    let second = publisher.head(1).unwrap();
+    assert!(second.head(2).is_none());
+    let watch = second.watch().unwrap();
+    publisher.publish(memory(), GEOMETRY);
+    assert!(second.current().is_none() && !has_come(&watch));
+    second.publish(memory(), GEOMETRY);
+    assert!(has_come(&watch));
+    publisher.blank();
+    assert!(publisher.head(1).unwrap().current().is_some());
+}
+
+#[test]
+fn changes_of_the_cursor_are_counted_and_so_are_its_images() {
+    let publisher = ScanoutPublisher::default();
+    let watch = publisher.watch().unwrap();
+    let image = || CursorImage {
+        memory: memory(),
+        geometry: GEOMETRY,
+        hot_x: 1,
+        hot_y: 2,
+        sequence: 0,
+    };
+    for (changes, image, images) in [(1, Some(image()), 1), (3, None, 0), (5, Some(image()), 2)] {
+        publisher.set_cursor(Cursor { image, x: -1, y: 7 });
+        assert!(has_come(&watch));
+        let (cursor, pointed) = publisher.cursor();
+        let sequence = cursor.image.map_or(0, |image| image.sequence);
+        assert_eq!(
+            (pointed, cursor.x, cursor.y, sequence),
+            (changes, -1, 7, images)
+        );
+        publisher.move_cursor(3, 4);
+        assert!(has_come(&watch));
+        let (cursor, pointed) = publisher.cursor();
+        let sequence = cursor.image.map_or(0, |image| image.sequence);
+        assert_eq!(
+            (pointed, cursor.x, cursor.y, sequence),
+            (changes + 1, 3, 4, images)
+        );
+    }
+}
