@@ -9,15 +9,15 @@ use support::{lives, request, uuid};
 use vfu::client::Client as Vmm;
 use vgpud::mdev_tree::Kind;
 
+/// What a parent has beside its devices.
+const OF_PARENT: [&str; 2] = ["mdev_supported_types", "policy"];
+
 #[test]
 fn types_and_devices_are_the_kernels_files() {
     let seen = Seen::new("[parents.soft0]\noffer = [\"edu-1\", \"serial-1\"]\ninstances = 3");
     assert_eq!(seen.list("sys/class/mdev_bus").unwrap(), ["soft0"]);
     assert_eq!(seen.list("sys/bus/mdev/devices").unwrap(), [""; 0]);
-    assert_eq!(
-        seen.list(SOFT0).unwrap(),
-        ["mdev_supported_types", "policy"]
-    );
+    assert_eq!(seen.list(SOFT0).unwrap(), OF_PARENT);
     let of_type = type_path("edu-1");
     let in_type = [
         "available_instances",
@@ -42,8 +42,10 @@ fn types_and_devices_are_the_kernels_files() {
     assert_eq!(available(), "2\n");
     assert_eq!(seen.list("sys/bus/mdev/devices").unwrap(), [text(1)]);
     let listed = seen.list(SOFT0).unwrap();
-    let own = ["mdev_supported_types", "policy"].map(str::to_owned);
-    assert_eq!(listed, [&[text(1)], &own[..]].concat());
+    assert_eq!(
+        listed,
+        [&[text(1)], &OF_PARENT.map(str::to_owned)[..]].concat()
+    );
     let devices = format!("{of_type}/devices");
     assert_eq!(seen.list(&devices).unwrap(), [text(1)]);
     for (path, target) in [
@@ -71,10 +73,7 @@ fn types_and_devices_are_the_kernels_files() {
     }
     seen.remove(1, "1").unwrap();
     assert_eq!(available(), "3\n");
-    assert_eq!(
-        seen.list(SOFT0).unwrap(),
-        ["mdev_supported_types", "policy"]
-    );
+    assert_eq!(seen.list(SOFT0).unwrap(), OF_PARENT);
 }
 
 #[test]
