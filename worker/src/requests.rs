@@ -1,23 +1,20 @@
 //! The answering end of the control socket.
 
+mod states;
+mod status;
 mod typing;
 
-use std::io::Seek;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use mdev::Services;
 use mdev::device::{AttributeError, Reset, ResizeError};
 use mdev::mailbox::{Mail, MailSender};
 use mdev::metrics::Metrics;
-use mdev::migration::snapshot::{self, SnapshotError};
 use rustix::net::{SocketFlags, accept_with};
 use worker::parking::Depositor;
-use worker::protocol::{
-    Answer, Attribute, Counters, Envelope, FIXED, Request, Sandbox, Status, VERSION,
-};
-use worker::{lending, seqpacket, state_file};
+use worker::protocol::{Answer, Envelope, FIXED, Request, Sandbox, VERSION};
+use worker::{lending, seqpacket};
 
 use crate::showing::{self, Watching};
 use crate::taking_over::Pause;
@@ -167,56 +164,6 @@ impl Responder {
         }
     }
 
-    fn status(&self) -> Answer {
-        let (mappings, pinned_pages) = self.services.memory.counts();
-        let attributes = self.mail.call(|device| {
-            let attributes = device.attributes().into_iter();
-            attributes
-                .map(|(name, value)| Attribute {
-                    name: name.to_owned(),
-                    value,
-                })
-                .collect()
-        });
-        match attributes {
-            Err(gone) => refuse("ENODEV", gone.to_string()),
-            Ok(attributes) => Answer::Status(Status {
-                type_name: self.type_name.clone(),
-                pid: std::process::id(),
-                connected: self.metrics.connected.load(Ordering::Relaxed),
-                scanout: self
-                    .services
-                    .scanout
-                    .current()
-                    .map(|scanout| scanout.geometry),
-                attributes,
-                counters: self.counters(),
-                sandbox: self.sandbox,
-                mappings: mappings as u64,
-                pinned_pages: pinned_pages as u64,
-            }),
-        }
-    }
-
-    fn counters(&self) -> Counters {
-        let metrics = &self.metrics;
-        Counters {
-            sessions: metrics.sessions.value(),
-            refused_clients: metrics.refused_clients.value(),
-            requests: metrics.requests.value(),
-            refused_requests: metrics.refused_requests.value(),
-            region_reads: metrics.region_reads.value(),
-            region_writes: metrics.region_writes.value(),
-            region_read_bytes: metrics.region_read_bytes.value(),
-            region_write_bytes: metrics.region_write_bytes.value(),
-            faults: metrics.faults.value(),
-            dma_maps: metrics.dma_maps.value(),
-            dma_unmaps: metrics.dma_unmaps.value(),
-            resets: metrics.resets.value(),
-            interrupts: self.services.interrupts.raised(),
-        }
-    }
-
     fn resize(&self, head: u32, width: u32, height: u32) -> Answer {
         let resized = self
             .mail
@@ -240,51 +187,6 @@ impl Responder {
             Ok(Ok(())) => Answer::Done,
         }
     }
-}
-
-/// The state of the device, in a memory file: the device waits for no other.
-impl Responder {
-    fn save(&self) -> (Answer, Option<Arc<OwnedFd>>) {
-        let saved = self.mail.call(|device| {
-            let mut file = state_file::create().map_err(SnapshotError::File)?;
-            snapshot::save(device, &mut file)?;
-            let bytes = file.stream_position().map_err(SnapshotError::File)?;
-            Ok((file, bytes))
-        });
-        match saved {
-            Err(gone) => (refuse("ENODEV", gone.to_string()), None),
-            Ok(Err(error)) => (refuse_state(&error), None),
-            Ok(Ok((file, bytes))) => (Answer::State { bytes }, Some(Arc::new(file.into()))),
-        }
-    }
-
-    fn restore(&self, fd: Option<OwnedFd>) -> Answer {
-        let Some(fd) = fd else {
-            return refuse("EINVAL", "no state came with the request".to_owned());
-        };
-        let mut file = match state_file::open(fd) {
-            Ok(file) => file,
-            Err(error) => return refuse("EINVAL", format!("the state cannot be read: {error}")),
-        };
-        match self
-            .mail
-            .call(move |device| snapshot::restore(device, &mut file))
-        {
-            Err(gone) => refuse("ENODEV", gone.to_string()),
-            Ok(Err(error)) => refuse_state(&error),
-            Ok(Ok(())) => Answer::Done,
-        }
-    }
-}
-
-fn refuse_state(error: &SnapshotError) -> Answer {
-    let errno = match error {
-        SnapshotError::Unsupported => "ENOTSUP",
-        SnapshotError::Migrating => "EBUSY",
-        SnapshotError::State(_) => "EINVAL",
-        SnapshotError::Torn(_) | SnapshotError::File(_) => "EIO",
-    };
-    refuse(errno, error.to_string())
 }
 
 /// The request in a document, or the errno and the words that refuse it.
