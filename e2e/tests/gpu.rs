@@ -65,11 +65,11 @@ fn the_stock_driver_lists_the_monitors_modes_and_draws_what_the_server_shows() {
     assert_eq!(gpu.counter("refused_requests").unwrap(), 0);
 }
 
-/// How long pictures come and go; ten minutes in `./x test --all`.
+/// How long pictures come and go, with blobs and without: a minute, or ten in `./x test --all`.
 fn seconds_of_cycles() -> u64 {
     match std::env::var_os("VGPUD_TEST_ALL") {
-        Some(_) => 600,
-        None => 15,
+        Some(_) => 300,
+        None => 30,
     }
 }
 
