@@ -178,6 +178,13 @@ impl Viewer {
         self.send(&[4, u8::from(is_down), 0, 0, a, b, c, d])
     }
 
+    /// The same by the number of the key itself, as XT keyboards have it.
+    pub fn coded_key(&mut self, code: u32, is_down: bool) -> io::Result<()> {
+        let mut bytes = vec![255, 0, 0, u8::from(is_down), 0, 0, 0, 0];
+        bytes.extend(code.to_be_bytes());
+        self.send(&bytes)
+    }
+
     /// Presses a key and lets go of it.
     pub fn tap(&mut self, symbol: u32) -> io::Result<()> {
         self.key(symbol, true)?;

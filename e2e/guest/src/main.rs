@@ -8,11 +8,13 @@
 //! - [`loopback`]: bytes sent round through a UART.
 //! - [`tty`]: the ioctls that the last two need.
 //! - [`edu`]: the educational device: transfers, interrupts.
+//! - [`events`]: what an input device says.
 //! - [`inner`]: a client of a vGPU inside the guest.
 
 mod agent;
 mod console;
 mod edu;
+mod events;
 mod heads;
 mod init;
 mod inner;
@@ -51,6 +53,8 @@ const USAGE: &str = "usage: guest COMMAND
                                 have memory read; print errno, and what came in hexadecimal
   edu FUNCTION store ADDRESS LENGTH SEED
                                 have noise written to memory; print errno
+  events NAME COUNT READY       print the events of an input device until COUNT reports have come;
+                                the file READY says that it listens
   agent                         run the host's commands
   inner SOCKET FILE             read a register of the vGPU at SOCKET, an edu, until it fails;
                                 write to FILE how often";
@@ -98,6 +102,7 @@ fn dispatch(args: &[&str]) -> Result<(), Failure> {
         ["loopback", tty, count, seed] => {
             loopback::run(Path::new(tty), count.parse()?, seed.parse()?)
         }
+        ["events", name, count, ready] => events::print(name, count.parse()?, ready),
         ["agent"] => Ok(agent::Agent::open()?.serve()?),
         ["inner", socket, count] => inner::run(Path::new(socket), Path::new(count)),
         ["edu", function, ref what @ ..] => edu::run(function, what),
