@@ -105,7 +105,7 @@ impl Load {
                 self.notified,
                 transport.get_status()
             );
-            std::hint::spin_loop();
+            std::thread::yield_now();
         }
         let mut request = self.under_way.pop_front().unwrap();
         let parts = [&request.said[..24], &request.said[24..]];

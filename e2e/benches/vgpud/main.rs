@@ -13,6 +13,7 @@
 //!   [`ready`]: how soon one is there.
 //! - [`viewer`]: what a VNC viewer costs a guest that draws.
 //! - [`shares`]: how well several vGPUs share an engine, and what that costs.
+//! - [`redraw`]: frames of a guest on the virtio GPU against QEMU's own.
 //! - [`first_picture`]: a guest's boot against QEMU's own `bochs-display`.
 //!
 //! How guest memory is found and copied is measured inside one process, by `cargo bench -p mdev`,
@@ -40,6 +41,7 @@ mod peers;
 mod proc;
 mod raw_client;
 mod ready;
+mod redraw;
 mod replaced;
 mod report;
 mod round_trips;
@@ -84,6 +86,7 @@ enum Part {
     Instances,
     Viewer,
     Shares,
+    Redraw,
     FirstPicture,
 }
 
@@ -132,6 +135,9 @@ fn measure(arguments: &Arguments) -> anyhow::Result<()> {
     }
     if wants(Part::Shares) {
         shares::measure(&programs, arguments.quick, &mut report)?;
+    }
+    if wants(Part::Redraw) {
+        redraw::measure(&programs, arguments.quick, &mut report)?;
     }
     if wants(Part::FirstPicture) {
         first_picture::measure(&programs, arguments.quick, &mut report)?;

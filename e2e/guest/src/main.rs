@@ -5,6 +5,7 @@
 //! - [`kms`]: modes, EDID, and a picture put on the screen through KMS.
 //! - [`heads`]: the same on several heads, a hardware cursor, and pictures that come and go.
 //! - [`console`]: the text console: its font, a line printed on it.
+//! - [`redraw`]: the whole screen drawn anew, again and again.
 //! - [`loopback`]: bytes sent round through a UART.
 //! - [`tty`]: the ioctls that the last two need.
 //! - [`edu`]: the educational device: transfers, interrupts.
@@ -20,6 +21,7 @@ mod init;
 mod inner;
 mod kms;
 mod loopback;
+mod redraw;
 mod switch;
 mod tty;
 
@@ -38,8 +40,11 @@ const USAGE: &str = "usage: guest COMMAND
   heads CARD                    print the mode that each screen prefers
   cycle CARD WIDTHxHEIGHT SECONDS
                                 make pictures, show them on each head, let them go; print how often
-  redraw CARD WIDTHxHEIGHT COUNT
-                                draw the whole screen anew so often; print the microseconds
+  redraw CARD WIDTHxHEIGHT SECONDS
+                                draw the whole screen anew, again and again; print how often, and
+                                in how many nanoseconds
+  scroll CARD WIDTHxHEIGHT COUNT
+                                draw a picture that scrolls so often; print the microseconds
   release PID                   end such a process, and wait until it has gone
   modes CARD                    print the connected connector's modes
   edid CARD                     print the EDID in hexadecimal
@@ -78,6 +83,9 @@ fn main() -> ExitCode {
 fn dispatch(args: &[&str]) -> Result<(), Failure> {
     match *args {
         ["draw", card, size, seed] => kms::draw(&["hold", card, size, seed]),
+        ["redraw", card, size, seconds] => {
+            redraw::run(Path::new(card), parse_size(size)?, seconds.parse()?)
+        }
         ["draw-heads", ref what @ ..] => kms::draw(&[&["hold-heads"], what].concat()),
         ["hold-heads", card, seed, sizes] => {
             heads::hold(Path::new(card), seed.parse()?, &parse_sizes(sizes)?, None)
@@ -91,8 +99,8 @@ fn dispatch(args: &[&str]) -> Result<(), Failure> {
             heads::cycle(Path::new(card), parse_size(size)?, seconds.parse()?)
         }
         ["hold", card, size, seed] => kms::hold(Path::new(card), parse_size(size)?, seed.parse()?),
-        ["redraw", card, size, count] => {
-            kms::redraw(Path::new(card), parse_size(size)?, count.parse()?)
+        ["scroll", card, size, count] => {
+            kms::scroll(Path::new(card), parse_size(size)?, count.parse()?)
         }
         ["release", pid] => kms::release(pid.parse()?),
         ["modes", card] => kms::print_modes(Path::new(card)),

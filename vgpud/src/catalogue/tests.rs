@@ -12,7 +12,11 @@ fn without_a_configuration_every_type_is_offered_that_is_no_function_of_others()
     assert_eq!(parents.len(), 1);
     let all = drivers::DRIVERS.iter().flat_map(|driver| driver.types());
     let whole = all.filter(|spec| !functions::is_function(&spec.name));
-    let offered: Vec<_> = parents[0].types.iter().map(|offered| &offered.name).collect();
+    let offered: Vec<_> = parents[0]
+        .types
+        .iter()
+        .map(|offered| &offered.name)
+        .collect();
     let whole: Vec<_> = whole.map(|spec| spec.name).collect();
     assert_eq!(offered, whole.iter().collect::<Vec<_>>());
     assert!(parents[0].limits.video_memory > 0);
