@@ -31,6 +31,15 @@ impl Seat {
         })
     }
 
+    /// Changes a setting while the machine runs.
+    fn set(&self, daemon: &Daemon, name: &str, value: &str) -> Result<()> {
+        let what = ["--live", "--addattr", name, "--value", value];
+        let which = ["-u", self.instance.uuid.as_str()];
+        daemon
+            .vgpu("modify", &[&which[..], &what].concat())
+            .map(drop)
+    }
+
     /// Keeps the device busy for a while: how many jobs have ended, as the guest counts.
     fn spin(&mut self) -> Result<u64> {
         let said = self.vm.guest.edu(&self.function, "spins 5000 4000")?;
@@ -55,21 +64,25 @@ fn guests_get_their_weights_share_and_others_while_they_run() -> Result<()> {
     let programs = Programs::from_env()?;
     let daemon = Daemon::run(&programs)?;
     let mut seats = [
-        Seat::boot(&programs, &daemon, &["weight=300", "reservation=20"])?,
-        Seat::boot(&programs, &daemon, &["reservation=40"])?,
+        Seat::boot(&programs, &daemon, &["weight=300"])?,
+        Seat::boot(&programs, &daemon, &[])?,
     ];
     let at_weights = ratio(&mut seats)?;
     assert!((2.0..4.5).contains(&at_weights), "{at_weights} for 3");
     daemon.vgpu("policy", &["soft0", "equal-share"])?;
     let equal = ratio(&mut seats)?;
     assert!((0.6..1.6).contains(&equal), "{equal} for 1");
+    for (seat, share) in seats.iter().zip(["20%", "40%"]) {
+        seat.set(&daemon, "reservation", share)?;
+    }
     daemon.vgpu("policy", &["soft0", "fixed-share"])?;
     let fixed = ratio(&mut seats)?;
     assert!((0.3..0.8).contains(&fixed), "{fixed} for a half");
     daemon.vgpu("policy", &["soft0", "best-effort"])?;
-    let uuid = &seats[1].instance.uuid;
-    let weight = ["--live", "--addattr", "weight", "--value", "900"];
-    daemon.vgpu("modify", &[&["-u", uuid][..], &weight].concat())?;
+    for seat in &seats {
+        seat.set(&daemon, "reservation", "none")?;
+    }
+    seats[1].set(&daemon, "weight", "900")?;
     let turned = ratio(&mut seats)?;
     assert!((0.2..0.55).contains(&turned), "{turned} for a third");
     println!("3: {at_weights:.2}, 1: {equal:.2}, 1/2: {fixed:.2}, 1/3: {turned:.2}");

@@ -6,9 +6,13 @@
 
 use std::fs;
 use std::hint::black_box;
+use std::os::fd::AsFd;
+use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Instant;
 
+use mdev::engine::{EngineLease, now};
+use mdev::sched::lease::{GrantWords, Granter, Lease, Page, UsageWords};
 use mdev::sched::{
     Class, ClientId, EngineId, Job, Nanos, PerMille, Policy, Priority, Scheduler, Settings, Time,
     Weight,
@@ -42,7 +46,34 @@ fn main() {
             lines.push(say(&format!("a job, {clients} clients with {words}"), ns));
         }
     }
+    let ns = median((0..ROUNDS).map(|_| round_of_leased()));
+    lines.push(say("a job of a worker that has a lease", ns));
     save(&lines);
+}
+
+/// Nanoseconds that a worker needs for a job beside the job, while its budget lasts: to hand it in,
+/// begin and end it.
+fn round_of_leased() -> f64 {
+    let second = Nanos::from_millis(1000);
+    let grant = Page::<GrantWords>::new().expect("a page");
+    let usage = Page::<UsageWords>::new().expect("a page");
+    let (_lender, socket) = UnixStream::pair().expect("a socket");
+    let lease = EngineLease::awaited().expect("a lease");
+    let usage_file = usage.as_fd().try_clone_to_owned().expect("a file");
+    let grant_file = grant.read_only_file().expect("a file");
+    lease
+        .connect(socket.into(), grant_file, usage_file)
+        .expect("a lender");
+    let mut granter = Granter::new(&grant);
+    let start = Instant::now();
+    for job in 0..JOBS {
+        if job % 1000 == 0 {
+            let granted = Lease::new(0, 1, second, second, now() + second);
+            granter.grant(&grant, &granted.expect("a lease"));
+        }
+        black_box(lease.submit(Class::Render).begin()).expect("a turn");
+    }
+    start.elapsed().as_nanos() as f64 / f64::from(JOBS)
 }
 
 /// Nanoseconds for a job.

@@ -1,9 +1,11 @@
-//! One engine: who is next, and what a job has cost.
+//! One engine: who is next, and what a job has cost. In `places`: the orders in which clients stand.
 //!
 //! Start-time fair queueing with a depth: SFQ (Goyal, Vin and Cheng, SIGCOMM 1996), SFQ(D) (Jin,
 //! Chase and Kaur, SIGMETRICS 2004). Each client has a virtual time, its service divided by its
 //! weight; the least is next. The engine's own virtual time is that of the last turn, and a client
 //! that wakes starts there: it has saved up nothing while it slept.
+
+mod places;
 
 use super::account::{Account, Pick, Sharing, Waiting};
 use super::decision::{Class, Job, JobId, Why};
@@ -272,92 +274,6 @@ impl Engine {
         }
         let times = [self.throttled.first(), self.urgent.first()];
         times.into_iter().flatten().map(|(time, _)| time).min()
-    }
-
-    fn pick(&self, now: Time) -> Option<(usize, Why)> {
-        let due = |order: &Order<Time>| order.first().filter(|(due, _)| *due <= now);
-        if let Some((_, slot)) = due(&self.urgent) {
-            return Some((slot, Why::Display));
-        }
-        if let Some((_, slot)) = due(&self.owed) {
-            return Some((slot, Why::Reservation));
-        }
-        self.first_turn().map(|slot| (slot, Why::Turn))
-    }
-
-    fn first_turn(&self) -> Option<usize> {
-        let firsts = Priority::ALL.into_iter().filter_map(|priority| {
-            let (virtual_time, slot) = self.turns[priority as usize].first()?;
-            Some((virtual_time + priority.handicap(), slot))
-        });
-        firsts.min().map(|(_, slot)| slot)
-    }
-
-    /// Where a client's virtual time begins when it wakes: with the last turn of its own priority
-    /// while others of that wait, since among them it has no lead and no delay; or else not before
-    /// the engine's.
-    fn start(&mut self, priority: Priority) -> VirtualTime {
-        let level = &mut self.levels[priority as usize];
-        if self.turns[priority as usize].first().is_none() {
-            *level = self.virtual_time.max(*level);
-        }
-        *level
-    }
-
-    /// Lets those go on who are below their ceilings by now.
-    fn release(&mut self, now: Time) {
-        while let Some((until, slot)) = self.throttled.first()
-            && until <= now
-        {
-            self.place(now, slot);
-        }
-    }
-
-    /// Puts a client where it belongs after anything about it has changed.
-    fn place(&mut self, now: Time, slot: usize) {
-        let waits = |account: &&Account| account.waiting() > 0;
-        let Some(account) = self.account(slot).filter(waits) else {
-            return self.forget_place(slot);
-        };
-        let priority = account.priority();
-        let until = account.below_ceilings();
-        match account.urgent_from() {
-            Some(due) => self.urgent.set(slot, due),
-            None => drop(self.urgent.remove(slot)),
-        }
-        if until > now {
-            self.forget_turn(slot);
-            self.throttled.set(slot, until);
-            return;
-        }
-        if self.throttled.remove(slot) {
-            // What its own ceiling kept it from, the others owe it nothing for.
-            let start = self.start(priority);
-            if let Some(account) = self.account_mut(slot) {
-                account.virtual_time = account.virtual_time.max(start);
-            }
-        }
-        self.forget_turn(slot);
-        if let Some(account) = self.account(slot) {
-            let (virtual_time, owed_from) = (account.virtual_time, account.owed_from());
-            self.turns[priority as usize].set(slot, virtual_time);
-            if let Some(due) = owed_from {
-                self.owed.set(slot, due);
-            }
-        }
-    }
-
-    fn forget_turn(&mut self, slot: usize) {
-        for turns in &mut self.turns {
-            turns.remove(slot);
-        }
-        self.owed.remove(slot);
-    }
-
-    fn forget_place(&mut self, slot: usize) {
-        self.forget_turn(slot);
-        self.throttled.remove(slot);
-        self.urgent.remove(slot);
     }
 
     fn note_idle(&mut self) {

@@ -36,6 +36,8 @@ pub(super) struct Held {
     pub(super) is_long: bool,
     /// When it was taken back.
     pub(super) revoked: Option<Time>,
+    /// When it is looked at again, once it was taken back.
+    pub(super) next_look: Time,
 }
 
 /// A job that goes on though its place is another's.
@@ -181,6 +183,15 @@ impl Client {
         };
         self.counts.used = Nanos(self.counts.used.0 + reported.used.0);
         reported.used
+    }
+
+    /// What it says to have used, with what runs and was not told yet.
+    pub(super) fn said(&self, now: Time) -> Nanos {
+        let running = self.usage.running();
+        let running = running.map_or(Nanos(0), |(_, begun)| {
+            now.since(begun.max(self.unheard_from))
+        });
+        Nanos(self.counts.used.0 + running.0)
     }
 
     pub(super) fn has_queued(&self) -> bool {

@@ -64,10 +64,10 @@ fn run(shared: &Shared) {
         next = None;
         for engine in &mut state.engines {
             let time = now();
-            if engine.next_tick(time).is_some_and(|due| due <= time) {
+            if engine.next_tick().is_some_and(|due| due <= time) {
                 engine.tick(time);
             }
-            next = next.into_iter().chain(engine.next_tick(time)).min();
+            next = next.into_iter().chain(engine.next_tick()).min();
             for notice in engine.notices.drain(..) {
                 if let Some(notices) = &state.notices {
                     // Without a manager there are no workers either.
