@@ -11,11 +11,11 @@ LOCKED=()
 
 build_programs() {
     step "building the programs" \
-        cargo build -q "${LOCKED[@]}" --release --workspace --exclude guest
+        cargo build -q "${LOCKED[@]}" --release --workspace --exclude guest --exclude physical
     # Static, since the guest has no libraries; a RUSTFLAGS from outside would
     # silently win over the setting.
     step "building the guest programs" env -u RUSTFLAGS -u CARGO_ENCODED_RUSTFLAGS \
-        cargo build -q "${LOCKED[@]}" --release -p guest --target "$GUEST_TRIPLE" \
+        cargo build -q "${LOCKED[@]}" --release -p guest -p physical --target "$GUEST_TRIPLE" \
         --config "target.$GUEST_TRIPLE.rustflags=[\"-Ctarget-feature=+crt-static\"]"
 }
 

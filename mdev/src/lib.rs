@@ -17,6 +17,7 @@
 //! - [`sched`]: who runs next on an engine that several devices share.
 //! - [`engine`]: a device's side of that: it waits for its turn, and is charged.
 //! - [`input`]: what people do at a display, on its way into a device.
+//! - [`host`]: a physical device that stands behind vGPUs, through the kernel's VFIO.
 //!
 //! Beside it: [`region_memory`] (memory of the device's own that a client maps), [`mailbox`]
 //! (how other threads reach the device's own), [`polling`] (how a session waits), [`metrics`] (what
@@ -30,6 +31,7 @@ pub mod device;
 pub mod dma;
 pub mod engine;
 pub mod fake;
+pub mod host;
 pub mod input;
 pub mod instance;
 pub mod irq;

@@ -175,7 +175,8 @@ pub(crate) fn print_edid(card: &Path) -> Result<(), Failure> {
     Err("no EDID".into())
 }
 
-/// Draws a picture that scrolls so often, as fast as that goes; prints how many microseconds it took. The text console is back on return.
+/// Draws a picture that scrolls so often, as fast as that goes; prints how many microseconds it
+/// took. The text console is back on return.
 pub(crate) fn scroll(
     card: &Path,
     (width, height): (u16, u16),

@@ -1,0 +1,79 @@
+//! `physical`: tries `mdev::host` on a device that the guest's kernel gives to user space.
+//!
+//! The guest has an IOMMU, and an educational device of QEMU's is its physical device.
+//!
+//! - [`edu`]: the device's registers.
+//! - [`registers`], [`transfers`], [`interrupts`], [`pins`]: what is tried; each says what it saw.
+//! - [`eventfd`]: what interrupts are waited for with.
+
+mod edu;
+mod eventfd;
+mod interrupts;
+mod pins;
+mod registers;
+mod transfers;
+
+use std::error::Error;
+use std::process::ExitCode;
+
+use mdev::host::{HostDevice, HostError, PciBus};
+
+use edu::Edu;
+
+/// What a check may fail with: its words are all that anyone uses.
+type Failure = Box<dyn Error>;
+
+const USAGE: &str = "usage: physical COMMAND
+  show ADDRESS              print the regions and interrupts of a device
+  registers ADDRESS         try the registers of an edu, mapped and through the kernel
+  transfers ADDRESS BITS    try its transfers with buffers, its addresses being of so many bits
+  interrupts ADDRESS COUNT  count that many interrupts of each kind
+  notices ADDRESS           have the kernel say what it has to say of a device
+  pins ADDRESS BITS         try its transfers with pinned pages of a guest's memory";
+
+fn main() -> ExitCode {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let args: Vec<&str> = args.iter().map(String::as_str).collect();
+    match dispatch(&args) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("physical: {error}");
+            if let Some(remedy) = error.downcast_ref().and_then(HostError::remedy) {
+                eprintln!("{remedy}");
+            }
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn dispatch(args: &[&str]) -> Result<(), Failure> {
+    match *args {
+        ["show", address] => registers::show(&open(address, "64")?),
+        ["registers", address] => registers::run(&Edu::new(open(address, "32")?)?),
+        ["transfers", address, bits] => transfers::run(&Edu::new(open(address, bits)?)?),
+        ["interrupts", address, count] => {
+            interrupts::run(&Edu::new(open(address, "32")?)?, count.parse()?)
+        }
+        ["notices", address] => interrupts::notices(&open(address, "64")?),
+        ["pins", address, bits] => pins::run(&Edu::new(open(address, bits)?)?),
+        _ => Err(USAGE.into()),
+    }
+}
+
+fn open(address: &str, bits: &str) -> Result<HostDevice, Failure> {
+    let bus = PciBus::new("/");
+    Ok(HostDevice::open(&bus, address.parse()?, bits.parse()?)?)
+}
+
+/// What was seen, if it is what was expected.
+fn expect<T: PartialEq + std::fmt::Debug + ?Sized>(
+    what: &str,
+    seen: &T,
+    expected: &T,
+) -> Result<(), Failure> {
+    if seen == expected {
+        Ok(())
+    } else {
+        Err(format!("{what}: {seen:x?} instead of {expected:x?}").into())
+    }
+}

@@ -1,0 +1,139 @@
+//! A physical device, in a guest that has one: `mdev::host` on the kernel's VFIO, behind an IOMMU
+//! that QEMU emulates. QEMU's educational device is the physical one.
+//!
+//! What is tried stands in the program `physical`, which runs in the guest. It looks at the data
+//! each time: what a device may not reach has to be as it was, and what it may has to have changed.
+
+use std::time::Duration;
+
+use e2e::{Machine, Programs, Result, Vm};
+
+const EDU: &str = "1234:11e8";
+const BOCHS: &str = "1234:1111";
+
+/// How long the tries of one kind may take: a transfer takes a tenth of a second.
+const LIMIT: Duration = Duration::from_secs(180);
+
+/// An IOMMU of QEMU's, and what the guest's kernel is told of it.
+struct Iommu {
+    device: &'static str,
+    kernel: &'static str,
+}
+
+const INTEL: Iommu = Iommu {
+    device: "intel-iommu,intremap=on,caching-mode=on",
+    kernel: "intel_iommu=on",
+};
+
+/// By default it translates nothing, and a device reaches all memory: only tries that look whether
+/// data has come would tell.
+const AMD: Iommu = Iommu {
+    device: "amd-iommu,intremap=on,dma-remap=on",
+    kernel: "",
+};
+
+/// A guest with an educational device that `vfio-pci` has, and its address there.
+fn boot(programs: &Programs, iommu: &Iommu) -> Result<(Vm, String)> {
+    let mut vm = Machine::new(programs)
+        .module("vfio-pci")
+        .module("vfio_iommu_type1")
+        .guest_program("physical")
+        .kernel_arg(iommu.kernel)
+        // With interrupts remapped, the kernel panics where its timer is late, as on a busy machine.
+        .kernel_arg("no_timer_check")
+        .device(iommu.device)
+        .device("edu,dma_mask=0xffffffff")
+        .device("bochs-display")
+        .boot()?;
+    let function = give(&mut vm, EDU)?;
+    Ok((vm, function))
+}
+
+/// Gives the only device of a kind to user space, and returns its address.
+fn give(vm: &mut Vm, id: &str) -> Result<String> {
+    let function = vm.guest.pci_functions(id)?.concat();
+    vm.guest.sh(&format!(
+        "cd /sys/bus/pci && echo vfio-pci >devices/{function}/driver_override &&
+         echo {function} >drivers_probe"
+    ))?;
+    Ok(function)
+}
+
+fn physical(vm: &mut Vm, command: &str) -> Result<String> {
+    let command = format!("physical {command}");
+    let output = vm.guest.run_within(&command, LIMIT)?;
+    let said = String::from_utf8_lossy(&output.stdout).into_owned()
+        + &String::from_utf8_lossy(&output.stderr);
+    println!("{command}: {said}");
+    Ok(said.trim().to_owned())
+}
+
+/// Everything but the registers is tried on both IOMMUs.
+fn check_memory(vm: &mut Vm, function: &str) -> Result<()> {
+    for (command, expected) in [
+        ("transfers ADDRESS 32", "transfers right"),
+        ("pins ADDRESS 32", "pins right"),
+        ("interrupts ADDRESS 200", "200 interrupts of each kind"),
+    ] {
+        let command = command.replace("ADDRESS", function);
+        assert_eq!(physical(vm, &command)?, expected);
+    }
+    Ok(())
+}
+
+#[test]
+fn a_device_is_driven_and_reaches_the_memory_it_is_given_and_no_other() {
+    let programs = Programs::from_env().unwrap();
+    let (mut vm, function) = boot(&programs, &INTEL).unwrap();
+    let shown = physical(&mut vm, &format!("show {function}")).unwrap();
+    for line in [
+        "region 0: 0x100000 bytes, mappable [(0, 100000)]",
+        "region 7: 0x100 bytes, mappable []",
+        "Intx: 1",
+        "Msi: 1",
+        "Msix: 0",
+        "Request: 1",
+        "can be reset: false",
+    ] {
+        assert!(shown.lines().any(|shown| shown == line), "{line}: {shown}");
+    }
+    let said = physical(&mut vm, &format!("registers {function}")).unwrap();
+    assert_eq!(said, "registers right");
+    check_memory(&mut vm, &function).unwrap();
+
+    // Conventional PCI has no errors to tell of.
+    let said = physical(&mut vm, &format!("notices {function}")).unwrap();
+    assert_eq!(said, "Request");
+    let display = give(&mut vm, BOCHS).unwrap();
+    let said = physical(&mut vm, &format!("notices {display}")).unwrap();
+    assert_eq!(said, "Error\nRequest");
+}
+
+#[test]
+fn a_device_that_cannot_be_had_is_refused_with_the_reason() {
+    let programs = Programs::from_env().unwrap();
+    let (mut vm, function) = boot(&programs, &INTEL).unwrap();
+    let display = vm.guest.pci_functions(BOCHS).unwrap().concat();
+    let group = format!("/sys/bus/pci/devices/{function}/iommu_group");
+    let hold = format!("exec 3<>/dev/vfio/$(basename $(readlink {group}))");
+    for (command, reason) in [
+        (format!("{hold}; physical show {function}"), "in use"),
+        (format!("physical show {display}"), "vfio-pci"),
+        ("physical show 0000:00:1e.0".to_owned(), "no PCI device"),
+        ("physical show nonsense".to_owned(), "not the address"),
+    ] {
+        let refused = vm.guest.run(&command).unwrap();
+        let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+        assert!(
+            refused.status != 0 && said.contains(reason),
+            "{command}: {said}"
+        );
+    }
+}
+
+#[test]
+fn a_device_behind_another_kind_of_iommu_does_the_same() {
+    let programs = Programs::from_env().unwrap();
+    let (mut vm, function) = boot(&programs, &AMD).unwrap();
+    check_memory(&mut vm, &function).unwrap();
+}

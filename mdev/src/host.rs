@@ -1,0 +1,34 @@
+//! A physical PCI device, which the kernel's VFIO gives to this process.
+//!
+//! - [`address`]: where it is on the bus.
+//! - [`sysfs`]: what the kernel says of it, and of the devices that it cannot be told apart from.
+//! - [`device`]: the device itself: regions, configuration space, reset.
+//! - [`mapping`]: a region's memory, mapped.
+//! - [`interrupts`]: the eventfds that it signals.
+//! - [`dma`]: memory that it may reach, at addresses that [`iova_space`] gives out.
+//! - [`error`]: what can go wrong, and what to do about it.
+//!
+//! Below them: `container` (the kernel's three files), `info` (what it answers) and `ioctl`.
+//!
+//! Not here: iommufd, which no kernel of Debian's has; devices without an IOMMU, which could write
+//! to any memory; several devices in one address space.
+
+pub mod address;
+mod container;
+pub mod device;
+pub mod dma;
+pub mod error;
+mod info;
+pub mod interrupts;
+mod ioctl;
+pub mod iova_space;
+pub mod mapping;
+pub mod sysfs;
+
+pub use address::PciAddress;
+pub use device::{HostDevice, Region};
+pub use dma::{DeviceAccess, DmaBuffer, HostDma};
+pub use error::HostError;
+pub use interrupts::Interrupt;
+pub use mapping::RegionMapping;
+pub use sysfs::PciBus;
