@@ -27,7 +27,7 @@ choose_guest() {
 
 fetch_guest() {
     local image dir=$SCRATCH/guest archives=$SCRATCH/apt/archives
-    image=$(kernel_package)
+    image=$(kernel_package linux-image-amd64)
     say "guest kernel: $image of $SUITE"
     fetch_debs download "$image" busybox-static
     mkdir -p -- "$dir/modules"
@@ -37,21 +37,37 @@ fetch_guest() {
     mv -T -- "$dir" "$GUEST_DIR"
 }
 
-# kernel_package: the versioned package that the generic kernel's name stands
-# for today. The cloud flavour has no graphics.
+# kernel_package NAME: the versioned package that the generic kernel's name
+# stands for today. The cloud flavour has no graphics.
 kernel_package() {
-    local package
-    package=$(private apt-cache depends --no-recommends --no-suggests linux-image-amd64 |
+    local name=$1 package
+    package=$(private apt-cache depends --no-recommends --no-suggests "$name" |
         sed -nE 's/^ *Depends: (linux-image-[0-9][^ ]*)$/\1/p' | head -n 1)
-    [[ -n $package ]] || die "linux-image-amd64 of $SUITE names no kernel"
+    [[ -n $package ]] || die "$name of $SUITE names no kernel"
     echo "$package"
 }
 
-# Modules for hardware that no guest of ours has are left packed: they are two
-# thirds of the tree.
+# unpack_kernel DIR DEB...: modules for hardware that no guest of ours has are left
+# packed: they are two thirds of the tree.
 unpack_kernel() {
-    local dir=$1 deb=$2 tree=$SCRATCH/kernel modules
+    local dir=$1 tree=$SCRATCH/kernel deb modules
+    shift
     mkdir -p -- "$tree"
+    for deb in "$@"; do
+        unpack_kernel_deb "$deb" "$tree"
+    done
+    for modules in "$tree"/lib/modules/* "$tree"/usr/lib/modules/*; do
+        [[ ! -d $modules/kernel ]] || mv -- "$modules" "$dir/modules/"
+    done
+    # Newer packages have the kernel beside its modules.
+    mv -- "$tree"/boot/vmlinuz-* "$dir/vmlinuz" 2>/dev/null ||
+        mv -- "$dir"/modules/*/vmlinuz "$dir/vmlinuz"
+    rm -rf -- "$tree"
+    [[ -n $(ls -A "$dir/modules") ]] || die "${1##*/} holds no modules"
+}
+
+unpack_kernel_deb() {
+    local deb=$1 tree=$2
     dpkg-deb --fsys-tarfile "$deb" | tar -x -C "$tree" --wildcards \
         --exclude='*/kernel/sound' --exclude='*/kernel/drivers/net/*' \
         --exclude='*/kernel/drivers/media' --exclude='*/kernel/drivers/infiniband' \
@@ -60,12 +76,6 @@ unpack_kernel() {
         --exclude='*/kernel/drivers/gpu/drm/xe' --exclude='*/kernel/drivers/gpu/drm/nouveau' \
         --exclude='*/kernel/drivers/gpu/drm/radeon' --exclude='*/kernel/net/wireless' \
         --exclude='*/usr/share/*'
-    for modules in "$tree"/lib/modules/* "$tree"/usr/lib/modules/*; do
-        [[ ! -d $modules/kernel ]] || mv -- "$modules" "$dir/modules/"
-    done
-    mv -- "$tree"/boot/vmlinuz-* "$dir/vmlinuz"
-    rm -rf -- "$tree"
-    [[ -n $(ls -A "$dir/modules") ]] || die "${deb##*/} holds no modules"
 }
 
 unpack_busybox() {

@@ -114,7 +114,9 @@ new_scratch() { SCRATCH=$(mktemp -d -- "$CACHE/tmp.XXXXXX"); }
 QEMU_DIR=$CACHE/qemu-1
 GUEST_DIR=$CACHE/guest-1
 
-forget_cache() { with_lock rm -rf -- "$QEMU_DIR" "$GUEST_DIR" "$DEBIAN_DIR" "$DESKTOP_DIR"; }
+forget_cache() {
+    with_lock rm -rf -- "$QEMU_DIR" "$GUEST_DIR" "$DEBIAN_DIR" "$DESKTOP_DIR" "$NEWER_KERNEL_DIR"
+}
 
 # fill_cache: chooses QEMU and the guest's files, fetching what is missing. The
 # first look takes no lock, since nearly every run finds all in place.

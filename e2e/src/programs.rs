@@ -1,6 +1,7 @@
 //! Where the environment says that everything is. `./x` exports it.
 
 use std::env;
+use std::fs;
 use std::path::{Path, PathBuf};
 
 use crate::{Error, Result};
@@ -40,6 +41,19 @@ impl Programs {
             guest_bin: path("VGPUD_GUEST_BIN")?,
             accel: env::var("VGPUD_ACCEL").unwrap_or_else(|_| "tcg".to_owned()),
         })
+    }
+
+    /// The same with the newer kernel that `VGPUD_NEWER_KERNEL` has.
+    pub fn with_newer_kernel(mut self) -> Result<Self> {
+        const FOLDER: &str = "VGPUD_NEWER_KERNEL";
+        let folder = env::var_os(FOLDER).map(PathBuf::from);
+        let folder = folder.ok_or(Error::Environment(FOLDER))?;
+        let trees = folder.join("modules");
+        let mut found = fs::read_dir(&trees).map_err(Error::io("read", &trees))?;
+        let tree = found.next().ok_or(Error::Environment(FOLDER))?;
+        self.modules = tree.map_err(Error::io("read", &trees))?.path();
+        self.kernel = folder.join("vmlinuz");
+        Ok(self)
     }
 
     /// One of our own programs, such as `vgpu`.
