@@ -74,23 +74,20 @@ impl Backing {
         &self,
         memory: &GuestMemory,
         offset: u64,
-        mut out: &mut [u8],
+        out: &mut [u8],
     ) -> Result<(), AccessError> {
-        let mut index = self.ends.partition_point(|end| *end <= offset);
-        let mut offset = offset;
-        while !out.is_empty() {
-            let (Some(entry), Some(end)) = (self.entries.get(index), self.ends.get(index)) else {
-                return Ok(());
-            };
-            let within = u64::from(entry.len) - (end - offset);
-            let len = usize::try_from(end - offset).map_or(out.len(), |left| left.min(out.len()));
-            let (part, rest) = out.split_at_mut(len);
-            memory.read(Iova(entry.at.wrapping_add(within)), part)?;
-            out = rest;
-            offset += len as u64;
-            index += 1;
-        }
-        Ok(())
+        let first = self.ends.partition_point(|end| *end <= offset);
+        let mut skipped = match first.checked_sub(1) {
+            Some(before) => offset - self.ends.get(before).copied().unwrap_or(0),
+            None => offset,
+        };
+        let entries = self.entries.iter().skip(first);
+        let parts = entries.map(|entry| {
+            let skipped = std::mem::take(&mut skipped);
+            let at = Iova(entry.at.wrapping_add(skipped));
+            (at, (u64::from(entry.len) - skipped) as usize)
+        });
+        memory.gather(parts, out)
     }
 }
 

@@ -89,18 +89,20 @@ fn set_up(driver: &mut GpuDriver) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Transfers and flushes one frame; nanoseconds.
-fn frame(driver: &mut GpuDriver, id: u32) -> anyhow::Result<f64> {
+/// Transfers and flushes frames that are told of at once; nanoseconds of each.
+fn frames_at_once(driver: &mut GpuDriver, id: u32, count: u32) -> anyhow::Result<f64> {
     let transfer = command(TRANSFER, &[0, 0, WIDTH, HEIGHT, 0, 0, id, 0]);
     let flush = command(FLUSH, &[0, 0, WIDTH, HEIGHT, id, 0]);
     let begin = Instant::now();
-    driver.offer(&transfer, 24);
-    driver.offer(&flush, 24);
+    for _ in 0..count {
+        driver.offer(&transfer, 24);
+        driver.offer(&flush, 24);
+    }
     driver.kick()?;
     driver.wait(Wait::Poll)?;
     let took = begin.elapsed().as_nanos() as f64;
     driver.check_last(OK)?;
-    Ok(took)
+    Ok(took / f64::from(count))
 }
 
 fn measure_frames(
@@ -123,7 +125,7 @@ fn measure_frames(
     let mut driver = GpuDriver::new(raw, FREE + 2 * FRAME)?;
     set_up(&mut driver)?;
     let medians = frame_turns(&mut driver, other, frames)?;
-    let [whole, pages, floor, floor_pages] = &medians;
+    let [whole, pages, many, many_pages, floor, floor_pages] = &medians;
     for (name, what, ours, floor, target) in [
         ("whole", "one piece of memory", whole, floor, Some(TARGET)),
         ("pages", "scattered pages", pages, floor, Some(TARGET)),
@@ -132,6 +134,14 @@ fn measure_frames(
             "scattered pages, against a memcpy of each",
             pages,
             floor_pages,
+            None,
+        ),
+        ("whole-8", "8 at once, one piece", many, floor, None),
+        (
+            "pages-8",
+            "8 at once, scattered pages",
+            many_pages,
+            floor,
             None,
         ),
     ] {
@@ -146,38 +156,39 @@ fn measure_frames(
     Ok(())
 }
 
-/// The median of each round: of frames of one piece and of pages, and of copies alike on the
-/// worker's CPU.
+/// The median of each round: of frames of one piece and of pages, of 8 such that are told of at
+/// once, and of copies alike on the worker's CPU.
 fn frame_turns(
     driver: &mut GpuDriver,
     other: usize,
     frames: usize,
-) -> anyhow::Result<[Vec<f64>; 4]> {
-    let copy = Ram::new(FRAME + PAGE)?;
+) -> anyhow::Result<[Vec<f64>; 6]> {
+    // As warm as the worker's, who has one for each as well.
+    let [copy, copy_of_pages] = [Ram::new(FRAME + PAGE)?, Ram::new(FRAME + PAGE)?];
     let pages = scattered();
-    let mut medians = [const { Vec::new() }; 4];
+    let mut medians = [const { Vec::new() }; 6];
     for _ in 0..ROUNDS {
-        let mut took = [const { Vec::new() }; 4];
+        let mut took = [const { Vec::new() }; 6];
         for turn in 0..frames {
             // A guest has drawn it anew.
             let drawn = vec![turn as u8; FRAME];
-            for id in [1, 2] {
+            for (number, (id, count)) in [(1, 1), (2, 1), (1, 8), (2, 8)].into_iter().enumerate() {
                 driver.ram.put(FREE, &drawn);
-                took[id as usize - 1].push(frame(driver, id)?);
+                took[number].push(frames_at_once(driver, id, count)?);
             }
             driver.ram.put(FREE, &drawn);
             let there = Pinned::to(&[other])?;
             let begin = Instant::now();
             driver.ram.copy_to(FREE, &copy, 0, FRAME);
-            took[2].push(begin.elapsed().as_nanos() as f64);
+            took[4].push(begin.elapsed().as_nanos() as f64);
             drop(there);
             driver.ram.put(FREE, &drawn);
             let there = Pinned::to(&[other])?;
             let begin = Instant::now();
             for (number, at) in pages.iter().enumerate() {
-                driver.ram.copy_to(*at, &copy, number * PAGE, PAGE);
+                driver.ram.copy_to(*at, &copy_of_pages, number * PAGE, PAGE);
             }
-            took[3].push(begin.elapsed().as_nanos() as f64);
+            took[5].push(begin.elapsed().as_nanos() as f64);
             drop(there);
         }
         for (medians, took) in medians.iter_mut().zip(&took) {

@@ -167,6 +167,42 @@ impl GuestMemory {
         again_if_changed(self.shared.messages.read(permit, range.start(), out))
     }
 
+    /// Copies parts of guest memory, one after the other, until `out` is full or there are no more: as
+    /// [`Self::read`] for each, and faster where they are many and small.
+    pub fn gather(
+        &self,
+        parts: impl IntoIterator<Item = (Iova, usize)>,
+        mut out: &mut [u8],
+    ) -> Result<(), AccessError> {
+        let mut view = None;
+        let mut copied = 0;
+        for (at, len) in parts {
+            let (part, rest) = out.split_at_mut(len.min(out.len()));
+            out = rest;
+            if part.is_empty() {
+                continue;
+            }
+            // A view is held for as much as any access is.
+            copied += part.len();
+            if copied > COPY_LEN {
+                copied = part.len();
+                view = None;
+            }
+            let looked = match view.take() {
+                Some(looked) => looked,
+                None => self.look()?,
+            };
+            if copied <= COPY_LEN && copy_at_once(&looked, at, part) {
+                view = Some(looked);
+                continue;
+            }
+            // It may wait, and whoever else has a view must not.
+            drop(looked);
+            self.read(at, part)?;
+        }
+        Ok(())
+    }
+
     /// Copies into guest memory, whichever way it is reached. What is not allowed is found out
     /// before the first byte is written.
     pub fn write(&self, at: Iova, data: &[u8]) -> Result<(), AccessError> {
@@ -250,6 +286,19 @@ impl GuestMemory {
 #[must_use = "waits begin again when it is dropped"]
 pub struct CancelledWaits<'a> {
     _cancelling: Cancelling<'a>,
+}
+
+/// Copies what lies in one mapping that can be pointed to. `false`, and nothing is done, if it does
+/// not.
+fn copy_at_once(view: &View<'_>, at: Iova, out: &mut [u8]) -> bool {
+    let range = IovaRange::new(at, out.len() as u64);
+    let piece = range.and_then(|range| view.piece(range, Access::Read).ok());
+    let whole = piece.filter(|piece| piece.len == out.len());
+    let Some(slice) = whole.and_then(|piece| piece.slice()) else {
+        return false;
+    };
+    slice.copy_to(out);
+    true
 }
 
 /// Nothing was done if mappings have changed: the next round looks them up again.

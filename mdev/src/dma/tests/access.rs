@@ -108,3 +108,54 @@ fn threads_look_up_while_the_session_maps_and_unmaps() {
     }
     assert_eq!(memory.counts(), (1, 0));
 }
+
+/// Parts of one mapping and of several, small and large, aligned and not.
+#[test]
+fn what_is_gathered_is_what_each_part_reads() {
+    const PAGES: u64 = 600;
+    let memory = connected(DmaLimits::default());
+    let fd = memfd(PAGES);
+    let bytes: Vec<_> = (0..PAGES * PAGE)
+        .map(|at| (at * 7 + at / 251) as u8)
+        .collect();
+    assert_eq!(rustix::io::pwrite(&fd, &bytes, 0), Ok(bytes.len()));
+    map(&memory, 0..10, BOTH, Some((&fd, 0))).unwrap();
+    map(&memory, 10..PAGES, BOTH, Some((&fd, 10))).unwrap();
+    let whole = (PAGES * PAGE) as usize;
+    for parts in [
+        vec![],
+        vec![(0, 0), (5, 0)],
+        vec![(3, 5), (0, 7), (9 * PAGE + 1, 4)],
+        // Over the border of two mappings, and back.
+        vec![(1, 2), (10 * PAGE - 3, 9), (1, 2)],
+        // More than is copied at once, in one part and in many.
+        vec![(8, whole - 8), (0, 8)],
+        (0..PAGES)
+            .rev()
+            .map(|page| (page * PAGE, PAGE as usize))
+            .collect(),
+    ] {
+        let expected: Vec<_> = parts
+            .iter()
+            .flat_map(|(at, len)| &bytes[*at as usize..][..*len])
+            .copied()
+            .collect();
+        let part = |(at, len): &(u64, usize)| (Iova(*at), *len);
+        for behind in [0, 3] {
+            let mut out = vec![0x5a; expected.len() + behind];
+            memory.gather(parts.iter().map(part), &mut out).unwrap();
+            assert!(out[..expected.len()] == expected, "{parts:?}");
+            assert_eq!(out[expected.len()..], [0x5a; 3][..behind]);
+        }
+        // What is full takes no more.
+        let mut little = vec![0; expected.len() / 2];
+        memory.gather(parts.iter().map(part), &mut little).unwrap();
+        assert!(little == expected[..little.len()]);
+    }
+    for wrong in [(whole as u64, 1), (whole as u64 - 1, 2), (u64::MAX, 2)] {
+        let parts = [(0, 4), wrong].map(|(at, len)| (Iova(at), len));
+        memory.gather(parts, &mut [0; 6]).unwrap_err();
+    }
+    memory.set_bus_master(false);
+    memory.gather([(Iova(0), 1)], &mut [0]).unwrap_err();
+}
