@@ -197,3 +197,52 @@ fn memory_that_only_messages_reach_is_drawn_from_as_well() {
     gpu.check_drawing(&mut vm.guest, &function, (800, 600), 1)
         .unwrap();
 }
+
+/// Where the window lies that virtio has in configuration space.
+fn window(config: &[u8]) -> Option<usize> {
+    let mut at = usize::from(*config.get(0x34)?);
+    while at != 0 {
+        let [id, next, len, kind] = *config.get(at..)?.first_chunk()?;
+        if (id, len, kind) == (9, 20, 5) {
+            return Some(at);
+        }
+        at = next.into();
+    }
+    None
+}
+
+/// The kernel's driver has the BAR, and whoever reads configuration space sees the same device.
+#[test]
+fn a_guest_reaches_registers_through_configuration_space() {
+    let programs = Programs::from_env().unwrap();
+    let gpu = Vgpu::run(&programs, "gpu-2d-hd", &[]).unwrap();
+    let mut vm = boot(&programs, &gpu).unwrap();
+    let function = only_gpu(&mut vm.guest).unwrap();
+    let file = format!("/sys/bus/pci/devices/{function}/config");
+    let dump = vm.guest.sh(&format!("od -An -v -tx1 {file}")).unwrap();
+    let bytes = dump.split_whitespace();
+    let config: Vec<_> = bytes
+        .map(|it| u8::from_str_radix(it, 16).unwrap())
+        .collect();
+    let at = window(&config).expect("there is a window");
+    // Where it is open: the BAR, the offset of the status, and one byte.
+    let set = |at: usize, bytes: &str| {
+        format!(
+            "printf '{bytes}' | dd of={file} bs=4 seek={} conv=notrunc",
+            at / 4
+        )
+    };
+    let place = [
+        set(at + 4, "\\0\\0\\0\\0"),
+        set(at + 8, "\\024\\0\\0\\0"),
+        set(at + 12, "\\001\\0\\0\\0"),
+    ];
+    let look = format!("dd if={file} bs=1 skip={} count=1 | od -An -tx1", at + 16);
+    let script = format!("({}; {look}) 2>/dev/null", place.join("; "));
+    assert_eq!(
+        vm.guest.sh(&script).unwrap().trim(),
+        "0f",
+        "the driver is up"
+    );
+    assert_eq!(gpu.counter("faults").unwrap(), 0);
+}
