@@ -6,6 +6,7 @@
 //! - [`engine`]: engines that vGPUs share, and who has used how much,
 //! - [`parent`]: parents, their types and pools,
 //! - [`definition`]: what is to be there after the next start,
+//! - [`usage`]: what vGPUs take of the host,
 //! - [`event`]: what happened,
 //! - [`host`]: what this host can do,
 //! - [`problem`]: why a request was refused.
@@ -19,6 +20,7 @@ pub mod instance;
 pub mod parent;
 pub mod problem;
 pub mod succession;
+pub mod usage;
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -38,6 +40,7 @@ pub use instance::{
 pub use parent::{Parent, PoolUse, Type};
 pub use problem::Problem;
 pub use succession::{Outcome, Recovery, Upgrade};
+pub use usage::InstanceUsage;
 
 /// An attribute and its value. A name may come twice, and the later one wins.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]

@@ -18,8 +18,8 @@ use uuid::Uuid;
 
 use crate::api::{
     Attribute, AttributeChanges, Console, ConsoleRequest, CreateRequest, Definition,
-    DefinitionRequest, Event, HostFacts, Instance, Parent, Problem, Type, Upgrade, View,
-    WorkerStatus,
+    DefinitionRequest, Event, HostFacts, Instance, InstanceUsage, Parent, Problem, Type, Upgrade,
+    View, WorkerStatus,
 };
 
 /// Why a request has no answer.
@@ -225,6 +225,11 @@ impl Client {
     /// What the host can do.
     pub fn host(&self) -> Result<HostFacts> {
         self.get("/v1/host")
+    }
+
+    /// What the worker of each vGPU that runs takes of the host.
+    pub fn usage(&self) -> Result<Vec<InstanceUsage>> {
+        self.get("/v1/usage")
     }
 
     /// What is counted, as text for Prometheus.

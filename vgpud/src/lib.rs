@@ -12,7 +12,7 @@
 //! - `worker_process`: a worker's process: started with its socket, watched, ended.
 //! - `console_process`: the process that shows its display to viewers.
 //! - `engines`: who of those that share an engine has it when.
-//! - `events`, [`metrics`]: what happened, and what is counted.
+//! - `events`, [`metrics`], `usage`: what happened, what is counted, and what is taken of the host.
 //!
 //! Beside it: [`daemon`] and [`arguments`] (the program as a whole), [`config`] and [`paths`] (how and where things
 //! are to be), [`catalogue`] and `drm` (parents and types), `accounts` (owners of sockets), `service`
@@ -56,6 +56,7 @@ pub mod server;
 mod service;
 mod table;
 mod turns;
+mod usage;
 mod worker_process;
 
 pub use error::Error;

@@ -91,6 +91,7 @@ pub fn router(manager: Manager) -> (Router, utoipa::openapi::OpenApi) {
         .routes(routes!(events::follow))
         .routes(routes!(host::facts))
         .routes(routes!(host::metrics))
+        .routes(routes!(host::usage))
         .split_for_parts();
     let served = document.clone();
     let router = router

@@ -5,9 +5,9 @@ use axum::extract::State;
 use axum::http::header;
 use axum::response::IntoResponse;
 
-use crate::api::HostFacts;
+use crate::api::{HostFacts, InstanceUsage};
 use crate::manager::Manager;
-use crate::{host, metrics};
+use crate::{host, metrics, usage};
 
 use super::refusal::Refused;
 
@@ -22,6 +22,19 @@ use super::refusal::Refused;
 )]
 pub(super) async fn facts(State(manager): State<Manager>) -> Json<HostFacts> {
     Json(host::look(&manager).await)
+}
+
+/// What the worker of each vGPU that runs takes of this host.
+#[utoipa::path(
+    get,
+    path = "/v1/usage",
+    responses(
+        (status = 200, body = Vec<InstanceUsage>),
+        Refused,
+    )
+)]
+pub(super) async fn usage(State(manager): State<Manager>) -> Json<Vec<InstanceUsage>> {
+    Json(usage::look(&manager).await)
 }
 
 /// What is counted, in the text format of Prometheus.

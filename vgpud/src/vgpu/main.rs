@@ -5,12 +5,13 @@
 //! - Definitions, which last: [`define`], [`modify`].
 //! - vGPUs, which run: [`life`] (start, stop), [`upgrade`], [`ask`] (status, set), [`screenshot`], [`console`], [`state`] (save
 //!   and restore), [`attach`] (what a VMM is to be told).
+//! - Who uses an engine: [`top`], [`trace`].
 //! - For libvirt: [`libvirt`] (its hook).
 //! - Without a daemon: [`run`], and whatever takes `--control`.
 //! - About the command itself: [`pages`] (completions, man pages).
 //!
 //! What they share: [`target`] (which vGPU is meant, and where the daemon listens), [`output`]
-//! (printing, files), [`failure`] (what went wrong, and the exit code).
+//! (printing, files), [`failure`] (what went wrong, and the exit code), [`signals`].
 
 mod ask;
 mod attach;
@@ -29,8 +30,11 @@ mod policy;
 mod run;
 mod screenshot;
 mod show;
+mod signals;
 mod state;
 mod target;
+mod top;
+mod trace;
 mod types;
 mod upgrade;
 
@@ -122,6 +126,18 @@ enum Command {
     ///
     /// Ends when the daemon does.
     Events(events::Arguments),
+    /// Show who uses an engine, as it happens
+    ///
+    /// For each vGPU: its part of what all have used (SHARE%), how much of the engine it has used
+    /// (BUSY%) and how much of the last second it had something to do (WANT%), how many jobs wait,
+    /// how long it waited for its turn, what its worker takes of the CPU and of memory. Where the
+    /// output is no terminal: a table after the other.
+    Top(top::Arguments),
+    /// Write down who had an engine when, for a trace viewer
+    ///
+    /// The file opens in Perfetto (ui.perfetto.dev) and in chrome://tracing. Ends after --seconds, or
+    /// with Ctrl-C, or with 3 when the daemon does; the file is whole in any case.
+    Trace(trace::Arguments),
     /// Tell what this host can and cannot do, and what to do about it
     ///
     /// Ends with 1 if something is missing without which there are no vGPUs.
@@ -164,6 +180,8 @@ fn obey(command: Command) -> anyhow::Result<ExitCode> {
         Command::Save(arguments) => state::save(&arguments),
         Command::Restore(arguments) => state::restore(&arguments),
         Command::Events(arguments) => events::follow(&arguments),
+        Command::Top(arguments) => top::top(&arguments),
+        Command::Trace(arguments) => trace::trace(&arguments),
         Command::Doctor(arguments) => return doctor::look(&arguments),
         Command::Run(_) => run::run(),
         Command::Status(arguments) => ask::status(&arguments),
