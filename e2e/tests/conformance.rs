@@ -70,6 +70,8 @@ fn every_type_of_ours_keeps_every_rule() {
         "edu-2",
         "gpu-2d-hd",
         "gpu-2d-4k",
+        "input-keyboard",
+        "input-tablet",
     ] {
         let (status, report) = suite(&["--server", &ours(kind)]);
         let of_kind = all_with(&report, "fail");

@@ -8,7 +8,7 @@ use rustix::process::Signal;
 use uuid::Uuid;
 use worker::control::Control;
 
-use crate::api::{CreateRequest, EventKind, Instance, InstanceState, SocketAccess};
+use crate::api::{Attribute, CreateRequest, EventKind, Instance, InstanceState, SocketAccess};
 use crate::blocking::{blocking, detached};
 use crate::config::Users;
 use crate::error::Error;
@@ -134,8 +134,14 @@ impl Manager {
         let base = match name.function {
             None => base,
             Some(function) => {
-                // What is said of the transport is said of all.
+                // What is said of the transport is said of all: a display that has no MSI-X is
+                // one that can be unplugged from QEMU.
+                let is_virtio = base.starts_with("gpu-");
                 attributes.retain(|attribute| attribute.name == MSIX_ATTRIBUTE);
+                attributes.extend((!is_virtio).then(|| Attribute {
+                    name: MSIX_ATTRIBUTE.to_owned(),
+                    value: "off".to_owned(),
+                }));
                 function.base().to_owned()
             }
         };

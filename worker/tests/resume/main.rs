@@ -8,6 +8,7 @@ mod gpu;
 mod guest;
 mod heads;
 mod host;
+mod input;
 mod kills;
 mod setup;
 mod stream;

@@ -8,13 +8,14 @@ use std::sync::Arc;
 use std::thread;
 
 use ::worker::control::Control;
+use mdev::input::{Key, Report};
 use rustix::fs::ftruncate;
 use vfu::client::Client;
 use vfu::socket::Sender;
 use vfu::wire::Command;
 use vfu::wire::migration::MigState;
 use vfu::wire::version::{Capabilities, TwinSocket};
-use virtio::guest::Guest;
+use virtio::guest::{End, FREE, Guest, WRITE};
 
 use crate::guest::{PAGE, copy_a_page, interrupt, loop_back, map, memory, set_mode, transfer};
 use crate::worker::Worker;
@@ -39,6 +40,8 @@ fn use_device(type_name: &str, client: &mut Client) {
         "bochs" => set_mode(client, 640, 480),
         // Its driver is a client of its own: see `ask_display`.
         "gpu" => {}
+        // As theirs: see `type_at`.
+        "input" => {}
         other => panic!("a guest of {other} is missing here"),
     }
 }
@@ -53,6 +56,40 @@ fn ask_display(worker: &mut Worker) {
     request[..4].copy_from_slice(&GET_DISPLAY_INFO.to_le_bytes());
     let answer = guest.ask(0, &request, 408);
     assert_eq!(answer[..4], OK_DISPLAY_INFO.to_le_bytes());
+    drop(guest);
+    worker.wait_idle();
+}
+
+/// The guest of a keyboard or a tablet hears what is pressed, and lets go of with its connection;
+/// what makes no sense ends the connection with words.
+fn type_at(worker: &mut Worker, code: u16) {
+    let socket = UnixStream::connect(worker.path("sock")).unwrap();
+    let mut guest = Guest::new(socket, 0);
+    let control = worker.control();
+    control.input(5).unwrap();
+    let press = |code| Report {
+        keys: vec![Key { code, down: true }],
+        ..Report::default()
+    };
+    control.give(1, press(code)).unwrap();
+    let mut event = || {
+        guest.describe(0, &[(FREE, 8, WRITE, 0)]);
+        guest.kick(0, 0, 1);
+        assert_eq!(guest.wait(0), End::Used(8));
+        let bytes = guest.look(FREE, 8);
+        [bytes[0], bytes[2], bytes[4]]
+    };
+    let low = code.to_le_bytes()[0];
+    assert_eq!([event(), event()], [[1, low, 1], [0, 0, 0]]);
+    let error = control.give(2, press(0x2ff)).unwrap_err();
+    assert!(error.to_string().contains("no such key"), "{error}");
+    assert!(control.give(3, press(code)).is_err(), "it has ended");
+    assert_eq!([event(), event()], [[1, low, 0], [0, 0, 0]]);
+    // The lights of a keyboard are noted.
+    guest.put(FREE, &[0x11, 0, 1, 0, 1, 0, 0, 0]);
+    guest.describe(1, &[(FREE, 8, 0, 0)]);
+    guest.kick(1, 0, 1);
+    assert_eq!(guest.wait(1), End::Used(0));
     drop(guest);
     worker.wait_idle();
 }
@@ -84,6 +121,11 @@ fn every_type_is_used_shown_saved_restored_and_migrated() {
         let mut worker = Worker::start(&name, &[]);
         if name.starts_with("gpu") {
             ask_display(&mut worker);
+        }
+        match name.as_str() {
+            "input-keyboard" => type_at(&mut worker, 30),
+            "input-tablet" => type_at(&mut worker, 0x110),
+            _ => assert!(worker.control().input(5).is_err(), "{name} takes input"),
         }
         let control = worker.control();
         let mut client = worker.client();
