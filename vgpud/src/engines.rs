@@ -13,6 +13,8 @@ mod client;
 mod measure;
 mod parent;
 pub(crate) mod settings;
+#[cfg(test)]
+mod tests;
 mod thread;
 
 use std::io;
