@@ -67,6 +67,7 @@ impl Initramfs {
             "etc",
             "lib",
             "lib/modules",
+            "lib64",
             "proc",
             "sys",
             "tmp",

@@ -14,6 +14,7 @@
 //!   [`desktop`].
 //! - [`qemu`]: what comes out is a [`Vm`], a running QEMU.
 //! - [`initramfs`], from [`modules`] and [`cpio`]: what the guest boots into, kept between runs.
+//! - [`libraries`]: what a program of ours needs to run in there.
 //! - [`guest`]: commands run in the guest, through the agent of the program `guest`.
 //! - [`qmp`]: QEMU's own control socket: hotplug, reset, events, screenshots.
 //! - [`screen`]: a picture, compared pixel by pixel or read as text.
@@ -32,6 +33,7 @@ pub mod error;
 pub mod firmware;
 pub mod guest;
 pub mod initramfs;
+pub mod libraries;
 pub mod machine;
 pub mod mdevctl;
 pub mod modules;

@@ -3,6 +3,7 @@
 //! The guest's first serial port is the console log, the second belongs to the agent.
 
 use std::ffi::OsString;
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -11,7 +12,7 @@ use serde_json::{Value, json};
 use crate::firmware::{self, Firmware};
 use crate::initramfs::Initramfs;
 use crate::qemu::{AGENT, CONSOLE_LOG, QMP, Vm};
-use crate::{Programs, Result};
+use crate::{Error, Programs, Result, libraries};
 
 /// What the guest's memory is made of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -112,6 +113,19 @@ impl<'a> Machine<'a> {
     pub fn guest_program(mut self, name: &str) -> Self {
         self.initramfs.programs.push(name.to_owned());
         self
+    }
+
+    /// Puts one of our own programs into the guest's `/bin`, with what it is linked with: it runs there
+    /// with `LD_LIBRARY_PATH=/lib`.
+    pub fn our_program(mut self, name: &str) -> Result<Self> {
+        let program = self.programs.ours(name);
+        let mut files = libraries::of(&program)?;
+        files.push((format!("bin/{name}"), program));
+        for (place, path) in files {
+            let content = fs::read(&path).map_err(Error::io("read", &path))?;
+            self.initramfs.files.push((place, content));
+        }
+        Ok(self)
     }
 
     /// Puts a file into the guest. The path has no leading slash, and its folder is there.

@@ -6,6 +6,7 @@
 //! - [`mapping`]: a region's memory, mapped.
 //! - [`interrupts`]: the eventfds that it signals.
 //! - [`dma`]: memory that it may reach, at addresses that [`iova_space`] gives out.
+//! - [`binding`]: devices given to user space, and given back; never those in `usage`.
 //! - [`error`]: what can go wrong, and what to do about it.
 //!
 //! Below them: `container` (the kernel's three files), `info` (what it answers) and `ioctl`.
@@ -14,6 +15,7 @@
 //! to any memory; several devices in one address space.
 
 pub mod address;
+pub mod binding;
 mod container;
 pub mod device;
 pub mod dma;
@@ -24,8 +26,10 @@ mod ioctl;
 pub mod iova_space;
 pub mod mapping;
 pub mod sysfs;
+mod usage;
 
 pub use address::PciAddress;
+pub use binding::{BindError, bind, unbind};
 pub use device::{HostDevice, Region};
 pub use dma::{DeviceAccess, DmaBuffer, HostDma};
 pub use error::HostError;

@@ -42,6 +42,8 @@ fn every_command_is_there_and_its_help_too() {
         "restore",
         "events",
         "doctor",
+        "bind",
+        "unbind",
         "completions",
         "man",
         "run",

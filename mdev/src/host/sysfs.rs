@@ -51,18 +51,34 @@ impl PciBus {
 
     /// All devices of a group, this one among them, in the order of their addresses.
     pub fn members(&self, group: u32) -> Result<Vec<PciAddress>, HostError> {
-        let folder = self.path(&format!("/sys/kernel/iommu_groups/{group}/devices"));
-        let mut members = Vec::new();
+        // Other busses have groups too, and their names are no addresses.
+        self.addresses_in(&format!("/sys/kernel/iommu_groups/{group}/devices"))
+    }
+
+    /// How many groups of devices there are that an IOMMU tells apart.
+    pub fn groups(&self) -> usize {
+        let groups = fs::read_dir(self.path("/sys/kernel/iommu_groups"));
+        groups.map_or(0, Iterator::count)
+    }
+
+    /// The devices that [`VFIO_PCI`] has; none if there is no such driver.
+    pub fn given(&self) -> Option<Vec<PciAddress>> {
+        self.addresses_in(&format!("/sys/bus/pci/drivers/{VFIO_PCI}"))
+            .ok()
+    }
+
+    fn addresses_in(&self, folder: &str) -> Result<Vec<PciAddress>, HostError> {
+        let folder = self.path(folder);
+        let mut found = Vec::new();
         for entry in fs::read_dir(&folder).map_err(HostError::file(&folder))? {
             let name = entry.map_err(HostError::file(&folder))?.file_name();
-            // Other busses have groups too.
-            members.extend(
+            found.extend(
                 name.to_str()
                     .and_then(|name| name.parse::<PciAddress>().ok()),
             );
         }
-        members.sort();
-        Ok(members)
+        found.sort();
+        Ok(found)
     }
 }
 
@@ -116,5 +132,16 @@ mod tests {
         assert!(matches!(bus.group(lone), Err(HostError::NoIommu(_))));
         let absent = "03:00.0".parse().unwrap();
         assert!(matches!(bus.driver(absent), Err(HostError::NoDevice(_))));
+
+        assert_eq!((bus.groups(), bus.given()), (1, None));
+        let driver = bus.path("/sys/bus/pci/drivers/vfio-pci");
+        fs::create_dir_all(&driver).unwrap();
+        fs::write(driver.join("new_id"), "").unwrap();
+        symlink(
+            devices.join(lone.to_string()),
+            driver.join(lone.to_string()),
+        )
+        .unwrap();
+        assert_eq!(bus.given(), Some(vec![lone]));
     }
 }

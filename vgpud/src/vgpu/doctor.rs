@@ -14,6 +14,7 @@ use vgpud::client::ClientError;
 
 use crate::failure::reach_remedy;
 use crate::output::{print, print_json, size};
+use crate::physical;
 use crate::target::Api;
 
 /// Without these there are no vGPUs. The rest makes them safer, faster or easier to reach.
@@ -83,6 +84,7 @@ fn examine(arguments: &Arguments) -> anyhow::Result<Report> {
         Err(error) => (None, vec![no_daemon(&error)]),
     };
     facts.extend([qemu(arguments), cloud_hypervisor(), kvm()]);
+    facts.extend(physical::facts());
     let facts: Vec<_> = facts
         .into_iter()
         .map(|fact| Finding {
@@ -121,7 +123,7 @@ fn no_daemon(error: &ClientError) -> Fact {
     bad("daemon", error.to_string(), remedy)
 }
 
-fn good(name: &str, found: String) -> Fact {
+pub(crate) fn good(name: &str, found: String) -> Fact {
     Fact {
         name: name.to_owned(),
         is_good: true,
@@ -130,7 +132,7 @@ fn good(name: &str, found: String) -> Fact {
     }
 }
 
-fn bad(name: &str, found: String, remedy: &str) -> Fact {
+pub(crate) fn bad(name: &str, found: String, remedy: &str) -> Fact {
     Fact {
         name: name.to_owned(),
         is_good: false,

@@ -3,6 +3,7 @@
 use std::io;
 use std::process::ExitCode;
 
+use mdev::host::BindError;
 use vgpud::client::ClientError;
 
 use crate::output::one_line;
@@ -32,6 +33,9 @@ pub(crate) fn report(error: &anyhow::Error) -> ExitCode {
         return report_client(error);
     }
     eprintln!("vgpu: {error:#}");
+    if let Some(remedy) = find::<BindError>(error).and_then(BindError::remedy) {
+        eprintln!("remedy: {remedy}");
+    }
     if find::<Usage>(error).is_some() {
         eprintln!("For more information, try '--help'.");
         return ExitCode::from(USAGE);

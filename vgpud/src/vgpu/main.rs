@@ -7,6 +7,7 @@
 //!   and restore), [`attach`] (what a VMM is to be told).
 //! - Who uses an engine: [`top`], [`trace`].
 //! - For libvirt: [`libvirt`] (its hook).
+//! - Physical devices: [`physical`] (bind, unbind).
 //! - Without a daemon: [`run`], and whatever takes `--control`.
 //! - About the command itself: [`pages`] (completions, man pages).
 //!
@@ -26,6 +27,7 @@ mod list;
 mod modify;
 mod output;
 mod pages;
+mod physical;
 mod policy;
 mod run;
 mod screenshot;
@@ -142,6 +144,14 @@ enum Command {
     ///
     /// Ends with 1 if something is missing without which there are no vGPUs.
     Doctor(doctor::Arguments),
+    /// Give physical PCI devices to user space
+    ///
+    /// The kernel's vfio-pci takes them from their drivers, until unbind or the next start of the
+    /// machine. Refused while something uses one, and where the IOMMU cannot tell one from a device
+    /// that is not given along. Takes no daemon, but root.
+    Bind(physical::BindArguments),
+    /// Give physical PCI devices back to the kernel's drivers
+    Unbind(physical::UnbindArguments),
     /// Serve one vGPU until SIGTERM, without a daemon
     Run(worker::arguments::Arguments),
     /// Show how a running vGPU is
@@ -183,6 +193,8 @@ fn obey(command: Command) -> anyhow::Result<ExitCode> {
         Command::Top(arguments) => top::top(&arguments),
         Command::Trace(arguments) => trace::trace(&arguments),
         Command::Doctor(arguments) => return doctor::look(&arguments),
+        Command::Bind(arguments) => physical::bind(&arguments),
+        Command::Unbind(arguments) => physical::unbind(&arguments),
         Command::Run(_) => run::run(),
         Command::Status(arguments) => ask::status(&arguments),
         Command::Set(arguments) => ask::set(&arguments),
