@@ -202,7 +202,8 @@ fn types_of_the_configuration_are_made_of_drivers_types() {
     );
     daemon.create(uuid(1), "desktop");
     let status = daemon.client.status(uuid(1)).unwrap();
-    assert_eq!(status.attributes, [attribute("mode", "1280x720")]);
+    let expected = [attribute("mode", "1280x720"), attribute("input", "off")];
+    assert_eq!(status.attributes, expected);
     assert!(
         daemon
             .client
