@@ -32,7 +32,8 @@ fn node(name: &str) -> Result<PathBuf, Failure> {
 }
 
 /// Prints the events of a device, `TYPE CODE VALUE`, until there were so many reports; each report
-/// ends with an empty line. It has opened the device once the file `ready` is there.
+/// ends with an empty line. The kernel's own repetitions of keys that are held are left out. It has
+/// opened the device once the file `ready` is there.
 pub(crate) fn print(name: &str, reports: usize, ready: &str) -> Result<(), Failure> {
     let mut options = File::options();
     options.read(true);
@@ -40,7 +41,7 @@ pub(crate) fn print(name: &str, reports: usize, ready: &str) -> Result<(), Failu
     let mut device = options.open(node(name)?)?;
     File::create(ready)?;
     let patience = Timespec::try_from(PATIENCE)?;
-    let mut seen = 0;
+    let (mut seen, mut report) = (0, String::new());
     while seen < reports {
         let mut fds = [PollFd::new(&device, PollFlags::IN)];
         if poll(&mut fds, Some(&patience))? == 0 {
@@ -51,11 +52,15 @@ pub(crate) fn print(name: &str, reports: usize, ready: &str) -> Result<(), Failu
         let [.., t0, t1, c0, c1, v0, v1, v2, v3] = bytes;
         let (kind, code) = (u16::from_le_bytes([t0, t1]), u16::from_le_bytes([c0, c1]));
         let value = i32::from_le_bytes([v0, v1, v2, v3]);
-        if (kind, code) == (0, 0) {
-            println!();
-            seen += 1;
-        } else {
-            println!("{kind} {code} {value}");
+        match (kind, code, value) {
+            (0, 0, _) if report.is_empty() => {}
+            (0, 0, _) => {
+                println!("{report}");
+                report.clear();
+                seen += 1;
+            }
+            (1, _, 2) => {}
+            _ => report += &format!("{kind} {code} {value}\n"),
         }
     }
     Ok(())
