@@ -172,7 +172,7 @@ fn a_full_ring_is_answered_in_order_until_every_index_has_wrapped() {
 #[test]
 fn a_full_ring_without_events_and_tables_is_answered_in_order() {
     driven("gpu-2d-hd", |_, bus| {
-        keep_busy(bus, 0, SIZE / 3, REQUESTS / 8)
+        keep_busy(bus, 0, SIZE / 3, REQUESTS / 8);
     });
 }
 
