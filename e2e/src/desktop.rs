@@ -57,6 +57,9 @@ pub const PANEL_HEIGHT: u32 = 32;
 /// See [`PANEL_HEIGHT`].
 pub const PANEL: u32 = 0x0020_4060;
 
+/// Where in the panel a click opens a terminal.
+pub const TERMINAL: (u16, u16) = (22, 16);
+
 /// The colour of what is behind all windows.
 pub const BACKGROUND: u32 = 0x0010_3050;
 

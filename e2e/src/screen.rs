@@ -81,6 +81,23 @@ impl Screen {
         self.pixels.iter().all(|&pixel| pixel == 0)
     }
 
+    /// Whether it has another picture somewhere in it, pixel for pixel.
+    pub fn holds(&self, part: &Self) -> bool {
+        let ((width, height), (columns, lines)) = (self.size(), part.size());
+        if columns > width || lines > height {
+            return false;
+        }
+        let row = |screen: &Self, x: u32, y: u32| {
+            let start = (y * screen.width + x) as usize;
+            start..start + columns as usize
+        };
+        let is_at = |x: u32, y: u32| {
+            (0..lines)
+                .all(|line| self.pixels[row(self, x, y + line)] == part.pixels[row(part, 0, line)])
+        };
+        (0..=height - lines).any(|y| (0..=width - columns).any(|x| is_at(x, y)))
+    }
+
     /// Finds the first pixel that is not what `expected` says of its place.
     pub fn differs_from(&self, expected: impl Fn(u32, u32) -> u32) -> Option<Difference> {
         let rows = self.pixels.chunks_exact(self.width as usize);
@@ -241,6 +258,22 @@ mod tests {
         assert_eq!(screen.text(&font()), ["!\" #", "    !"]);
         assert!(screen.shows(&font(), "\" #"));
         assert!(!screen.shows(&font(), "##"));
+    }
+
+    #[test]
+    fn a_part_is_found_wherever_it_is_and_not_where_a_pixel_is_another() {
+        let screen = Screen::from_pixels(4, (0..12).collect());
+        for (part, is_there) in [
+            (vec![5, 6, 9, 10], true),
+            (vec![2, 3, 6, 7], true),
+            (vec![0, 1, 4, 6], false),
+            (vec![3, 4, 7, 8], false),
+        ] {
+            let part = Screen::from_pixels(2, part);
+            assert_eq!(screen.holds(&part), is_there, "{part:?}");
+        }
+        assert!(screen.holds(&screen));
+        assert!(!screen.holds(&Screen::from_pixels(5, vec![0; 5])));
     }
 
     #[test]

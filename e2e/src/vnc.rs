@@ -38,6 +38,9 @@ pub const DOWN: u32 = 0xff54;
 /// See [`RETURN`].
 const SHIFT: u32 = 0xffe1;
 
+/// Between two keys. Firmware looks at its keyboard now and then, and keeps a few of them.
+const KEY: Duration = Duration::from_millis(80);
+
 /// A connection, of whatever kind.
 trait Stream: Read + Write + Send {}
 impl<T: Read + Write + Send> Stream for T {}
@@ -191,7 +194,7 @@ impl Viewer {
         self.key(symbol, false)
     }
 
-    /// Types a text as on an American keyboard, and ends the line.
+    /// Types a text as on an American keyboard, no faster than hands do, and ends the line.
     pub fn type_line(&mut self, text: &str) -> io::Result<()> {
         for c in text.chars() {
             let is_shifted = c.is_ascii_uppercase() || "~!@#$%^&*()_+{}|:\"<>?".contains(c);
@@ -202,6 +205,7 @@ impl Viewer {
             if is_shifted {
                 self.key(SHIFT, false)?;
             }
+            std::thread::sleep(KEY);
         }
         self.tap(RETURN)
     }
