@@ -27,7 +27,7 @@ const NAME: &str = "vgpud-lease";
 ///
 /// # Safety
 ///
-/// The type consists of atomics alone, is valid whatever they hold, and fits [`LEN`] bytes.
+/// The type consists of atomics alone, is valid whatever they hold, and fits 4096 bytes.
 pub unsafe trait Words: Sync {}
 
 // SAFETY: seven `AtomicU64`s; any number is one.
