@@ -73,6 +73,7 @@ fn check_memory(vm: &mut Vm, function: &str) -> Result<()> {
     for (command, expected) in [
         ("transfers ADDRESS 32", "transfers right"),
         ("pins ADDRESS 32", "pins right"),
+        ("guests ADDRESS 32", "guests apart"),
         ("interrupts ADDRESS 200", "200 interrupts of each kind"),
     ] {
         let command = command.replace("ADDRESS", function);
@@ -129,6 +130,33 @@ fn a_device_that_cannot_be_had_is_refused_with_the_reason() {
             "{command}: {said}"
         );
     }
+}
+
+#[test]
+fn limits_of_the_kernel_are_met_with_an_error_and_nothing_is_left_behind() {
+    let programs = Programs::from_env().unwrap();
+    let (mut vm, function) = boot(&programs, &INTEL).unwrap();
+    let said = physical(&mut vm, &format!("addresses {function}")).unwrap();
+    assert_eq!(said, "15 pages have addresses");
+
+    // The worker of a vGPU is a user who has been given the group's file, and nothing else.
+    let group = format!("/sys/bus/pci/devices/{function}/iommu_group");
+    let group = vm
+        .guest
+        .sh(&format!("basename $(readlink {group})"))
+        .unwrap();
+    let said = physical(&mut vm, &format!("locked {function} 40")).unwrap();
+    assert!(said.contains(&format!("/dev/vfio/{group}: Permission denied")));
+    let open_up = format!("chown 1000 /dev/vfio/{group}");
+    vm.guest.sh(&open_up).unwrap();
+    let said = physical(&mut vm, &format!("locked {function} 40")).unwrap();
+    assert_eq!(said, "40 pages can be locked");
+
+    let parameters = "/sys/module/vfio_iommu_type1/parameters";
+    let limit = format!("echo 33 >{parameters}/dma_entry_limit");
+    vm.guest.sh(&limit).unwrap();
+    let said = physical(&mut vm, &format!("entries {function} 33")).unwrap();
+    assert_eq!(said, "33 mappings are allowed");
 }
 
 #[test]

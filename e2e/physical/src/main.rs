@@ -4,11 +4,13 @@
 //!
 //! - [`edu`]: the device's registers.
 //! - [`registers`], [`transfers`], [`interrupts`], [`pins`]: what is tried; each says what it saw.
+//! - [`limits`]: where the kernel ends it.
 //! - [`eventfd`]: what interrupts are waited for with.
 
 mod edu;
 mod eventfd;
 mod interrupts;
+mod limits;
 mod pins;
 mod registers;
 mod transfers;
@@ -29,7 +31,11 @@ const USAGE: &str = "usage: physical COMMAND
   transfers ADDRESS BITS    try its transfers with buffers, its addresses being of so many bits
   interrupts ADDRESS COUNT  count that many interrupts of each kind
   notices ADDRESS           have the kernel say what it has to say of a device
-  pins ADDRESS BITS         try its transfers with pinned pages of a guest's memory";
+  pins ADDRESS BITS         try its transfers with pinned pages of a guest's memory
+  guests ADDRESS BITS       the same with two guests that have the same addresses
+  locked ADDRESS PAGES      be a user who may lock so many pages for a device, and try
+  entries ADDRESS COUNT     try that so many mappings are allowed
+  addresses ADDRESS         try how many pages have addresses of 16 bits";
 
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
@@ -56,6 +62,11 @@ fn dispatch(args: &[&str]) -> Result<(), Failure> {
         }
         ["notices", address] => interrupts::notices(&open(address, "64")?),
         ["pins", address, bits] => pins::run(&Edu::new(open(address, bits)?)?),
+        ["guests", address, bits] => pins::guests(&Edu::new(open(address, bits)?)?),
+        ["locked", address, pages] => limits::locked(address, pages.parse()?),
+        ["entries", address, count] => limits::entries(&open(address, "32")?, count.parse()?),
+        // The page at 0 is not given out.
+        ["addresses", address] => limits::addresses(&open(address, "16")?, 15),
         _ => Err(USAGE.into()),
     }
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use guest::noise::Noise;
 use mdev::dma::view::Access;
 use mdev::dma::{DmaLimits, GuestMemory, Iova, IovaRange, Pin};
+use mdev::host::HostDevice;
 use mdev::region_memory::RegionMemory;
 use vfu::wire::dma::{DmaFlags, DmaMap};
 
@@ -18,21 +19,21 @@ const GUEST: u64 = 0x40_0000_0000;
 const PAGES: u64 = 4;
 
 /// A guest's memory: a file, which its VMM maps as well.
-struct Memory {
+pub(crate) struct Memory {
     file: RegionMemory,
-    guest: GuestMemory,
+    pub(crate) guest: GuestMemory,
 }
 
 impl Memory {
     /// Its last page is one that the guest lets devices read alone.
-    fn new(edu: &Edu) -> Result<Self, Failure> {
-        let file = RegionMemory::new("guest", PAGES * PAGE)?;
+    pub(crate) fn new(device: &HostDevice, pages: u64) -> Result<Self, Failure> {
+        let file = RegionMemory::new("guest", pages * PAGE)?;
         let guest = GuestMemory::standing_alone(DmaLimits::default());
         guest
-            .set_device_iommu(edu.host.dma().clone())
+            .set_device_iommu(device.dma().clone())
             .map_err(|_| "the memory has an IOMMU already")?;
         let both = DmaFlags::READ | DmaFlags::WRITE;
-        for (first, count, flags) in [(0, PAGES - 1, both), (PAGES - 1, 1, DmaFlags::READ)] {
+        for (first, count, flags) in [(0, pages - 1, both), (pages - 1, 1, DmaFlags::READ)] {
             let map = DmaMap {
                 flags,
                 offset: first * PAGE,
@@ -45,20 +46,57 @@ impl Memory {
         Ok(Self { file, guest })
     }
 
+    pub(crate) fn range(&self, start: u64, len: u64) -> Result<IovaRange, Failure> {
+        Ok(IovaRange::new(Iova(GUEST + start), len).ok_or("not a range")?)
+    }
+
     fn pin(&self, start: u64, len: u64, access: Access) -> Result<Pin, Failure> {
-        let range = IovaRange::new(Iova(GUEST + start), len).ok_or("not a range")?;
-        Ok(self.guest.pin(range, access)?)
+        Ok(self.guest.pin(self.range(start, len)?, access)?)
     }
 
     fn bytes(&self) -> Result<Vec<u8>, Failure> {
-        let mut bytes = vec![0; (PAGES * PAGE) as usize];
+        let len = usize::try_from(self.file.len())?;
+        let mut bytes = vec![0; len];
         self.file.read(0, &mut bytes)?;
         Ok(bytes)
     }
 }
 
+/// Two guests with the same addresses: what one has transferred is not in the other's memory.
+pub(crate) fn guests(edu: &Edu) -> Result<(), Failure> {
+    let guests = [
+        Memory::new(&edu.host, PAGES)?,
+        Memory::new(&edu.host, PAGES)?,
+    ];
+    let mut pins = Vec::new();
+    for (seed, guest) in (3..).zip(&guests) {
+        let noise: Vec<u8> = Noise::new(seed).take(PAGE as usize).collect();
+        guest.file.write(0, &noise)?;
+        pins.push(guest.pin(0, 2 * PAGE, Access::Write)?);
+    }
+    for (pin, guest) in pins.iter().zip(&guests) {
+        let pages = pin.device_pages();
+        edu.transfer(Way::ToDevice, pages[0], PAGE as usize)?;
+        edu.transfer(Way::ToMemory, pages[1], PAGE as usize)?;
+        let bytes = guest.bytes()?;
+        let (first, rest) = bytes.split_at(PAGE as usize);
+        expect(
+            "a guest's own bytes",
+            &(rest[..PAGE as usize] == *first),
+            &true,
+        )?;
+    }
+    // The second guest's transfers have left the first's memory as it was.
+    let bytes = guests[0].bytes()?;
+    let noise: Vec<u8> = Noise::new(3).take(PAGE as usize).collect();
+    let expected = [&noise[..], &noise[..], &[0; 2 * PAGE as usize][..]].concat();
+    expect("the other guest's bytes", &(bytes == expected), &true)?;
+    println!("guests apart");
+    Ok(())
+}
+
 pub(crate) fn run(edu: &Edu) -> Result<(), Failure> {
-    let memory = Memory::new(edu)?;
+    let memory = Memory::new(&edu.host, PAGES)?;
     let noise: Vec<u8> = Noise::new(2).take((PAGES * PAGE) as usize).collect();
     memory.file.write(0, &noise)?;
 

@@ -20,6 +20,7 @@ use super::table::{DmaError, DmaLimits, DmaTable};
 use super::trust::{Trust, Verdict};
 use super::view::{Access, Piece, View};
 use crate::device::MediatedDevice;
+use crate::host::HostError;
 use crate::keep::Keep;
 use crate::keep::logs::{KeptMapping, MappingLog};
 
@@ -66,7 +67,7 @@ impl AccessError {
             Self::NeedsMessages(_) => Errno::OPNOTSUPP,
             Self::NotBusMaster => Errno::PERM,
             Self::Message(error) => error.errno(),
-            Self::Iommu(error) => Errno::from_io_error(error).unwrap_or(Errno::IO),
+            Self::Iommu(error) => HostError::errno_in(error),
         }
     }
 }

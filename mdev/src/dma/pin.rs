@@ -22,7 +22,8 @@ const PAGE_SIZE: u64 = DmaTable::PAGE_SIZE;
 
 /// An IOMMU of a parent's, which gives a physical device access to pinned pages.
 pub trait DeviceIommu: Send + Sync {
-    /// Lets the device reach a page of this process's memory, and tells where it sees it.
+    /// Lets the device reach a page of this process's memory, and tells where it sees it. The page
+    /// stays mapped in this process until [`Self::unmap_page`], and all access to it is volatile.
     fn map_page(&self, page: Iova, host: &VolatileSlice<'_>, write: bool) -> std::io::Result<u64>;
 
     /// Takes the page away from the device.

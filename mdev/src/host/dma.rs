@@ -129,11 +129,7 @@ impl DeviceIommu for HostDma {
         // SAFETY: whoever pins a page unmaps it before it lets go of its extent, and all access to
         // guest memory is volatile.
         let mapped = unsafe { self.map(base, host.len(), access) };
-        let range = mapped.map_err(|error| {
-            tracing::warn!("a guest's page cannot be given to the device: {error}");
-            io::Error::from(error.errno())
-        })?;
-        Ok(range.start().0)
+        Ok(mapped?.start().0)
     }
 
     fn unmap_page(&self, _page: Iova, device_address: u64) {
@@ -246,6 +242,12 @@ mod tests {
             let error = refusal(io::Error::from_raw_os_error(errno));
             assert_eq!(error.errno().raw_os_error(), errno);
             assert!(error.remedy().unwrap().contains(expected), "{error}");
+            // Whoever pins is told both.
+            let words = error.to_string();
+            let pinned = crate::dma::AccessError::Iommu(error.into());
+            assert_eq!(pinned.errno().raw_os_error(), errno);
+            let source = std::error::Error::source(&pinned).unwrap();
+            assert_eq!(source.to_string(), words);
         }
         let other = refusal(io::Error::from_raw_os_error(libc::EFAULT));
         assert_eq!((other.errno(), other.remedy()), (vfu::Errno::FAULT, None));

@@ -84,7 +84,23 @@ pub enum HostError {
     MemoryLock,
 }
 
+impl From<HostError> for io::Error {
+    /// The words stay; [`HostError::errno_in`] finds the errno.
+    fn from(error: HostError) -> Self {
+        Self::other(error)
+    }
+}
+
 impl HostError {
+    /// The errno of an error that may have been one of these.
+    pub fn errno_in(error: &io::Error) -> Errno {
+        let inner = error.get_ref().and_then(|inner| inner.downcast_ref());
+        inner
+            .map(Self::errno)
+            .or_else(|| Errno::from_io_error(error))
+            .unwrap_or(Errno::IO)
+    }
+
     /// What whoever runs the machine can do about it.
     pub fn remedy(&self) -> Option<&'static str> {
         Some(match self {
