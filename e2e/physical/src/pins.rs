@@ -75,9 +75,9 @@ pub(crate) fn guests(edu: &Edu) -> Result<(), Failure> {
         pins.push(guest.pin(0, 2 * PAGE, Access::Write)?);
     }
     for (pin, guest) in pins.iter().zip(&guests) {
-        let pages = pin.device_pages();
-        edu.transfer(Way::ToDevice, pages[0], PAGE as usize)?;
-        edu.transfer(Way::ToMemory, pages[1], PAGE as usize)?;
+        let both = one(pin)?;
+        edu.transfer(Way::ToDevice, both.start().0, PAGE as usize)?;
+        edu.transfer(Way::ToMemory, both.start().0 + PAGE, PAGE as usize)?;
         let bytes = guest.bytes()?;
         let (first, rest) = bytes.split_at(PAGE as usize);
         expect(
@@ -99,56 +99,58 @@ pub(crate) fn run(edu: &Edu) -> Result<(), Failure> {
     let memory = Memory::new(&edu.host, PAGES)?;
     let noise: Vec<u8> = Noise::new(2).take((PAGES * PAGE) as usize).collect();
     memory.file.write(0, &noise)?;
+    let holds = |what: &str, expected: &[u8]| expect(what, &(memory.bytes()? == *expected), &true);
 
-    // Page 0 to the device, and from there into the middle of page 1.
+    // From page 0 to the device, and from there across the border of the two.
     let both = memory.pin(100, 2 * PAGE - 200, Access::Write)?;
-    let [first, second] = both.device_pages()[..] else {
-        return Err("two pages are not two".into());
-    };
-    edu.transfer(Way::ToDevice, first + 100, 1000)?;
-    edu.transfer(Way::ToMemory, second + 200, 1000)?;
+    let range = one(&both)?;
+    expect("bytes", &range.len(), &Some(2 * PAGE - 200))?;
+    let at = range.start().0;
+    edu.transfer(Way::ToDevice, at, 1000)?;
+    edu.transfer(Way::ToMemory, at + PAGE - 600, 1000)?;
     let mut expected = noise.clone();
-    expected.copy_within(100..1100, PAGE as usize + 200);
-    expect(
-        "memory that is pinned",
-        &(memory.bytes()? == expected),
-        &true,
-    )?;
+    expected.copy_within(100..1100, PAGE as usize - 500);
+    holds("memory that is pinned", &expected)?;
 
     // Pinned twice, it is reached until it is let go twice.
     let again = memory.pin(PAGE, 1, Access::Read)?;
-    expect(
-        "a page pinned twice",
-        &again.device_pages()[..],
-        &[second][..],
-    )?;
+    let second = one(&again)?.start().0;
+    expect("a page pinned twice", &second, &(at + PAGE - 100))?;
     drop(both);
     edu.transfer(Way::ToMemory, second, 100)?;
     expected.copy_within(100..200, PAGE as usize);
+    holds("memory that is still pinned", &expected)?;
+
+    // Page 0 takes the first address that is free, which is its last; page 2 takes the next.
+    let later = memory.pin(PAGE / 2, 2 * PAGE, Access::Read)?;
+    expect("bytes side by side", &one(&later)?.len(), &Some(2 * PAGE))?;
+    drop(later);
+    // The other way round they lie apart, and in the order of the guest's addresses all the same.
+    let third = memory.pin(2 * PAGE, PAGE, Access::Read)?;
+    let apart = memory.pin(PAGE / 2, 2 * PAGE, Access::Read)?;
+    let lens: Vec<_> = apart.device_ranges().iter().map(IovaRange::len).collect();
     expect(
-        "memory that is still pinned",
-        &(memory.bytes()? == expected),
-        &true,
+        "parts",
+        &lens,
+        &[PAGE / 2, PAGE, PAGE / 2].map(Some).to_vec(),
     )?;
-    drop(again);
+    drop((third, apart, again));
     edu.transfer(Way::ToMemory, second, 200)?;
-    edu.transfer(Way::ToMemory, first, 200)?;
-    expect(
-        "memory that is pinned no more",
-        &(memory.bytes()? == expected),
-        &true,
-    )?;
+    edu.transfer(Way::ToMemory, second - PAGE, 200)?;
+    holds("memory that is pinned no more", &expected)?;
 
     // What the guest lets devices read alone is not written.
     let last = memory.pin((PAGES - 1) * PAGE, PAGE, Access::Read)?;
-    for page in last.device_pages() {
-        edu.transfer(Way::ToMemory, page, 200)?;
-    }
-    expect(
-        "memory that is read alone",
-        &(memory.bytes()? == expected),
-        &true,
-    )?;
+    edu.transfer(Way::ToMemory, one(&last)?.start().0, 200)?;
+    holds("memory that is read alone", &expected)?;
     println!("pins right");
     Ok(())
+}
+
+/// The only range of a pin.
+fn one(pin: &Pin) -> Result<IovaRange, Failure> {
+    match pin.device_ranges()[..] {
+        [range] => Ok(range),
+        ref ranges => Err(format!("the device sees it at {ranges:x?}").into()),
+    }
 }

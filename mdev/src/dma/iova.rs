@@ -68,6 +68,20 @@ impl IovaRange {
         self.start <= other.start && other.last <= self.last
     }
 
+    /// Whether `other` begins where this range ends.
+    pub(super) fn is_followed_by(&self, other: Self) -> bool {
+        self.last.0.checked_add(1) == Some(other.start.0)
+    }
+
+    /// From the start of this range to the end of `other`, which follows it.
+    pub(super) fn joined_with(&self, other: Self) -> Self {
+        debug_assert!(self.is_followed_by(other));
+        Self {
+            start: self.start,
+            last: other.last,
+        }
+    }
+
     /// Whether the two have an address in common.
     pub fn overlaps(&self, other: Self) -> bool {
         self.start <= other.last && other.start <= self.last

@@ -14,7 +14,7 @@ use vm_memory::VolatileSlice;
 
 use super::dirty::DirtyPages;
 use super::files::Slice;
-use super::iova::Iova;
+use super::iova::{Iova, IovaRange};
 use super::sync::{Condvar, Mutex, MutexGuard};
 use super::table::{DmaTable, page_number};
 
@@ -154,6 +154,19 @@ impl PinPart {
             .slice(first + pages_in * page_size, page_size)
     }
 
+    /// Where a physical device sees what there is of each page.
+    fn device_pieces(&self) -> Vec<IovaRange> {
+        let pinned = self.count.lock();
+        let last = Iova(self.start.0 + (self.len as u64 - 1));
+        let pieces = self.pages().filter_map(|page| {
+            let device_address = pinned.pages.get(&page)?.device_address?;
+            let from = self.start.0.max(page * PAGE_SIZE) % PAGE_SIZE;
+            let to = last.0.min(page * PAGE_SIZE + (PAGE_SIZE - 1)) % PAGE_SIZE;
+            IovaRange::new(Iova(device_address + from), to - from + 1)
+        });
+        pieces.collect()
+    }
+
     /// Counts the guard. On error nothing is counted.
     fn hold(&self, iommu: Option<&dyn DeviceIommu>) -> std::io::Result<()> {
         let mut pinned = self.count.lock();
@@ -259,17 +272,19 @@ impl Pin {
         self.parts.iter().map(PinPart::host)
     }
 
-    /// Where a physical device sees each page, in the order of their addresses; nothing if the
-    /// parent has no IOMMU.
-    pub fn device_pages(&self) -> Vec<u64> {
-        let parts = self.parts.iter();
-        parts
-            .flat_map(|part| {
-                let pinned = part.count.lock();
-                let address = |page| pinned.pages.get(&page).and_then(|held| held.device_address);
-                part.pages().filter_map(address).collect::<Vec<_>>()
-            })
-            .collect()
+    /// Where a physical device sees the memory, byte for byte and in its order; nothing if the parent
+    /// has no IOMMU. What it sees side by side is one range, and may be transferred at once.
+    pub fn device_ranges(&self) -> Vec<IovaRange> {
+        let mut ranges: Vec<IovaRange> = Vec::new();
+        for next in self.parts.iter().flat_map(PinPart::device_pieces) {
+            match ranges.last_mut() {
+                Some(range) if range.is_followed_by(next) => {
+                    *range = range.joined_with(next);
+                }
+                _ => ranges.push(next),
+            }
+        }
+        ranges
     }
 
     /// Bytes.

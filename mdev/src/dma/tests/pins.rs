@@ -113,15 +113,54 @@ fn a_device_with_an_iommu_gets_each_page_once_until_the_last_pin_of_it_ends() {
     assert_eq!(iommu.pages(), [(PAGE, true, 2), (2 * PAGE, true, 3)]);
     let second = memory.pin(range(2 * PAGE, PAGE), Access::Write).unwrap();
     assert_eq!(iommu.pages().len(), 2);
-    assert_eq!(second.device_pages(), [(1 << 40) + 2 * PAGE]);
-    assert_eq!(
-        first.device_pages(),
-        [(1 << 40) + PAGE, (1 << 40) + 2 * PAGE]
-    );
+    assert_eq!(second.device_ranges(), [range((1 << 40) + 2 * PAGE, PAGE)]);
+    assert_eq!(first.device_ranges(), [range((1 << 40) + PAGE + 8, PAGE)]);
     drop(first);
     assert_eq!(iommu.pages(), [(2 * PAGE, true, 3)]);
     drop(second);
     assert_eq!(iommu.pages(), []);
+}
+
+/// An IOMMU that puts pages apart: each of odd number 1 MiB higher.
+struct ScatteringIommu;
+
+impl DeviceIommu for ScatteringIommu {
+    fn map_page(&self, page: Iova, _: &VolatileSlice<'_>, _: bool) -> std::io::Result<u64> {
+        Ok(page.0 + (page.0 / PAGE % 2) * (1 << 20))
+    }
+
+    fn unmap_page(&self, _: Iova, _: u64) {}
+}
+
+#[test]
+fn a_device_sees_every_byte_of_a_pin_in_order_and_what_is_side_by_side_as_one() {
+    let (scattered, _fd) = four_pages();
+    scattered
+        .set_device_iommu(Arc::new(ScatteringIommu))
+        .unwrap();
+    let (whole, _fd) = four_pages();
+    whole
+        .set_device_iommu(Arc::new(FakeIommu::default()))
+        .unwrap();
+    let (none, _fd) = four_pages();
+    let end = 4 * PAGE;
+    for (start, len) in [(0, 1), (PAGE - 1, 2), (8, end - 8), (0, end), (end - 1, 1)] {
+        let pin = |memory: &GuestMemory| memory.pin(range(start, len), Access::Read).unwrap();
+        let expected = range((1 << 40) + start, len);
+        assert_eq!(pin(&whole).device_ranges(), [expected]);
+        assert_eq!(pin(&none).device_ranges(), []);
+        // Byte for byte, as far as the whole is seen.
+        let seen: Vec<u64> = pin(&scattered)
+            .device_ranges()
+            .iter()
+            .flat_map(|range| range.start().0..=range.last().0)
+            .collect();
+        let apart = |at: u64| at + (at / PAGE % 2) * (1 << 20);
+        let bytes: Vec<u64> = (start..start + len).map(apart).collect();
+        assert!(seen == bytes, "{start:#x}+{len:#x}");
+    }
+    let pin = scattered.pin(range(8, 3 * PAGE), Access::Read).unwrap();
+    assert_eq!(pin.device_ranges().len(), 4);
 }
 
 /// Though the client's file is open for writing.
