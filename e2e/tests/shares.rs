@@ -1,10 +1,11 @@
 //! Two machines whose devices share an engine: what each gets of it, as its guest counts.
 
 use std::thread;
+use std::time::Duration;
 
 use e2e::daemon::Instance;
 use e2e::{Daemon, Error, Machine, Programs, Result, Vm};
-use serde_json::json;
+use serde_json::{Value, json};
 
 const ID: &str = "1234:11e8";
 
@@ -58,6 +59,27 @@ fn ratio(seats: &mut [Seat; 2]) -> Result<f64> {
     Ok(first? as f64 / second? as f64)
 }
 
+/// The same as `vgpu top` shows it meanwhile: the parts of the first, in thousandths.
+fn ratio_and_part(seats: &mut [Seat; 2], daemon: &Daemon) -> Result<(f64, u64)> {
+    let uuid = seats[0].instance.uuid.clone();
+    let (ratio, told) = thread::scope(|scope| {
+        let looking = scope.spawn(|| {
+            // The guests have begun by then, and have not ended.
+            thread::sleep(Duration::from_secs(1));
+            daemon.vgpu(
+                "top",
+                &["--once", "--json", "--interval", "2", "--filter", &uuid],
+            )
+        });
+        (ratio(seats), looking.join().expect("vgpu top ends"))
+    });
+    let told = told?;
+    let table: Value =
+        serde_json::from_str(&told).map_err(|error| Error::Malformed(error.to_string()))?;
+    let part = table["vgpus"][0]["share_permille"].as_u64();
+    Ok((ratio?, part.ok_or(Error::Malformed(told))?))
+}
+
 /// Bounds are wide: the two guests are emulated on the CPUs on which the engine runs too.
 #[test]
 fn guests_get_their_weights_share_and_others_while_they_run() -> Result<()> {
@@ -67,7 +89,8 @@ fn guests_get_their_weights_share_and_others_while_they_run() -> Result<()> {
         Seat::boot(&programs, &daemon, &["weight=300"])?,
         Seat::boot(&programs, &daemon, &[])?,
     ];
-    let at_weights = ratio(&mut seats)?;
+    let (at_weights, part) = ratio_and_part(&mut seats, &daemon)?;
+    assert!((600..900).contains(&part), "{part} thousandths for 750");
     assert!((2.0..4.5).contains(&at_weights), "{at_weights} for 3");
     daemon.vgpu("policy", &["soft0", "equal-share"])?;
     let equal = ratio(&mut seats)?;
@@ -85,6 +108,6 @@ fn guests_get_their_weights_share_and_others_while_they_run() -> Result<()> {
     seats[1].set(&daemon, "weight", "900")?;
     let turned = ratio(&mut seats)?;
     assert!((0.2..0.55).contains(&turned), "{turned} for a third");
-    println!("3: {at_weights:.2}, 1: {equal:.2}, 1/2: {fixed:.2}, 1/3: {turned:.2}");
+    println!("3: {at_weights:.2} ({part}/1000), 1: {equal:.2}, 1/2: {fixed:.2}, 1/3: {turned:.2}");
     Ok(())
 }

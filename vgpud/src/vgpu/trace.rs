@@ -9,6 +9,8 @@
 mod collect;
 mod events;
 mod lanes;
+#[cfg(test)]
+mod tests;
 
 use std::io::{BufWriter, Write};
 use std::path::PathBuf;

@@ -20,6 +20,10 @@ const WITH_HISTORY: u16 = 20;
 /// A line of bars has at most and at least so many.
 const BARS: (usize, usize) = (60, 8);
 
+/// Where a terminal is that wide, so much of it is for bars, and the rest for columns.
+const WITH_BARS: usize = 76;
+const KEPT_BARS: usize = 16;
+
 /// Draws all of it.
 pub(super) fn draw(frame: &mut Frame<'_>, state: &State) {
     let area = frame.area();
@@ -81,8 +85,11 @@ fn engine_lines(state: &State, most: usize) -> Vec<Line<'static>> {
 }
 
 fn draw_rows(frame: &mut Frame<'_>, area: Rect, state: &State) {
-    let (columns, left) = fitting(area.width.into());
-    let bars = Some(left.min(BARS.0)).filter(|bars| *bars >= BARS.1);
+    let width = usize::from(area.width);
+    // What one more column would tell is worth less than what has been.
+    let kept = if width >= WITH_BARS { KEPT_BARS } else { 0 };
+    let (columns, left) = fitting(width - kept);
+    let bars = Some((left + kept).min(BARS.0)).filter(|bars| *bars >= BARS.1);
     let titles = columns.iter().map(|column| cell(column, column.title));
     let mut title = titles.collect::<Vec<_>>().join(" ");
     if bars.is_some() {

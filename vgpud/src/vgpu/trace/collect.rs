@@ -29,8 +29,8 @@ pub(super) enum End {
 /// Where we stand.
 pub(super) struct Collected {
     only: Option<String>,
-    /// The last decision that is known of each engine.
-    last: HashMap<String, u64>,
+    /// The last decision that is known of each engine, and what had been used of it by then.
+    last: HashMap<String, (u64, u64)>,
     /// Decisions that are not written yet: one that began before them may still come.
     held: HashMap<String, Vec<EngineSlice>>,
     /// When it begins.
@@ -61,7 +61,7 @@ impl Collected {
                 true => slices.first().map_or(0, |slice| slice.id - 1),
                 false => slices.last().map_or(0, |slice| slice.id),
             };
-            last.insert(engine.parent, at);
+            last.insert(engine.parent, (at, engine.used_ns));
         }
         Ok(Self {
             only: only.map(str::to_owned),
@@ -83,7 +83,8 @@ impl Collected {
         let begun = Instant::now();
         let end = loop {
             let engines = match self.ask(client) {
-                Ok(engines) => engines,
+                Ok(Some(engines)) => engines,
+                Ok(None) => break End::Daemon,
                 // What a refusal or an answer of nonsense says is worth more than a trace.
                 Err(error @ (ClientError::Refused(_) | ClientError::Garbled(_))) => {
                     return Err(error.into());
@@ -112,11 +113,16 @@ impl Collected {
         Ok(end)
     }
 
-    fn ask(&mut self, client: &Client) -> Result<Vec<Engine>, ClientError> {
+    /// What is new. None if another daemon answers, which counts from the beginning.
+    fn ask(&mut self, client: &Client) -> Result<Option<Vec<Engine>>, ClientError> {
         let mut engines = client.engines()?;
         engines.retain(|engine| self.only.as_ref().is_none_or(|only| *only == engine.parent));
         for engine in &engines {
-            let last = self.last.entry(engine.parent.clone()).or_default();
+            let (last, used) = self.last.entry(engine.parent.clone()).or_default();
+            if engine.used_ns < *used {
+                return Ok(None);
+            }
+            *used = engine.used_ns;
             let slices = client.engine_slices(&engine.parent, *last)?;
             if let Some(first) = slices.first() {
                 self.missed += first.id.saturating_sub(*last + 1);
@@ -125,7 +131,7 @@ impl Collected {
             let held = self.held.entry(engine.parent.clone()).or_default();
             held.extend(slices);
         }
-        Ok(engines)
+        Ok(Some(engines))
     }
 
     /// Writes those before which no other can have begun that is not known yet.
