@@ -88,6 +88,25 @@ fn metrics_count_each_instance_and_the_pools() {
     assert!(value("vgpud_instance_requests_total") >= 1.0);
     assert!(value("vgpud_instance_proportional_memory_bytes") > 0.0);
     assert!(value("vgpud_instance_cpu_seconds_total") >= 0.0);
+    // It shares the engine of its parent, and does nothing with it.
+    assert_eq!(value("vgpud_engine_places"), 1.0);
+    assert_eq!(value("vgpud_instance_engine_weight"), 100.0);
+    for name in [
+        "share_ratio",
+        "queue",
+        "leases_total",
+        "lease_wait_seconds_total",
+    ] {
+        assert_eq!(
+            value(&format!("vgpud_instance_engine_{name}")),
+            0.0,
+            "{name}"
+        );
+    }
+    let usage = daemon.client.usage().unwrap();
+    assert_eq!(usage.len(), 1);
+    assert_eq!(usage[0].uuid, uuid(1));
+    assert!(usage[0].resident_bytes > 0);
     // Each line is a comment or a name, labels and a number; each family is begun once.
     let mut families = std::collections::BTreeSet::new();
     for line in text.lines() {
