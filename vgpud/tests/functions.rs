@@ -68,7 +68,10 @@ fn functions_start_and_end_with_their_display_and_take_no_place() {
     let instance = daemon.client.create(uuid(1), &request).unwrap();
     assert_eq!(names(&instance), ["keyboard", "tablet"]);
     assert_eq!(daemon.available("bochs-4m"), before - 1);
-    assert_eq!(daemon.client.instances().unwrap(), std::slice::from_ref(&instance));
+    assert_eq!(
+        daemon.client.instances().unwrap(),
+        std::slice::from_ref(&instance)
+    );
     for function in &instance.functions {
         let named = format!("{}.{}.sock", uuid(1), function.name.name());
         assert!(function.socket.ends_with(&named), "{}", function.socket);
