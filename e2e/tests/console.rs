@@ -6,7 +6,9 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use e2e::vnc::{DESKTOP_SIZE, EXTENDED_DESKTOP_SIZE, Part, RAW, Viewer, ZRLE};
+use e2e::vnc::{
+    CURSOR, CURSOR_WITH_ALPHA, DESKTOP_SIZE, EXTENDED_DESKTOP_SIZE, Part, RAW, Viewer, ZRLE,
+};
 use e2e::{Daemon, Machine, Process, Programs, Screen, Vgpu};
 use serde_json::json;
 
@@ -177,4 +179,44 @@ fn a_console_of_the_daemon_outlives_it_and_workers_under_a_running_guest() {
     daemon.vgpu("stop", &["--force", &instance.uuid]).unwrap();
     assert!(viewer.wait_until(UPDATES, |_| false).is_err());
     assert!(!socket.exists());
+}
+
+#[test]
+fn a_viewer_is_shown_the_cursor_of_the_guest() {
+    let programs = Programs::from_env().unwrap();
+    let daemon = Daemon::run(&programs).unwrap();
+    let instance = daemon.start("gpu-2d-hd", &[]).unwrap();
+    let printed = daemon.vgpu("console", &[&instance.uuid]).unwrap();
+    let socket = Path::new(printed.lines().next().unwrap());
+    let mut vm = Machine::new(&programs)
+        .module("virtio-pci")
+        .module("virtio-gpu")
+        .vfio_user(&instance.socket, &json!({}))
+        .boot()
+        .unwrap();
+    let guest = &mut vm.guest;
+    let mut viewers = [
+        viewer(socket, &[ZRLE, DESKTOP_SIZE, CURSOR_WITH_ALPHA]),
+        viewer(socket, &[ZRLE, DESKTOP_SIZE, CURSOR]),
+    ];
+    for at in [(100, 50), (300, 200)] {
+        let picture = guest
+            .draw_heads("card0", &[(1024, 768)], 1, Some(at))
+            .unwrap();
+        for viewer in &mut viewers {
+            let is_so = |viewer: &Viewer| {
+                let cursor = viewer.cursor.as_ref();
+                cursor.is_some_and(|cursor| cursor.width == 64)
+            };
+            viewer.wait_until(UPDATES, is_so).unwrap();
+        }
+        guest.release(picture).unwrap();
+        for viewer in &mut viewers {
+            let is_gone = |viewer: &Viewer| {
+                let cursor = viewer.cursor.as_ref();
+                cursor.is_none_or(|cursor| cursor.width == 0)
+            };
+            viewer.wait_until(UPDATES, is_gone).unwrap();
+        }
+    }
 }

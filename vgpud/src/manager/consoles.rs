@@ -1,5 +1,6 @@
 //! Consoles: one for each head of a vGPU that has one, started when it is asked for.
 
+use mdev::scanout::MAX_HEADS;
 use uuid::Uuid;
 use worker::control::{Control, ControlError};
 
@@ -89,6 +90,11 @@ impl Manager {
     /// Ends the console of a head of an instance, or those of all. If none runs, that is as it should
     /// be.
     pub async fn end_console(&self, uuid: Uuid, head: Option<u32>) -> Result<(), Error> {
+        if let Some(head) = head.filter(|head| *head >= MAX_HEADS) {
+            return Err(Error::Invalid(format!(
+                "there is no head {head}: displays have {MAX_HEADS} at most, from 0"
+            )));
+        }
         let manager = self.clone();
         detached(async move {
             let _turn = manager.0.turns.wait(uuid).await;
