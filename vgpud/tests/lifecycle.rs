@@ -88,7 +88,10 @@ fn a_worker_has_nothing_of_its_daemons_but_its_socket() {
         .collect();
     assert_eq!(fields[2], pid.to_string(), "its process group");
     for fd in support::names(format!("/proc/{pid}/fd").as_ref()) {
-        let target = std::fs::read_link(format!("/proc/{pid}/fd/{fd}")).unwrap();
+        // One that was only passing through, as what it is lent does, is closed by now.
+        let Ok(target) = std::fs::read_link(format!("/proc/{pid}/fd/{fd}")) else {
+            continue;
+        };
         let target = target.display().to_string();
         let is_its_own = ["socket:", "anon_inode:", "/dev/null", "/memfd:", "pipe:"]
             .iter()
