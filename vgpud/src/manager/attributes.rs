@@ -32,7 +32,7 @@ impl Manager {
         check_attributes(&changes)?;
         let manager = self.clone();
         detached(async move {
-            let _turn = manager.0.turns.wait(uuid).await;
+            let _turns = manager.turns(uuid).await;
             manager.set_in_turn(uuid, changes).await?;
             let parent = manager.parent_of(uuid)?;
             let events = &manager.0.events;

@@ -41,7 +41,7 @@ impl Manager {
     ) -> Result<(Instance, Created), Error> {
         let manager = self.clone();
         detached(async move {
-            let _turn = manager.0.turns.wait(uuid).await;
+            let _turns = manager.turns(uuid).await;
             let created = manager.create_in_turn(uuid, request).await?;
             Ok((manager.instance(uuid).await?, created))
         })

@@ -38,8 +38,8 @@ impl Manager {
                 continue;
             }
             tasks.spawn(async move {
-                let turn = timeout(PATIENCE, manager.0.turns.wait(uuid)).await;
-                let Ok(_turn) = turn else {
+                let turn = timeout(PATIENCE, manager.turns(uuid)).await;
+                let Ok(_turns) = turn else {
                     return tracing::warn!("{uuid} is left in the middle of a change");
                 };
                 if ends {
@@ -52,11 +52,9 @@ impl Manager {
 
     /// Ends an instance that runs, to be started with the next daemon.
     async fn end_for_now(&self, uuid: Uuid) {
-        let runs = self
-            .table()
-            .entry(uuid)
-            .is_some_and(|entry| entry.state == InstanceState::Running);
-        if !runs {
+        // Its functions may run though its display has failed.
+        let mut whole = self.whole(uuid).into_iter();
+        if !whole.any(|one| self.worker_of(one).is_ok()) {
             return;
         }
         if let Err(error) = self.stop_in_turn(uuid, true).await {

@@ -8,21 +8,38 @@ use crate::clock;
 use crate::error::Error;
 use crate::functions::{self, Function, Name};
 use crate::records::{Part, Record};
+use crate::turns::Turn;
 use crate::worker_process::Worker;
 
 use super::Manager;
 
 impl Manager {
-    /// Starts the workers of an instance, those that do not run. On error it is as it was, but for
-    /// those that ran already.
+    /// The turns of an instance and of its functions, each of which may be in the middle of a recovery
+    /// of its own. Whoever has that of a function alone waits for no other.
+    pub(super) async fn turns(&self, uuid: Uuid) -> Vec<Turn> {
+        let mut turns = vec![self.0.turns.wait(uuid).await];
+        for (_, part) in self.parts(uuid) {
+            turns.push(self.0.turns.wait(part).await);
+        }
+        turns
+    }
+
+    /// Starts the workers of an instance, those that do not run. On error those that ran before go on,
+    /// and no others.
     pub(super) async fn launch_all(&self, uuid: Uuid) -> Result<(), Error> {
+        let whole = self.whole(uuid).into_iter();
+        let before: Vec<_> = whole.filter(|one| self.worker_of(*one).is_ok()).collect();
         self.launch(uuid).await?;
         let launched = self.launch_functions(uuid).await;
-        if launched.is_err()
-            && let Err(left) = self.stop_in_turn(uuid, true).await
-        {
-            // What was first is told; this is for who runs the host.
-            tracing::error!("{uuid} was not started, and is there: {left}");
+        if launched.is_err() {
+            for one in self.whole(uuid) {
+                if !before.contains(&one)
+                    && let Err(left) = self.stop_one(one, true).await
+                {
+                    // What was first is told; this is for who runs the host.
+                    tracing::error!("{uuid} was not started, and is there: {left}");
+                }
+            }
         }
         launched
     }

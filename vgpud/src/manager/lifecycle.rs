@@ -29,7 +29,7 @@ impl Manager {
     pub async fn start(&self, uuid: Uuid) -> Result<Instance, Error> {
         let manager = self.clone();
         detached(async move {
-            let _turn = manager.0.turns.wait(uuid).await;
+            let _turns = manager.turns(uuid).await;
             let state = manager.table().entry(uuid).map(|entry| entry.state);
             match state {
                 None => manager.create_defined(uuid).await?,
@@ -173,7 +173,7 @@ impl Manager {
     pub async fn stop(&self, uuid: Uuid, is_forced: bool) -> Result<Instance, Error> {
         let manager = self.clone();
         detached(async move {
-            let _turn = manager.0.turns.wait(uuid).await;
+            let _turns = manager.turns(uuid).await;
             manager.stop_in_turn(uuid, is_forced).await?;
             manager.instance(uuid).await
         })
@@ -263,7 +263,7 @@ impl Manager {
     pub async fn destroy(&self, uuid: Uuid, is_forced: bool) -> Result<(), Error> {
         let manager = self.clone();
         detached(async move {
-            let _turn = manager.0.turns.wait(uuid).await;
+            let _turns = manager.turns(uuid).await;
             let parent = manager.parent_of(uuid)?;
             let mut all = manager.whole(uuid).into_iter();
             if all.any(|one| manager.worker_of(one).is_ok() || manager.is_awaited(one)) {

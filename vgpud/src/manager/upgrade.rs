@@ -44,7 +44,7 @@ impl Manager {
     pub async fn upgrade(&self, uuid: Uuid) -> Result<Upgrade, Error> {
         let manager = self.clone();
         detached(async move {
-            let _turn = manager.0.turns.wait(uuid).await;
+            let _turns = manager.turns(uuid).await;
             let upgrade = manager.upgrade_in_turn(uuid).await?;
             for (_, part) in manager.parts(uuid) {
                 // One that is failed, or is being recovered, has the installed program next.
