@@ -137,9 +137,12 @@ impl Adapter {
     /// Makes a change, and notes it first where it outlives the process: as that of the command at a
     /// position of the control queue, if it must not be made twice.
     pub(super) fn change(&mut self, position: Option<u64>, change: &Change) -> Result<(), Failure> {
+        // The last entry tells which command must not be made twice: one of the control queue that was
+        // interrupted, and comes again, is followed by the cursor's.
+        let at = position.or(self.applied);
         if let Some(journal) = &mut self.journal {
-            let noted = journal.append(position, change)
-                || (journal.rewrite(&self.table.changes()) && journal.append(position, change));
+            let noted = journal.append(at, change)
+                || (journal.rewrite(&self.table.changes()) && journal.append(at, change));
             if !noted {
                 return Err(Answer::OutOfMemory.into());
             }
