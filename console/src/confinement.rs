@@ -35,7 +35,6 @@ const ANY_ARGUMENTS: &[i64] = &[
     SYS_recvmsg,
     SYS_sendto,
     SYS_sendmsg,
-    SYS_close,
     SYS_poll,
     SYS_ppoll,
     // The picture, and what tells of another.
@@ -84,6 +83,8 @@ pub fn confine(arguments: &SandboxArguments) -> anyhow::Result<Sandbox> {
                 // The log, and not the memory file: it can be written to for the worker's sake.
                 .with_one_of(SYS_write, 0, &[libc::STDERR_FILENO])?
                 .with_one_of(SYS_writev, 0, &[libc::STDERR_FILENO])?
+                // Else the memory file could become what the log was.
+                .with_any_but(SYS_close, 0, libc::STDERR_FILENO)?
                 .with_no_bits(SYS_mmap, &[(2, libc::PROT_EXEC), (3, libc::MAP_SHARED)])
         })
         .context(UNSOUND)?;

@@ -13,7 +13,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use rustix::net::sockopt::{Timeout, set_socket_timeout};
-use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
+use rustix::net::{AddressFamily, Shutdown, SocketFlags, SocketType, shutdown, socketpair};
 use serde::{Deserialize, Serialize};
 use worker::control::Control;
 use worker::seqpacket;
@@ -120,6 +120,7 @@ impl AsFd for Errands {
 /// Runs errands to the worker behind `control`, until nobody asks any more.
 pub fn run(socket: &OwnedFd, control: &Path, instructions: &Instructions) -> io::Result<()> {
     seqpacket::send(socket, &serde_json::to_vec(instructions)?, None)?;
+    let mut last = Last::default();
     while let Some((document, _)) = seqpacket::receive(socket)? {
         if document != CONNECT {
             return Err(io::Error::other("an errand that nobody knows"));
@@ -132,6 +133,7 @@ pub fn run(socket: &OwnedFd, control: &Path, instructions: &Instructions) -> io:
             Ok((control, changes)) => {
                 answer(socket, &Outcome::Done, Some(control.as_fd()))?;
                 answer(socket, &Outcome::Done, Some(changes.as_fd()))?;
+                last.is(control);
             }
             Err(error) => answer(socket, &Outcome::Refused(error.to_string()), None)?,
         }
@@ -161,6 +163,7 @@ impl InputErrands {
 pub fn run_input(socket: &OwnedFd, control: &Path) -> io::Result<()> {
     // By it the next worker knows who comes back.
     let stream = RandomState::new().build_hasher().finish().max(1);
+    let mut last = Last::default();
     while let Some((document, _)) = seqpacket::receive(socket)? {
         if document != CONNECT {
             return Err(io::Error::other("an errand that nobody knows"));
@@ -170,11 +173,29 @@ pub fn run_input(socket: &OwnedFd, control: &Path) -> io::Result<()> {
             Ok(control.into_socket())
         });
         match reached {
-            Ok(control) => answer(socket, &Outcome::Done, Some(control.as_fd()))?,
+            Ok(control) => {
+                answer(socket, &Outcome::Done, Some(control.as_fd()))?;
+                last.is(control);
+            }
             Err(error) => answer(socket, &Outcome::Refused(error.to_string()), None)?,
         }
     }
     Ok(())
+}
+
+/// The connection that was handed out last. There is one at a time: a worker has places for few, and
+/// who has broken into a console could take them all.
+#[derive(Debug, Default)]
+struct Last(Option<OwnedFd>);
+
+impl Last {
+    /// It is this one now, and the one before is good for nothing more.
+    fn is(&mut self, connection: OwnedFd) {
+        if let Some(before) = self.0.replace(connection) {
+            // One that the worker has closed is as good.
+            let _ = shutdown(&before, Shutdown::Both);
+        }
+    }
 }
 
 fn answer(socket: &OwnedFd, outcome: &Outcome, fd: Option<BorrowedFd<'_>>) -> io::Result<()> {

@@ -21,7 +21,7 @@ use libc::{
     SYS_write, SYS_writev,
 };
 use seccompiler::SeccompCmpArgLen::{Dword, Qword};
-use seccompiler::SeccompCmpOp::{Eq, MaskedEq};
+use seccompiler::SeccompCmpOp::{Eq, MaskedEq, Ne};
 use seccompiler::{
     BackendError, BpfProgram, SeccompAction, SeccompCondition, SeccompFilter, SeccompRule,
     TargetArch, apply_filter_all_threads,
@@ -167,6 +167,19 @@ impl List {
         let rule = |&value| all(&[is(argument, Dword, value)?]);
         let rules: Result<_, _> = values.iter().map(rule).collect();
         self.0.insert(call, rules?);
+        Ok(self)
+    }
+
+    /// A call whose argument of that number, from 0, is any but `value`.
+    pub fn with_any_but(
+        mut self,
+        call: i64,
+        argument: u8,
+        value: i32,
+    ) -> Result<Self, BackendError> {
+        let other = u64::from(value.cast_unsigned());
+        let other = SeccompCondition::new(argument, Dword, Ne, other)?;
+        self.0.insert(call, vec![all(&[other])?]);
         Ok(self)
     }
 
