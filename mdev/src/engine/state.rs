@@ -7,6 +7,9 @@ use crate::sched::{Class, Nanos, Time};
 
 use super::lender::Lender;
 
+/// How long a lease may be in the middle of being written, before it is looked at again.
+const WRITING: Nanos = Nanos::from_millis(1);
+
 /// A job cannot begin.
 #[derive(Debug)]
 pub(super) struct NotYet {
@@ -50,10 +53,14 @@ impl State {
 
     /// One more job waits, or one less.
     pub(super) fn queue(&mut self, class: Class, more: i64) {
-        let queued = &mut self.queued[class as usize];
-        *queued = queued.saturating_add_signed(more);
+        let queued = self.queued[class as usize].saturating_add_signed(more);
+        self.queued[class as usize] = queued;
+        if self.running.is_none() && !self.has_queued() {
+            // What was told of is off: the lender may have given up what that came to, without a word.
+            self.told = None;
+        }
         if let Some(lender) = &self.lender {
-            lender.usage().set_queued(class, *queued);
+            lender.usage().set_queued(class, queued);
         }
     }
 
@@ -78,11 +85,20 @@ impl State {
                 }
             }
             lender.usage().announce(job, now);
-            if lender.grant().sequence() == self.spender.sequence() {
+            let sequence = lender.grant().sequence();
+            // One that is gone takes nothing back any more.
+            if sequence == self.spender.sequence() || lender.is_gone() {
                 break;
             }
             lender.usage().retract();
             self.spender.undo();
+            if sequence % 2 != 0 {
+                // It is being written, by one that may end in the middle of that.
+                return Err(NotYet {
+                    lender: Some(lender),
+                    until: Some(now + WRITING),
+                });
+            }
         }
         self.begun = job;
         self.running = Some((job, now));

@@ -179,3 +179,20 @@ fn another_lender_hears_of_what_runs_and_waits() {
     second.grant(LONG, now() + LONG);
     drop(job.recv_timeout(DEADLINE).unwrap().unwrap());
 }
+
+#[test]
+fn a_job_is_told_of_anew_where_the_one_before_it_was_taken_back() {
+    let lease = EngineLease::awaited().unwrap();
+    let mut lender = TestLender::connect(&lease);
+    lender.grant(Nanos::from_millis(1), Time(1));
+    let job = begin(&lease);
+    assert!(waits(&job));
+    assert!(lender.was_told());
+    let interrupt = lease.interrupt();
+    assert!(job.recv_timeout(DEADLINE).unwrap().is_err());
+    drop(interrupt);
+    // Nobody has granted anything since.
+    let job = begin(&lease);
+    assert!(waits(&job));
+    assert!(lender.was_told());
+}

@@ -45,7 +45,9 @@ impl CpuWatch {
                 .saturating_sub(self.cpu.map_or(u64::MAX, |cpu| cpu.0)),
             used.0.saturating_sub(self.used.0),
         );
-        (self.at, self.cpu, self.used) = (now, cpu, used);
+        // It is counted from here on, and not the use of a worker that is honest by now.
+        let counted = excess.map_or(used.0, |excess| used.0.saturating_add(excess.0));
+        (self.at, self.cpu, self.used) = (now, cpu, Nanos(counted));
         excess
     }
 }

@@ -37,7 +37,8 @@ impl ParentEngine {
         let Some(held) = &mut client.held else {
             return;
         };
-        let since = begun.clamp(held.at, now.max(held.at));
+        // None begins under a lease that is taken back.
+        let since = begun.clamp(held.at, revoked.max(held.at));
         let end = (since + limit).min(revoked + limit);
         let is_due = now >= held.next_look;
         let step = if now >= end {
