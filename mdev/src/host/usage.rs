@@ -5,11 +5,14 @@ use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 
+use rustix::fs::{Mode, OFlags, open};
+use rustix::io::Errno;
+
 use super::sysfs::{PciBus, VFIO_PCI};
 use super::{HostError, PciAddress};
 
 /// How deep a device's own folder goes: what is below belongs to devices on another bus.
-const DEPTH: usize = 8;
+const DEPTH: usize = 16;
 
 /// `IFF_UP`, in a network interface's `flags`.
 const INTERFACE_UP: u32 = 1;
@@ -98,7 +101,19 @@ fn mounted_disk(bus: &PciBus, folder: &Path) -> Option<String> {
     let is_swap = swaps
         .lines()
         .any(|line| line.split_whitespace().next() == Some(&format!("/dev/{disk}")));
-    is_swap.then(|| format!("the machine swaps to {disk}"))
+    if is_swap {
+        return Some(format!("the machine swaps to {disk}"));
+    }
+    let node = node(folder)?;
+    let is_claimed = is_claimed(&bus.path(node.to_str()?));
+    is_claimed.then(|| format!("the kernel uses {disk}"))
+}
+
+/// Whether the kernel has a disk for itself: mounted in any namespace, or part of a file system or a
+/// volume of several. It then gives nobody else the disk alone (`O_EXCL` without `O_CREAT`, open(2)).
+fn is_claimed(node: &Path) -> bool {
+    let how = OFlags::RDONLY | OFlags::EXCL | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    matches!(open(node, how, Mode::empty()), Err(Errno::BUSY))
 }
 
 /// The file in `/dev` of what is at a folder.
