@@ -201,7 +201,8 @@ fn what_a_viewer_does_reaches_the_guest_while_workers_are_killed_and_upgraded() 
     viewer.point(0, 50, 60).unwrap();
     assert_eq!(heard(guest), ["1 272 0"]);
     drop(vm);
-    daemon.vgpu("stop", &[uuid]).unwrap();
+    // Each of its workers sees for itself that the machine is gone.
+    daemon.vgpu("stop", &["--force", uuid]).unwrap();
     let left = std::fs::read_dir(instance.socket.parent().unwrap()).unwrap();
     let left = left.map(|entry| entry.unwrap().file_name().into_string().unwrap());
     let left: Vec<_> = left
