@@ -277,7 +277,7 @@ impl MediatedDevice for EduDevice {
     }
 
     fn dma_unmap(&mut self, range: IovaRange) {
-        // No other transfer begins before the session's thread goes on, since it starts them.
+        // One that waits for its turn may begin meanwhile: it pins, and the unmap waits for its pins.
         self.engine.finish_in(range);
     }
 
