@@ -2,7 +2,7 @@
 
 #![allow(
     dead_code,
-    reason = "two programs have this file, and need different parts of it"
+    reason = "several programs have this file, and need different parts of it"
 )]
 
 use std::os::unix::net::UnixStream;
@@ -49,12 +49,17 @@ impl Instance {
         }
     }
 
+    /// A connection of a client.
+    pub(crate) fn socket(&self) -> UnixStream {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        self.mail.send(Mail::Client(theirs.into())).unwrap();
+        ours
+    }
+
     /// A guest. The one before may be going: so many times is it tried.
     pub(crate) fn guest(&self, features: u64) -> Guest {
         for _ in 0..2000 {
-            let (ours, theirs) = UnixStream::pair().unwrap();
-            self.mail.send(Mail::Client(theirs.into())).unwrap();
-            if let Ok(guest) = Guest::try_new(ours, features) {
+            if let Ok(guest) = Guest::try_new(self.socket(), features) {
                 return guest;
             }
             thread::sleep(Duration::from_millis(5));

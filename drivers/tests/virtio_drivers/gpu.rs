@@ -8,8 +8,6 @@ use super::bus::{Bus, Pci};
 use super::memory::Ram;
 use super::{Instance, driven};
 
-const TYPE: &str = "gpu-2d-hd";
-
 type Gpu = VirtIOGpu<Ram, Pci>;
 
 fn gpu(bus: &Bus) -> Gpu {
@@ -30,7 +28,7 @@ fn set_mode(instance: &Instance, mode: &'static str) {
 
 #[test]
 fn a_frame_that_is_flushed_is_shown_pixel_for_pixel() {
-    driven(TYPE, |instance, bus| {
+    driven(|instance, bus| {
         let mut gpu = gpu(bus);
         assert_eq!(gpu.resolution(), Ok((1920, 1080)));
         let mut drawn = vec![0; 1920 * 1080 * 4];
@@ -56,7 +54,7 @@ fn a_frame_that_is_flushed_is_shown_pixel_for_pixel() {
 
 #[test]
 fn the_edid_says_the_resolution_that_the_display_has() {
-    driven(TYPE, |instance, bus| {
+    driven(|instance, bus| {
         let mut gpu = gpu(bus);
         for (mode, size) in [("800x600", (800, 600)), ("1280x1024", (1280, 1024))] {
             set_mode(instance, mode);
@@ -72,7 +70,7 @@ fn the_edid_says_the_resolution_that_the_display_has() {
 
 #[test]
 fn what_happened_is_told_by_the_interrupt_status_once() {
-    driven(TYPE, |instance, bus| {
+    driven(|instance, bus| {
         let mut gpu = gpu(bus);
         gpu.ack_interrupt();
         set_mode(instance, "1024x768");
@@ -84,7 +82,7 @@ fn what_happened_is_told_by_the_interrupt_status_once() {
 
 #[test]
 fn a_cursor_is_taken_and_moved() {
-    driven(TYPE, |_, bus| {
+    driven(|_, bus| {
         let mut gpu = gpu(bus);
         gpu.setup_framebuffer().unwrap();
         let picture = vec![0x80; 64 * 64 * 4];
@@ -99,7 +97,7 @@ fn a_cursor_is_taken_and_moved() {
 
 #[test]
 fn a_driver_that_comes_after_another_finds_the_device_as_new() {
-    driven(TYPE, |instance, bus| {
+    driven(|instance, bus| {
         for round in 0..20 {
             let mut gpu = gpu(bus);
             assert!(instance.shown().is_none(), "shown before round {round}");

@@ -164,21 +164,21 @@ fn keep_busy(bus: &Bus, features: u64, depth: usize, requests: u64) {
 
 #[test]
 fn a_full_ring_is_answered_in_order_until_every_index_has_wrapped() {
-    driven("gpu-2d-hd", |_, bus| {
+    driven(|_, bus| {
         keep_busy(bus, EVENT_IDX | INDIRECT, SIZE, REQUESTS);
     });
 }
 
 #[test]
 fn a_full_ring_without_events_and_tables_is_answered_in_order() {
-    driven("gpu-2d-hd", |_, bus| {
+    driven(|_, bus| {
         keep_busy(bus, 0, SIZE / 3, REQUESTS / 8);
     });
 }
 
 #[test]
 fn a_ring_that_runs_empty_each_time_is_woken_each_time() {
-    driven("gpu-2d-hd", |_, bus| {
+    driven(|_, bus| {
         let (mut transport, mut load) = set_up(bus, EVENT_IDX | INDIRECT);
         for _ in 0..2_000 {
             assert!(load.send());
