@@ -15,7 +15,8 @@ pub mod input;
 mod monitor;
 pub mod serial;
 
-use mdev::{Driver, TypeSpec};
+use mdev::host::HostIdentity;
+use mdev::{Driver, ParentDriver, TypeSpec};
 
 /// Every driver, in the order in which they are listed.
 pub const DRIVERS: &[&dyn Driver] = &[
@@ -25,6 +26,15 @@ pub const DRIVERS: &[&dyn Driver] = &[
     &gpu::GpuDriver,
     &input::InputDriver,
 ];
+
+/// Every driver of physical devices.
+pub const PARENT_DRIVERS: &[&dyn ParentDriver] = &[];
+
+/// The driver that shares physical devices of that kind, if there is one.
+pub fn parent_driver(identity: &HostIdentity) -> Option<&'static dyn ParentDriver> {
+    let mut drivers = PARENT_DRIVERS.iter().copied();
+    drivers.find(|driver| driver.drives(identity))
+}
 
 /// Whether devices of that type share the engine of their parent.
 pub fn uses_engine(name: &str) -> bool {

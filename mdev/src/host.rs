@@ -2,6 +2,7 @@
 //!
 //! - [`address`]: where it is on the bus.
 //! - [`sysfs`]: what the kernel says of it, and of the devices that it cannot be told apart from.
+//! - [`identity`]: what kind of device it is, before it is opened.
 //! - [`device`]: the device itself: regions, configuration space, reset.
 //! - [`mapping`]: a region's memory, mapped.
 //! - [`interrupts`]: the eventfds that it signals.
@@ -20,6 +21,7 @@ mod container;
 pub mod device;
 pub mod dma;
 pub mod error;
+pub mod identity;
 mod info;
 pub mod interrupts;
 mod ioctl;
@@ -33,6 +35,7 @@ pub use binding::{BindError, bind, unbind};
 pub use device::{HostDevice, Region};
 pub use dma::{DeviceAccess, DmaBuffer, HostDma};
 pub use error::HostError;
+pub use identity::HostIdentity;
 pub use interrupts::Interrupt;
 pub use mapping::RegionMapping;
 pub use sysfs::PciBus;

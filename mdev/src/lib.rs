@@ -17,7 +17,8 @@
 //! - [`sched`]: who runs next on an engine that several devices share.
 //! - [`engine`]: a device's side of that: it waits for its turn, and is charged.
 //! - [`input`]: what people do at a display, on its way into a device.
-//! - [`host`]: a physical device that stands behind vGPUs, through the kernel's VFIO.
+//! - [`parent`]: what a driver implements for a physical device that vGPUs share.
+//! - [`host`]: that device, through the kernel's VFIO.
 //!
 //! Beside it: [`region_memory`] (memory of the device's own that a client maps), [`mailbox`]
 //! (how other threads reach the device's own), [`polling`] (how a session waits), [`metrics`] (what
@@ -39,6 +40,7 @@ pub mod keep;
 pub mod mailbox;
 pub mod metrics;
 pub mod migration;
+pub mod parent;
 pub mod pci;
 pub mod polling;
 pub mod region;
@@ -50,3 +52,4 @@ pub mod state;
 
 pub use device::{Attributes, Driver, MediatedDevice, Services, TypeSpec};
 pub use migration::Migration;
+pub use parent::{Parent, ParentDriver};
