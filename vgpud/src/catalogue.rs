@@ -1,9 +1,15 @@
 //! The parents of this host and the types that each offers, as drivers and configuration say.
+//!
+//! - here: those that need no hardware, and what the configuration makes of any,
+//! - [`physical`]: PCI devices that `vfio-pci` has.
+
+pub mod physical;
 
 use std::collections::BTreeSet;
 use std::ops::RangeInclusive;
 use std::path::Path;
 
+use mdev::TypeSpec;
 use mdev::sched::Nanos;
 
 use crate::api::{Attribute, Policy};
@@ -12,6 +18,8 @@ use crate::drm;
 use crate::functions;
 use crate::paths::Paths;
 use crate::pool::{Limits, Share};
+
+pub use physical::HostParent;
 
 /// The parent that needs no hardware.
 pub const SOFTWARE: &str = "soft0";
@@ -35,6 +43,8 @@ pub struct ParentSpec {
     pub engine: Option<EngineSpec>,
     /// What it offers.
     pub types: Vec<OfferedType>,
+    /// The physical device, if its vGPUs stand on one that `vfio-pci` has.
+    pub host: Option<HostParent>,
 }
 
 /// An engine that vGPUs share.
@@ -76,9 +86,26 @@ pub struct OfferedType {
     pub attributes: Vec<Attribute>,
     /// What one takes of the parent.
     pub share: Share,
+    /// Whether one asks for the engine that the parent's vGPUs share.
+    pub uses_engine: bool,
 }
 
 impl ParentSpec {
+    /// One that offers nothing.
+    fn barren(name: String, description: String) -> Self {
+        Self {
+            name,
+            description,
+            limits: Limits {
+                instances: 0,
+                video_memory: 0,
+            },
+            engine: None,
+            types: Vec::new(),
+            host: None,
+        }
+    }
+
     /// The type of that name.
     pub fn find_type(&self, name: &str) -> Option<&OfferedType> {
         self.types.iter().find(|offered| offered.name == name)
@@ -103,20 +130,18 @@ pub fn find_parents(config: &Config, paths: &Paths) -> Result<Vec<ParentSpec>, C
         },
         engine: Some(EngineSpec::USUAL),
         types,
+        host: None,
     }];
     for node in drm::render_nodes(paths) {
-        parents.push(ParentSpec {
-            description: node.description(),
-            name: node.name,
-            limits: Limits {
-                instances: 0,
-                video_memory: 0,
-            },
-            engine: None,
-            types: Vec::new(),
-        });
+        parents.push(ParentSpec::barren(node.name.clone(), node.description()));
+    }
+    for found in physical::find(config, &paths.bus(), drivers::parent_driver) {
+        parents.push(found.sound()?);
     }
     for (name, settings) in &config.parents {
+        if physical::is_said(name, settings)? {
+            continue;
+        }
         if let Some(device) = &settings.device {
             if parents.iter().any(|parent| parent.name == *name) {
                 return Err(senseless(format!(
@@ -147,16 +172,8 @@ fn named_parent(name: &str, device: &Path, is_there: bool) -> Result<ParentSpec,
     } else {
         "there is nothing at that path"
     };
-    Ok(ParentSpec {
-        name: name.to_owned(),
-        description: format!("device at {shown}; it offers no types: {why}"),
-        limits: Limits {
-            instances: 0,
-            video_memory: 0,
-        },
-        engine: None,
-        types: Vec::new(),
-    })
+    let description = format!("device at {shown}; it offers no types: {why}");
+    Ok(ParentSpec::barren(name.to_owned(), description))
 }
 
 /// What the drivers offer, and what the configuration makes of it.
@@ -164,16 +181,9 @@ fn software_types(further: &[TypeConfig]) -> Result<Vec<OfferedType>, ConfigErro
     let specs = drivers::DRIVERS.iter().flat_map(|driver| driver.types());
     let bases: Vec<_> = specs
         .filter(|spec| !functions::is_function(&spec.name))
-        .map(|spec| OfferedType {
-            base: spec.name.clone(),
-            name: spec.name,
-            title: spec.title,
-            description: spec.description,
-            attributes: Vec::new(),
-            share: Share {
-                video_memory: spec.video_memory,
-                limit: None,
-            },
+        .map(|spec| {
+            let uses_engine = drivers::uses_engine(&spec.name);
+            OfferedType::of(spec, uses_engine)
         })
         .collect();
     let mut types = bases.clone();
@@ -225,12 +235,36 @@ fn derive(base: &OfferedType, settings: &TypeConfig) -> OfferedType {
             video_memory: memory.unwrap_or(base.share.video_memory),
             limit: None,
         },
+        uses_engine: base.uses_engine,
+    }
+}
+
+impl OfferedType {
+    /// A driver's type, as it is.
+    fn of(spec: TypeSpec, uses_engine: bool) -> Self {
+        Self {
+            base: spec.name.clone(),
+            name: spec.name,
+            title: spec.title,
+            description: spec.description,
+            attributes: Vec::new(),
+            share: Share {
+                video_memory: spec.video_memory,
+                limit: None,
+            },
+            uses_engine,
+        }
     }
 }
 
 /// Limits a parent as the configuration says.
 fn apply(parent: &mut ParentSpec, settings: &ParentConfig) -> Result<(), ConfigError> {
     let name = parent.name.clone();
+    if settings.direct.is_some() && parent.host.is_none() {
+        return Err(senseless(format!(
+            "parents.{name}.direct: it is no device that vfio-pci has"
+        )));
+    }
     let unknown = |what: &str, type_name: &str| {
         senseless(format!(
             "parents.{name}.{what}: it has no type '{type_name}'"

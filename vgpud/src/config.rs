@@ -104,6 +104,9 @@ pub struct ParentConfig {
     /// Most vGPUs of a type.
     #[serde(default)]
     pub limits: BTreeMap<String, u64>,
+    /// Whether VMMs may be handed the physical device's own memory: whoever breaks into one has the
+    /// whole device then. Not unless it is said.
+    pub direct: Option<bool>,
 }
 
 /// A type that is made of another.

@@ -61,14 +61,6 @@ impl Engines {
         parents: &[ParentSpec],
         policy: impl Fn(&str) -> Option<api::Policy>,
     ) -> io::Result<Self> {
-        let mut engines = Vec::new();
-        for parent in parents {
-            if let Some(spec) = parent.engine {
-                let policy = policy(&parent.name).unwrap_or(spec.policy);
-                let engine = ParentEngine::new(&parent.name, spec, policy, now());
-                engines.push(engine.map_err(io::Error::other)?);
-            }
-        }
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
         let wake = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
         epoll::add(
@@ -79,7 +71,7 @@ impl Engines {
         )?;
         let shared = Arc::new(Shared {
             state: Mutex::new(State {
-                engines,
+                engines: Vec::new(),
                 notices: None,
                 is_ending: false,
             }),
@@ -87,7 +79,25 @@ impl Engines {
             wake,
         });
         thread::start(Arc::clone(&shared))?;
-        Ok(Self(shared))
+        let engines = Self(shared);
+        for parent in parents {
+            engines.add(parent, policy(&parent.name))?;
+        }
+        Ok(engines)
+    }
+
+    /// A parent has come: its engine, if it has one, is shared from now on. One that is there stays.
+    pub(crate) fn add(&self, parent: &ParentSpec, policy: Option<api::Policy>) -> io::Result<()> {
+        let mut state = self.0.state();
+        let Some(spec) = parent.engine else {
+            return Ok(());
+        };
+        if state.engine(&parent.name).is_none() {
+            let policy = policy.unwrap_or(spec.policy);
+            let engine = ParentEngine::new(&parent.name, spec, policy, now());
+            state.engines.push(engine.map_err(io::Error::other)?);
+        }
+        Ok(())
     }
 
     /// Who is told of what is to be done about workers.

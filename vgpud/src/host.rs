@@ -118,7 +118,7 @@ fn cgroups() -> Fact {
 }
 
 fn render_nodes(manager: &Manager) -> Fact {
-    let parents = manager.parents();
+    let parents = manager.parents_now();
     let names: Vec<_> = parents
         .iter()
         .skip(1)

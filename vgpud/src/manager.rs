@@ -3,6 +3,7 @@
 //! Each change of an instance takes its turn (`turns`), goes on to its end even if who
 //! asked is gone, and blocks only where it may. The table is locked for moments.
 //!
+//! - `parents`: what there is to create them on,
 //! - `create`: an instance comes to be, or nothing does,
 //! - `lifecycle`: start, stop, destroy,
 //! - `ending`: what a worker's end entails, whatever its cause,
@@ -29,6 +30,7 @@ mod farewell;
 mod functions;
 mod lifecycle;
 mod logs;
+mod parents;
 mod recover;
 mod recovery;
 mod running;
@@ -37,13 +39,13 @@ mod upgrade;
 use std::io;
 use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use uuid::Uuid;
 
-use crate::api::{Event, Instance, Parent};
+use crate::api::{Event, Instance};
 use crate::blocking::blocking;
-use crate::catalogue::{OfferedType, ParentSpec};
+use crate::catalogue::ParentSpec;
 use crate::config::Config;
 use crate::console_process::ConsoleLauncher;
 use crate::definitions::Definitions;
@@ -68,7 +70,10 @@ pub struct Manager(Arc<Inner>);
 struct Inner {
     config: Config,
     paths: Paths,
-    parents: Vec<ParentSpec>,
+    /// Locked after the table, if both are.
+    parents: RwLock<Vec<Arc<ParentSpec>>>,
+    /// Held while physical ones are looked for.
+    looking: Mutex<()>,
     table: Mutex<Table>,
     turns: Arc<Turns>,
     events: Events,
@@ -113,7 +118,8 @@ impl Manager {
             is_ending: AtomicBool::new(false),
             config,
             paths,
-            parents,
+            parents: RwLock::new(parents.into_iter().map(Arc::new).collect()),
+            looking: Mutex::default(),
         })))
     }
 
@@ -125,19 +131,6 @@ impl Manager {
     /// The program that serves a vGPU.
     pub fn worker_program(&self) -> &std::path::Path {
         &self.0.launcher.program
-    }
-
-    /// Every parent, with its types and pools as they are now.
-    pub fn parents(&self) -> Vec<Parent> {
-        let table = self.table();
-        let parents = self.0.parents.iter();
-        parents.map(|parent| table.describe(parent)).collect()
-    }
-
-    /// One parent.
-    pub fn parent(&self, name: &str) -> Result<Parent, Error> {
-        let parent = self.parent_spec(name)?;
-        Ok(self.table().describe(parent))
     }
 
     /// Every instance.
@@ -218,20 +211,6 @@ impl Manager {
 
     fn table(&self) -> MutexGuard<'_, Table> {
         self.0.table.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn parent_spec(&self, name: &str) -> Result<&ParentSpec, Error> {
-        let mut parents = self.0.parents.iter();
-        let parent = parents.find(|parent| parent.name == name);
-        parent.ok_or_else(|| Error::NoParent(name.to_owned()))
-    }
-
-    fn offered(&self, parent: &str, type_name: &str) -> Result<&OfferedType, Error> {
-        let spec = self.parent_spec(parent)?;
-        spec.find_type(type_name).ok_or_else(|| Error::NoType {
-            parent: parent.to_owned(),
-            type_name: type_name.to_owned(),
-        })
     }
 
     /// The worker of an instance that runs.

@@ -83,7 +83,7 @@ struct Sample {
 
 /// Everything that is counted, in the text format of Prometheus.
 pub async fn scrape(manager: &Manager) -> String {
-    let parents = manager.parents();
+    let parents = manager.parents().await;
     let instances = manager.instances().await;
     let shared = manager.engines().await;
     let known = instances.clone();

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use mdev::host::PciBus;
 use uuid::Uuid;
 
 use crate::functions::Name;
@@ -124,6 +125,11 @@ impl Paths {
     /// A folder for each parent, in it a file for each definition.
     pub fn definitions(&self) -> &Path {
         &self.definitions
+    }
+
+    /// The PCI devices of the host, under the root.
+    pub fn bus(&self) -> PciBus {
+        PciBus::new(&self.root)
     }
 
     /// A path of the host, under the root.

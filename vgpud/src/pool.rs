@@ -49,6 +49,11 @@ impl Pool {
         }
     }
 
+    /// Gives it more or less: what is taken stays taken.
+    pub fn set_limits(&mut self, limits: Limits) {
+        self.limits = limits;
+    }
+
     /// What there is.
     pub fn limits(&self) -> Limits {
         self.limits

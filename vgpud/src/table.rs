@@ -59,6 +59,15 @@ impl Table {
         }
     }
 
+    /// Parents as they are now. What is taken of one stays taken, of one that is gone as well.
+    pub(crate) fn set_parents(&mut self, parents: &[Arc<ParentSpec>]) {
+        for parent in parents {
+            let pool = self.pools.entry(parent.name.clone());
+            pool.or_insert_with(|| Pool::new(parent.limits))
+                .set_limits(parent.limits);
+        }
+    }
+
     pub(crate) fn entry(&self, uuid: Uuid) -> Option<&Entry> {
         self.entries.get(&uuid)
     }

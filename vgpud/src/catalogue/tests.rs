@@ -79,6 +79,14 @@ fn what_makes_no_sense_is_refused_by_name() {
             "[parents.\"a/b\"]\ndevice = \"/dev/null\"",
             "cannot be called so",
         ),
+        (
+            "[parents.soft0]\ndirect = true",
+            "no device that vfio-pci has",
+        ),
+        (
+            "[parents.\"0000:01:00.0\"]\ndevice = \"/dev/null\"",
+            "found without",
+        ),
         ("[parents.soft0]\noffer = [\"x-1\"]", "it has no type 'x-1'"),
         (
             "[parents.soft0]\nlimits = { x-1 = 1 }",
@@ -100,4 +108,10 @@ fn what_makes_no_sense_is_refused_by_name() {
         let error = find(text).unwrap_err();
         assert!(error.contains(words), "{text}: {error}");
     }
+}
+
+#[test]
+fn a_pci_device_may_be_given_to_the_daemon_later() {
+    let parents = find("[parents.\"0000:01:00.0\"]\ninstances = 4").unwrap();
+    assert_eq!(parents.len(), 1);
 }

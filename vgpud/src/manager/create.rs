@@ -63,6 +63,7 @@ impl Manager {
                 Some(what) => Err(Error::Exists(uuid, what)),
             };
         }
+        self.look_for(&request.parent).await;
         self.check(&request)?;
         let parent = request.parent.clone();
         let is_started = request.start;
@@ -73,7 +74,7 @@ impl Manager {
             let mut table = self.table();
             let of = (parent.as_str(), type_name.as_str());
             self.check_given(&table, uuid, of, &record.attributes)?;
-            table.insert(record, offered)?;
+            table.insert(record, &offered)?;
         }
         let made = match self.save(uuid).await {
             Ok(()) if is_started => self.launch_all(uuid).await,

@@ -15,7 +15,7 @@ impl Manager {
         let manager = self.clone();
         blocking(move || {
             let mut all = Vec::new();
-            for parent in &manager.0.parents {
+            for parent in manager.specs() {
                 let found = manager.0.definitions.list(&parent.name)?.into_iter();
                 all.extend(found.map(|(uuid, kept)| manager.defined(&parent.name, uuid, kept)));
             }
@@ -91,7 +91,7 @@ impl Manager {
         &self,
         uuid: Uuid,
     ) -> Result<Option<(String, DefinitionRequest)>, Error> {
-        for parent in &self.0.parents {
+        for parent in self.specs() {
             if let Some(kept) = self.0.definitions.read(&parent.name, uuid)? {
                 return Ok(Some((parent.name.clone(), kept)));
             }

@@ -85,7 +85,7 @@ impl Manager {
         own: &[Attribute],
     ) -> Option<Vec<Attribute>> {
         let offered = self.offered(parent, type_name).ok()?;
-        let shares = drivers::uses_engine(&offered.base) && self.0.engines.has(parent);
+        let shares = offered.uses_engine && self.0.engines.has(parent);
         let all = offered.attributes.iter().chain(own);
         shares.then(|| all.cloned().collect())
     }
@@ -141,7 +141,13 @@ impl Manager {
     /// Every engine that is shared.
     pub async fn engines(&self) -> Vec<Engine> {
         let manager = self.clone();
-        blocking(move || manager.0.engines.told()).await
+        let told = blocking(move || manager.0.engines.told()).await;
+        // Of one that is gone there is nothing to tell.
+        let is_there = |engine: &Engine| {
+            let spec = self.parent_spec(&engine.parent);
+            spec.is_ok_and(|spec| spec.engine.is_some())
+        };
+        told.into_iter().filter(is_there).collect()
     }
 
     /// The engine of a parent.

@@ -87,7 +87,7 @@ impl Manager {
         if let Err(error) = &offered {
             tracing::warn!("{} cannot be started again: {error}", record.uuid);
         }
-        self.table().adopt(record, offered.ok());
+        self.table().adopt(record, offered.ok().as_ref());
     }
 
     /// Records without those of functions whose instance is not there: a daemon was killed while it

@@ -19,7 +19,7 @@ use super::refusal::{Refusal, Refused};
     )
 )]
 pub(super) async fn list(State(manager): State<Manager>) -> Json<Vec<Parent>> {
-    Json(manager.parents())
+    Json(manager.parents().await)
 }
 
 /// One parent.
@@ -36,7 +36,7 @@ pub(super) async fn show(
     State(manager): State<Manager>,
     Path(name): Path<String>,
 ) -> Result<Json<Parent>, Refusal> {
-    Ok(Json(manager.parent(&name)?))
+    Ok(Json(manager.parent(&name).await?))
 }
 
 /// Every type of every parent, with how many can be created now.
@@ -49,6 +49,6 @@ pub(super) async fn show(
     )
 )]
 pub(super) async fn types(State(manager): State<Manager>) -> Json<Vec<Type>> {
-    let parents = manager.parents().into_iter();
+    let parents = manager.parents().await.into_iter();
     Json(parents.flat_map(|parent| parent.types).collect())
 }
