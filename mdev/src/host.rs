@@ -4,6 +4,7 @@
 //! - [`sysfs`]: what the kernel says of it, and of the devices that it cannot be told apart from.
 //! - [`identity`]: what kind of device it is, before it is opened.
 //! - [`device`]: the device itself: regions, configuration space, reset.
+//! - [`files`]: what is open of it, for another process to keep.
 //! - [`mapping`]: a region's memory, mapped.
 //! - [`interrupts`]: the eventfds that it signals.
 //! - [`dma`]: memory that it may reach, at addresses that [`iova_space`] gives out.
@@ -21,6 +22,7 @@ mod container;
 pub mod device;
 pub mod dma;
 pub mod error;
+pub mod files;
 pub mod identity;
 mod info;
 pub mod interrupts;
@@ -35,6 +37,7 @@ pub use binding::{BindError, bind, unbind};
 pub use device::{HostDevice, Region};
 pub use dma::{DeviceAccess, DmaBuffer, HostDma};
 pub use error::HostError;
+pub use files::HostFiles;
 pub use identity::HostIdentity;
 pub use interrupts::Interrupt;
 pub use mapping::RegionMapping;

@@ -2,6 +2,7 @@
 //!
 //! `--socket-path` and `--fd` are the specification's: every vfio-user server takes them.
 
+mod parent;
 mod sandbox;
 
 use std::path::PathBuf;
@@ -11,6 +12,7 @@ use mdev::dma::DmaLimits;
 use mdev::dma::files::FilePolicy;
 use mdev::polling::Polling;
 
+pub use parent::ParentArguments;
 pub use sandbox::{Owner, SandboxArguments, SandboxMode};
 
 /// What a worker ends with whose arguments make no sense, its attributes' values included. The
@@ -21,12 +23,16 @@ pub const BAD_ARGUMENTS: u8 = 2;
 #[derive(Clone, Debug, clap::Parser)]
 #[command(version)]
 pub struct Arguments {
-    /// What to serve: a type that `vgpu types` lists
-    #[arg(long = "type", value_name = "TYPE")]
-    pub type_name: String,
+    /// What to serve: a type that `vgpu types` lists, or one that the physical device has
+    #[arg(
+        long = "type",
+        value_name = "TYPE",
+        required_unless_present = "parent_files"
+    )]
+    pub type_name: Option<String>,
 
     /// Where a VMM connects: a UNIX socket that is made here
-    #[arg(long, value_name = "PATH", required_unless_present = "fd")]
+    #[arg(long, value_name = "PATH", required_unless_present_any = ["fd", "parent_files"])]
     pub socket_path: Option<PathBuf>,
 
     /// An open socket to use instead: one that listens, or one that a VMM is connected to
@@ -69,6 +75,10 @@ pub struct Arguments {
 
     #[command(flatten)]
     #[expect(missing_docs, reason = "clap would take them for the program's")]
+    pub parent: ParentArguments,
+
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "clap would take them for the program's")]
     pub confinement: SandboxArguments,
 }
 
@@ -83,7 +93,8 @@ impl Arguments {
     }
 }
 
-fn file_policy(text: &str) -> Result<FilePolicy, String> {
+/// What `--memory-files` takes.
+pub fn file_policy(text: &str) -> Result<FilePolicy, String> {
     match text {
         "any" => Ok(FilePolicy::Any),
         "memory" => Ok(FilePolicy::Memory),
@@ -95,11 +106,12 @@ fn file_policy(text: &str) -> Result<FilePolicy, String> {
 fn attribute(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
         Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
-        _ => Err("an attribute is NAME=VALUE".to_owned()),
+        _ => Err("what is wanted is NAME=VALUE".to_owned()),
     }
 }
 
-fn polling(text: &str) -> Result<Polling, String> {
+/// What `--poll` takes.
+pub fn polling(text: &str) -> Result<Polling, String> {
     /// Longer than this, a VMM that has nothing to say would cost a whole CPU.
     const LONGEST_US: u64 = 10_000;
     match text {
@@ -131,6 +143,15 @@ mod tests {
             ),
             (&["--type", "t", "--socket-path", "p", "-o", "mode"], false),
             (&["--type", "t", "--socket-path", "p", "-o", "=1"], false),
+            (
+                &["--type", "t", "--socket-path", "p", "--parent", "0"],
+                false,
+            ),
+            (
+                &["--type", "t", "--socket-path", "p", "--parent", "01:00.0"],
+                true,
+            ),
+            (&["--parent", "01:00.0", "--socket-path", "p"], false),
         ] {
             let all = std::iter::once(&"vgpu-worker").chain(arguments);
             assert_eq!(

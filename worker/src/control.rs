@@ -10,7 +10,10 @@ use mdev::input::Report;
 use rustix::net::sockopt::{Timeout, set_socket_timeout};
 use serde::Serialize;
 
-use crate::protocol::{Answer, CursorImage, Envelope, InputRecord, Request, Status, VERSION};
+use crate::protocol::{
+    Answer, CursorImage, Envelope, InputRecord, Request, SeatRequest, Status, VERSION,
+};
+use crate::seat::SeatFiles;
 use crate::{seqpacket, state_file};
 
 /// How long a worker may take to answer. It answers between two messages of its VMM.
@@ -101,11 +104,7 @@ impl Control {
         request: Request,
         fd: Option<BorrowedFd<'_>>,
     ) -> Result<(Answer, Option<OwnedFd>), ControlError> {
-        let envelope = Envelope {
-            version: VERSION,
-            request,
-        };
-        self.exchange(&envelope, fd)
+        self.exchange(&envelope(request), fd)
     }
 
     /// Sends a document, and waits for the answer.
@@ -114,8 +113,20 @@ impl Control {
         document: &impl Serialize,
         fd: Option<BorrowedFd<'_>>,
     ) -> Result<(Answer, Option<OwnedFd>), ControlError> {
+        self.send(document, fd)?;
+        self.answer()
+    }
+
+    fn send(
+        &self,
+        document: &impl Serialize,
+        fd: Option<BorrowedFd<'_>>,
+    ) -> Result<(), ControlError> {
         let document = serde_json::to_vec(document).map_err(|error| garbled(&error))?;
-        seqpacket::send(&self.socket, &document, fd)?;
+        Ok(seqpacket::send(&self.socket, &document, fd)?)
+    }
+
+    fn answer(&self) -> Result<(Answer, Option<OwnedFd>), ControlError> {
         let Some((document, fd)) = seqpacket::receive(&self.socket)? else {
             return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
         };
@@ -267,6 +278,27 @@ impl Control {
         self.ask(Request::Leave).map(drop)
     }
 
+    /// Has a worker of a physical device serve one more vGPU. What is given back can be read once that
+    /// has ended; it is ended by [`Self::stop`] on its own control socket. `meanwhile` is done while the
+    /// worker takes in what another has left: [`crate::resume::Handing::hand_over`], if it is to go on
+    /// from that, whose answer is to be waited for after this.
+    pub fn serve(
+        &self,
+        seat: &SeatRequest,
+        files: &SeatFiles,
+        meanwhile: impl FnOnce() -> io::Result<()>,
+    ) -> Result<OwnedFd, ControlError> {
+        let (line, theirs) = files.offer()?;
+        self.send(
+            &envelope(Request::Serve(seat.clone())),
+            Some(theirs.as_fd()),
+        )?;
+        // The worker's alone from here on, so that its end is seen.
+        drop(theirs);
+        meanwhile()?;
+        self.answer().map(|_| line)
+    }
+
     /// Ends the worker.
     pub fn stop(&self) -> Result<(), ControlError> {
         self.ask(Request::Stop).map(drop)
@@ -277,6 +309,13 @@ impl AsFd for Control {
     /// Can be read once the worker is gone.
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()
+    }
+}
+
+fn envelope(request: Request) -> Envelope {
+    Envelope {
+        version: VERSION,
+        request,
     }
 }
 

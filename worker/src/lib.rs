@@ -1,9 +1,11 @@
-//! The library beside `vgpu-worker`, the process that serves one vGPU.
+//! The library beside `vgpu-worker`, the process that serves one vGPU, or all those of one physical
+//! device.
 //!
 //! - [`protocol`]: what travels over a worker's control socket.
 //! - [`control`]: the asking end of that socket, for `vgpu` and the daemon.
 //! - [`parking`]: where a worker's descriptors outlive it, with the daemon.
 //! - [`lending`]: how it is granted time on an engine that it shares.
+//! - [`seat`]: the descriptors of a physical device, and of each vGPU on it.
 //! - [`resume`]: how a new worker takes them over, and goes on.
 //! - [`arguments`]: the worker's command line, which `vgpu run` shares.
 //! - [`sandbox`], [`inherited`], [`panics`], [`claimed`]: what a program that serves strangers does
@@ -24,5 +26,6 @@ pub mod parking;
 pub mod protocol;
 pub mod resume;
 pub mod sandbox;
+pub mod seat;
 pub mod seqpacket;
 pub mod state_file;

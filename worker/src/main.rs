@@ -74,7 +74,9 @@ fn serve(arguments: &Arguments) -> anyhow::Result<()> {
     // Before any thread: from here on a signal waits until it is looked for.
     let mut signals = Signals::new([SIGTERM, SIGINT]).context("cannot take signals")?;
     mdev::dma::sigbus::install().context("cannot take SIGBUS")?;
-    let (driver, spec) = find_type(&arguments.type_name)?;
+    anyhow::ensure!(arguments.parent.address.is_none(), "not yet");
+    let type_name = arguments.type_name.as_deref();
+    let (driver, spec) = find_type(type_name.context("no type")?)?;
     let (mailbox, mail) = Mailbox::new().context("cannot make the mailbox")?;
     let source = ClientSource::open(arguments)?;
     let control = arguments
@@ -194,7 +196,7 @@ fn announce(arguments: &Arguments, client: Option<&ClaimedPath>, control: Option
         socket = at(client),
         control = at(control),
         "serving {}",
-        arguments.type_name
+        arguments.type_name.as_deref().unwrap_or_default()
     );
 }
 

@@ -1,13 +1,20 @@
 //! What travels over a worker's control socket: one JSON document in each packet, and a file
 //! descriptor beside the answers to [`Request::Scanout`], [`Request::Cursor`], [`Request::Watch`] and
-//! [`Request::Save`], and beside [`Request::Restore`], [`Request::Adopt`] and [`Request::Lend`].
+//! [`Request::Save`], and beside [`Request::Restore`], [`Request::Adopt`], [`Request::Lend`] and
+//! [`Request::Serve`].
+//!
+//! A worker that has a physical device has a control socket of its own, which takes
+//! [`Request::Serve`], [`Request::Status`] and [`Request::Stop`]; each of its seats has one that takes
+//! what others take, but for [`Request::HandOver`], [`Request::GoOn`] and [`Request::Leave`].
 
-use mdev::input::Report;
+mod seat;
 mod status;
 
+use mdev::input::Report;
 use mdev::scanout::{Geometry, Rect};
 use serde::{Deserialize, Serialize};
 
+pub use seat::SeatRequest;
 pub use status::{Attribute, Counters, Landlock, Sandbox, Status};
 
 /// The version that this crate speaks. A request of another one is refused with words.
@@ -102,7 +109,13 @@ pub enum Request {
     /// Ends the worker after [`Self::HandOver`], and leaves its client to the other one. Answered
     /// by [`Answer::Done`], before it ends.
     Leave,
-    /// Ends the worker. Answered by [`Answer::Done`], before it ends.
+    /// Serves one more vGPU on the physical device that this worker has: a seat. Beside it is a socket
+    /// over which the seat's descriptors came, and which stays open for as long as the seat lives:
+    /// [`crate::seat`]. Answered by [`Answer::Done`] once clients can connect; or, where it is to go on
+    /// from another, once it is ready to be told so ([`crate::resume`]).
+    Serve(SeatRequest),
+    /// Ends the worker, or the seat whose socket this is: its device is reset, and what it had of the
+    /// physical one is given back. Answered by [`Answer::Done`], before it ends.
     Stop,
 }
 

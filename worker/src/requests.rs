@@ -122,6 +122,10 @@ impl Responder {
                 let message = "this worker is not handing over".to_owned();
                 (refuse("EINVAL", message), None)
             }
+            Request::Serve(_) => {
+                let message = "this worker has no physical device to share".to_owned();
+                (refuse("ENOTSUP", message), None)
+            }
             Request::Stop => (Answer::Done, None),
         }
     }

@@ -15,22 +15,10 @@ use vfio_bindings::bindings::vfio::{
 
 use super::ioctl::{Argument, Numbered, Request, ask, device_fd, set_container, tell};
 use super::sysfs::{PciBus, VFIO_PCI};
-use super::{HostError, PciAddress, info};
-use crate::dma::IovaRange;
-
-/// What is open of a device.
-#[derive(Debug)]
-pub(super) struct Opened {
-    pub(super) device: OwnedFd,
-    pub(super) group: OwnedFd,
-    /// Its own address space.
-    pub(super) container: OwnedFd,
-    /// Which addresses the IOMMU translates.
-    pub(super) iovas: Vec<IovaRange>,
-}
+use super::{HostError, HostFiles, PciAddress};
 
 /// Opens a device that `vfio-pci` has.
-pub(super) fn open(bus: &PciBus, address: PciAddress) -> Result<Opened, HostError> {
+pub(super) fn open(bus: &PciBus, address: PciAddress) -> Result<HostFiles, HostError> {
     let number = bus.group(address)?;
     let driver = bus.driver(address)?;
     if driver.as_deref() != Some(VFIO_PCI) {
@@ -48,15 +36,13 @@ pub(super) fn open(bus: &PciBus, address: PciAddress) -> Result<Opened, HostErro
             _ => HostError::call("use the IOMMU")(source),
         }
     })?;
-    let iovas = info::iova_ranges(&iommu_info(&container)?);
     // An address has no byte of zero in it.
     let name = CString::new(address.to_string()).unwrap_or_default();
     let device = device_fd(&group, &name).map_err(HostError::call("open the device"))?;
-    Ok(Opened {
-        device,
-        group,
+    Ok(HostFiles {
         container,
-        iovas,
+        group,
+        device,
     })
 }
 
@@ -98,7 +84,8 @@ fn check_viable(group: &OwnedFd, number: u32) -> Result<(), HostError> {
     }
 }
 
-fn iommu_info(container: &OwnedFd) -> Result<Argument, HostError> {
+/// What the IOMMU says of itself.
+pub(super) fn iommu_info(container: &OwnedFd) -> Result<Argument, HostError> {
     let argument = Argument::new(size_of::<vfio_iommu_type1_info>());
     ask_all(container, Request::IommuInfo, argument)
         .map_err(HostError::call("ask what the IOMMU translates"))

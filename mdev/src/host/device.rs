@@ -10,18 +10,17 @@ use vfio_bindings::bindings::vfio::{
     VFIO_DEVICE_FLAGS_RESET, VFIO_PCI_CONFIG_REGION_INDEX, vfio_device_info, vfio_region_info,
 };
 
-use super::container::{self, ask_all};
+use super::container::ask_all;
+use super::files::{BUS_MASTER, COMMAND};
 use super::ioctl::{Argument, Numbered, Request, ask, tell};
-use super::{HostDma, HostError, PciAddress, PciBus, RegionMapping, info};
+use super::{HostDma, HostError, HostFiles, PciAddress, PciBus, RegionMapping, info};
 use crate::dma::DmaTable;
 
 /// Regions beyond these are vendors' own.
 const MAX_REGIONS: u32 = 64;
 
-/// The command register, in configuration space.
-const COMMAND: u64 = 4;
+/// The bit of the command register that lets the device answer in its memory regions.
 const MEMORY: u16 = 1 << 1;
-const BUS_MASTER: u16 = 1 << 2;
 
 /// What there is of a device, and how it is reached.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -73,12 +72,23 @@ impl HostDevice {
     /// Opens a device that `vfio-pci` has, whose own addresses are of `address_bits`: beyond them it
     /// is given no memory. It is no bus master yet.
     pub fn open(bus: &PciBus, address: PciAddress, address_bits: u32) -> Result<Self, HostError> {
-        let opened = container::open(bus, address)?;
+        Self::from_files(HostFiles::open(bus, address)?, address, address_bits)
+    }
+
+    /// The same of one that somebody else has opened; whatever it does, it ends that:
+    /// [`HostFiles::quiet`].
+    pub fn from_files(
+        files: HostFiles,
+        address: PciAddress,
+        address_bits: u32,
+    ) -> Result<Self, HostError> {
+        files.quiet()?;
+        let iovas = files.iova_ranges()?;
         let mut device = Self {
             address,
-            file: opened.device,
-            _group: opened.group,
-            dma: HostDma::new(opened.container, &opened.iovas, address_bits),
+            file: files.device,
+            _group: files.group,
+            dma: HostDma::new(files.container, &iovas, address_bits),
             regions: Vec::new(),
             can_reset: false,
         };
@@ -89,7 +99,6 @@ impl HostDevice {
         device.can_reset = flags & VFIO_DEVICE_FLAGS_RESET != 0;
         let count = found.u32(offset_of!(vfio_device_info, num_regions));
         device.regions = device.look_for_regions(count.min(MAX_REGIONS))?;
-        device.set_bus_master(false)?;
         Ok(device)
     }
 
@@ -208,7 +217,8 @@ impl HostDevice {
     }
 }
 
-fn check_whole(count: rustix::io::Result<usize>, whole: usize) -> io::Result<()> {
+/// Whether all was read or written.
+pub(super) fn check_whole(count: rustix::io::Result<usize>, whole: usize) -> io::Result<()> {
     if count? == whole {
         Ok(())
     } else {

@@ -2,7 +2,7 @@
 
 use std::io;
 use std::mem::offset_of;
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 
 use vfio_bindings::bindings::vfio::{
     VFIO_IRQ_INFO_AUTOMASKED, VFIO_IRQ_INFO_EVENTFD, VFIO_IRQ_INFO_MASKABLE,
@@ -42,6 +42,14 @@ pub struct InterruptInfo {
 }
 
 impl Interrupt {
+    const ALL: [Self; 5] = [
+        Self::Intx,
+        Self::Msi,
+        Self::Msix,
+        Self::Error,
+        Self::Request,
+    ];
+
     fn index(self) -> u32 {
         match self {
             Self::Intx => VFIO_PCI_INTX_IRQ_INDEX,
@@ -91,20 +99,7 @@ impl HostDevice {
 
     /// Has no interrupt of a kind signal anything.
     pub fn silence(&self, kind: Interrupt) -> Result<(), HostError> {
-        if kind == Interrupt::Error || kind == Interrupt::Request {
-            // The kernel takes the eventfd away for the one that is none.
-            let none = [u32::MAX];
-            let flags = VFIO_IRQ_SET_DATA_EVENTFD | VFIO_IRQ_SET_ACTION_TRIGGER;
-            return self.set(kind, flags, 1, &none);
-        }
-        let flags = VFIO_IRQ_SET_DATA_NONE | VFIO_IRQ_SET_ACTION_TRIGGER;
-        match self.set(kind, flags, 0, &[]) {
-            // None of the kind signals anything as it is.
-            Err(HostError::Call { source, .. }) if source.kind() == io::ErrorKind::InvalidInput => {
-                Ok(())
-            }
-            done => done,
-        }
+        silence(&self.file, kind)
     }
 
     /// Has the first of a kind signal its eventfd as if the device had raised it.
@@ -132,13 +127,45 @@ impl HostDevice {
         count: usize,
         data: &[u32],
     ) -> Result<(), HostError> {
-        ask(
-            &self.file,
-            Request::SetIrqs,
-            &mut set_argument(kind, flags, count, data),
-        )
-        .map_err(HostError::call("set interrupts"))
+        set(&self.file, kind, flags, count, data)
     }
+}
+
+/// Has no interrupt of a device signal anything.
+pub(super) fn silence_all(device: &OwnedFd) -> Result<(), HostError> {
+    let mut kinds = Interrupt::ALL.into_iter();
+    kinds.try_for_each(|kind| silence(device, kind))
+}
+
+fn silence(device: &OwnedFd, kind: Interrupt) -> Result<(), HostError> {
+    let trigger = VFIO_IRQ_SET_ACTION_TRIGGER;
+    let done = if kind == Interrupt::Error || kind == Interrupt::Request {
+        // The kernel takes the eventfd away for the one that is none.
+        let none = [u32::MAX];
+        set(device, kind, VFIO_IRQ_SET_DATA_EVENTFD | trigger, 1, &none)
+    } else {
+        set(device, kind, VFIO_IRQ_SET_DATA_NONE | trigger, 0, &[])
+    };
+    match done {
+        // The device has none of the kind, or none of them signals anything.
+        Err(HostError::Call { source, .. }) if is_none(&source) => Ok(()),
+        done => done,
+    }
+}
+
+fn is_none(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EINVAL | libc::ENOTTY))
+}
+
+fn set(
+    device: &OwnedFd,
+    kind: Interrupt,
+    flags: u32,
+    count: usize,
+    data: &[u32],
+) -> Result<(), HostError> {
+    let mut argument = set_argument(kind, flags, count, data);
+    ask(device, Request::SetIrqs, &mut argument).map_err(HostError::call("set interrupts"))
 }
 
 fn info_of(argument: &Argument) -> InterruptInfo {

@@ -29,6 +29,10 @@ pub struct Status {
     /// Pages of guest memory that the device holds.
     #[serde(default)]
     pub pinned_pages: u64,
+    /// The vGPUs that a worker of a physical device serves: only its own control socket tells. The
+    /// type is then the kind of device, and it is connected if any VMM is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seats: Option<u64>,
 }
 
 /// How a worker is confined.

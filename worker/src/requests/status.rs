@@ -35,6 +35,7 @@ impl Responder {
                 sandbox: self.sandbox,
                 mappings: mappings as u64,
                 pinned_pages: pinned_pages as u64,
+                seats: None,
             }),
         }
     }
