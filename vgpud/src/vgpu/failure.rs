@@ -7,6 +7,7 @@ use mdev::host::BindError;
 use vgpud::client::ClientError;
 
 use crate::output::one_line;
+use crate::physical::HasVgpus;
 
 /// The command line makes no sense; the parser of arguments ends with the same.
 const USAGE: u8 = 2;
@@ -35,6 +36,9 @@ pub(crate) fn report(error: &anyhow::Error) -> ExitCode {
     eprintln!("vgpu: {error:#}");
     if let Some(remedy) = find::<BindError>(error).and_then(BindError::remedy) {
         eprintln!("remedy: {remedy}");
+    }
+    if let Some(error) = find::<HasVgpus>(error) {
+        eprintln!("remedy: {}", error.remedy());
     }
     if find::<Usage>(error).is_some() {
         eprintln!("For more information, try '--help'.");

@@ -4,10 +4,12 @@ use std::fmt::Write;
 use std::path::PathBuf;
 
 use mdev::host::{self, PciAddress, PciBus};
+use uuid::Uuid;
 use vgpud::api::Fact;
 
 use crate::doctor::{bad, good};
 use crate::output::print;
+use crate::target::Api;
 
 #[derive(clap::Args)]
 pub(crate) struct BindArguments {
@@ -19,6 +21,27 @@ pub(crate) struct BindArguments {
 pub(crate) struct UnbindArguments {
     #[command(flatten)]
     devices: Devices,
+    #[command(flatten)]
+    api: Api,
+}
+
+/// vGPUs stand on the device.
+#[derive(Debug, thiserror::Error)]
+#[error("{address} has vGPUs: {}", list(.vgpus))]
+pub(crate) struct HasVgpus {
+    address: PciAddress,
+    vgpus: Vec<Uuid>,
+}
+
+impl HasVgpus {
+    pub(crate) fn remedy(&self) -> String {
+        format!("destroy them: vgpu destroy {}", list(&self.vgpus))
+    }
+}
+
+fn list(vgpus: &[Uuid]) -> String {
+    let names: Vec<_> = vgpus.iter().map(ToString::to_string).collect();
+    names.join(" ")
 }
 
 #[derive(clap::Args)]
@@ -46,10 +69,28 @@ pub(crate) fn bind(arguments: &BindArguments) -> anyhow::Result<()> {
 pub(crate) fn unbind(arguments: &UnbindArguments) -> anyhow::Result<()> {
     let devices = &arguments.devices;
     let bus = PciBus::new(&devices.root);
+    check_unused(arguments)?;
     for &address in &devices.addresses {
         let driver = host::unbind(&bus, address)?;
         let driver = driver.as_deref().unwrap_or("no driver");
         print(&format!("{address}: {driver} has it\n"))?;
+    }
+    Ok(())
+}
+
+/// Refuses if a vGPU stands on one of them, whether it runs or not. One that runs keeps the device
+/// from being given back even where no daemon answers.
+fn check_unused(arguments: &UnbindArguments) -> anyhow::Result<()> {
+    let Ok(parents) = arguments.api.client()?.parents() else {
+        return Ok(());
+    };
+    for &address in &arguments.devices.addresses {
+        let mut parents = parents.iter();
+        let parent = parents.find(|parent| parent.name == address.to_string());
+        let vgpus = parent.map(|parent| parent.children.clone());
+        if let Some(vgpus) = vgpus.filter(|vgpus| !vgpus.is_empty()) {
+            return Err(HasVgpus { address, vgpus }.into());
+        }
     }
     Ok(())
 }
