@@ -260,9 +260,10 @@ impl OfferedType {
 /// Limits a parent as the configuration says.
 fn apply(parent: &mut ParentSpec, settings: &ParentConfig) -> Result<(), ConfigError> {
     let name = parent.name.clone();
-    if settings.direct.is_some() && parent.host.is_none() {
+    let is_said = settings.direct.is_some() || settings.lock_limit.is_some();
+    if is_said && parent.host.is_none() {
         return Err(senseless(format!(
-            "parents.{name}.direct: it is no device that vfio-pci has"
+            "parents.{name}: direct and lock-limit are of devices that vfio-pci has"
         )));
     }
     let unknown = |what: &str, type_name: &str| {

@@ -107,6 +107,9 @@ pub struct ParentConfig {
     /// Whether VMMs may be handed the physical device's own memory: whoever breaks into one has the
     /// whole device then. Not unless it is said.
     pub direct: Option<bool>,
+    /// Most of guests' memory that may be locked for a physical device: as the daemon itself may,
+    /// unless it is said.
+    pub lock_limit: Option<Bytes>,
 }
 
 /// A type that is made of another.

@@ -2,6 +2,7 @@
 
 use std::io;
 
+use mdev::host::HostError;
 use uuid::Uuid;
 
 use crate::api::Problem;
@@ -80,6 +81,15 @@ pub enum Error {
     /// Its worker has parked nothing that another could go on from.
     #[error("the worker of {0} cannot be replaced while it serves: it is of an older build")]
     NotKept(Uuid),
+    /// A physical device is not to be had.
+    #[error("{0} is not to be had: {1}")]
+    Device(String, HostError),
+    /// The worker of a physical device ended before it was ready.
+    #[error("the worker of {0} ended before it was ready: {1}")]
+    DeviceStillborn(String, String),
+    /// A seat cannot be handed over by itself.
+    #[error("{0} shares the worker of its parent, which is not replaced while it serves")]
+    Seated(Uuid),
     /// A console runs, and is not reached as is asked for.
     #[error("a console of {0} runs, and takes no viewers at that address")]
     ConsoleElsewhere(Uuid),
@@ -120,7 +130,9 @@ impl Error {
             Self::Refused { errno, .. } => errno,
             Self::Mute(..) | Self::Stillborn(..) | Self::ConsoleStillborn(..) => "EIO",
             Self::NotTakenOver(..) => "EPROTO",
-            Self::NotKept(_) => "ENOTSUP",
+            Self::NotKept(_) | Self::Seated(_) => "ENOTSUP",
+            Self::DeviceStillborn(..) => "EIO",
+            Self::Device(_, error) => errno_name(&error.errno().into()),
             Self::Os { source, .. } => errno_name(source),
         }
     }
@@ -142,7 +154,9 @@ impl Error {
             Self::Mute(..) => 504,
             Self::Stillborn(..) | Self::ConsoleStillborn(..) => 500,
             Self::NotTakenOver(..) => 502,
-            Self::NotKept(_) => 409,
+            Self::NotKept(_) | Self::Seated(_) => 409,
+            Self::Device(..) => 409,
+            Self::DeviceStillborn(..) => 500,
             Self::Os { source, .. } if source.kind() == io::ErrorKind::StorageFull => 507,
             Self::Os { .. } => 500,
         }
@@ -189,6 +203,11 @@ impl Error {
             Self::NotKept(_) => {
                 "stop it when its virtual machine has ended, and start it".to_owned()
             }
+            Self::Device(_, error) => return error.remedy().map(str::to_owned),
+            Self::DeviceStillborn(..) => "look into the daemon's log".to_owned(),
+            Self::Seated(_) => "stop all vGPUs of that parent when their virtual machines have \
+                                ended: the next one has the installed program"
+                .to_owned(),
             Self::Os { source, .. } => return os_remedy(source),
         };
         Some(words)

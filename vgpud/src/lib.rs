@@ -10,6 +10,7 @@
 //! - `crashes`: how often workers ended of late.
 //! - `records`, `definitions`, `mdevctl_file`: what is kept in files, and survives a power loss.
 //! - `worker_process`: a worker's process: started with its socket, watched, ended.
+//! - `held`: physical devices that vGPUs stand on, and the worker of each.
 //! - `console_process`: the process that shows its display to viewers.
 //! - `engines`: who of those that share an engine has it when.
 //! - `events`, [`metrics`], `usage`: what happened, what is counted, and what is taken of the host.
@@ -41,6 +42,7 @@ pub mod error;
 mod events;
 mod files;
 pub mod functions;
+mod held;
 pub mod host;
 pub mod manager;
 pub mod mdev_tree;

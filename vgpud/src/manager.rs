@@ -14,6 +14,8 @@
 //! - `attributes`: those of an instance that is there are changed,
 //! - `engines`: workers and the engine that they share,
 //! - `consoles`: displays, for viewers,
+//! - `devices`: those that stand on physical devices, and share a worker,
+//! - `foreground`: which of those the device shows,
 //! - `define`: persistent definitions,
 //! - `logs`: what workers say, kept short,
 //! - `recover`, `adopt`: what an earlier daemon left, and what is to be started with this one,
@@ -24,9 +26,11 @@ mod attributes;
 mod consoles;
 mod create;
 mod define;
+mod devices;
 mod ending;
 mod engines;
 mod farewell;
+mod foreground;
 mod functions;
 mod lifecycle;
 mod logs;
@@ -52,6 +56,7 @@ use crate::definitions::Definitions;
 use crate::engines::Engines;
 use crate::error::Error;
 use crate::events::Events;
+use crate::held::HeldDevices;
 use crate::paths::Paths;
 use crate::programs::CONSOLE;
 use crate::records::Records;
@@ -61,6 +66,7 @@ use crate::worker_process::launch::Launcher;
 use crate::worker_process::{Worker, identity};
 
 pub use create::Created;
+use foreground::Foreground;
 
 /// The daemon's parents and instances. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -80,6 +86,8 @@ struct Inner {
     definitions: Definitions,
     records: Records,
     launcher: Launcher,
+    held: HeldDevices,
+    foreground: Foreground,
     consoles: ConsoleLauncher,
     engines: Engines,
     /// Whether the daemon is being stopped: then no worker takes over from another any more.
@@ -114,6 +122,8 @@ impl Manager {
             definitions: Definitions::new(paths.definitions()),
             records: Records::new(&paths.records()),
             launcher,
+            held: HeldDevices::default(),
+            foreground: Foreground::default(),
             consoles,
             is_ending: AtomicBool::new(false),
             config,

@@ -97,6 +97,16 @@ impl Paths {
         self.run.join(format!("{}.aside", name.into()))
     }
 
+    /// Where the worker of a physical device is asked, whose parent is called so.
+    pub fn device_control(&self, parent: &str) -> PathBuf {
+        self.run.join(format!("{parent}.control"))
+    }
+
+    /// What it says.
+    pub fn device_log(&self, parent: &str) -> PathBuf {
+        self.run.join(format!("{parent}.log"))
+    }
+
     /// Where viewers of a head connect.
     pub fn console(&self, uuid: Uuid, head: u32) -> PathBuf {
         self.run.join(format!("{}.vnc", of_head(uuid, head)))

@@ -46,6 +46,8 @@ impl Entry {
 pub(crate) struct Table {
     pools: BTreeMap<String, Pool>,
     entries: BTreeMap<Uuid, Entry>,
+    /// Whose the workers of physical devices become, by the names of their parents.
+    device_users: BTreeMap<String, u32>,
 }
 
 impl Table {
@@ -56,6 +58,7 @@ impl Table {
                 .map(|parent| (parent.name.clone(), Pool::new(parent.limits)))
                 .collect(),
             entries: BTreeMap::new(),
+            device_users: BTreeMap::new(),
         }
     }
 
@@ -149,12 +152,31 @@ impl Table {
             .entries
             .values()
             .filter(|entry| entry.record.uuid != uuid);
-        let taken: BTreeSet<_> = others.filter_map(|entry| entry.record.user).collect();
+        let others = others.filter_map(|entry| entry.record.user);
+        let taken: BTreeSet<_> = others.chain(self.device_users.values().copied()).collect();
         let entry = self.entries.get_mut(&uuid)?;
         let own = entry.record.user.filter(|own| users.contains(own));
         let user = own.or_else(|| users.find(|user| !taken.contains(user)));
         entry.record.user = user;
         user
+    }
+
+    /// The same for the worker of a physical device, whose user stays its own.
+    pub(crate) fn user_of_device(&mut self, parent: &str, mut users: Range<u32>) -> Option<u32> {
+        let own = self.device_users.get(parent).copied();
+        if let Some(own) = own.filter(|own| users.contains(own)) {
+            return Some(own);
+        }
+        let entries = self.entries().filter_map(|entry| entry.record.user);
+        let taken: BTreeSet<_> = entries.chain(self.device_users.values().copied()).collect();
+        let user = users.find(|user| !taken.contains(user))?;
+        self.set_user_of_device(parent, user);
+        Some(user)
+    }
+
+    /// Takes note of whose the worker of a physical device is.
+    pub(crate) fn set_user_of_device(&mut self, parent: &str, user: u32) {
+        self.device_users.insert(parent.to_owned(), user);
     }
 
     /// Forgets an instance: its place is free.

@@ -1,10 +1,12 @@
 //! A worker's process: started with its socket, watched, ended.
 //!
+//! - [`life`]: what lives while a vGPU is served: a process, or a seat in one,
 //! - [`socket`]: where a VMM connects, bound here,
 //! - [`users`]: whether it can be a user of its own,
 //! - [`confinement`]: what is kept from it,
 //! - [`launch`]: how the process is started and waited for,
 //! - [`keeping`]: what it parks here, so that it outlives it,
+//! - [`seat`]: how a seat is taken in the worker of a physical device,
 //! - [`successor`]: how another process takes over from it,
 //! - [`exit`], [`pidfd_info`]: how it is seen to end, and why it did,
 //! - [`readable`]: how its end is waited for, and what it parks,
@@ -15,18 +17,18 @@ pub(crate) mod exit;
 pub(crate) mod identity;
 pub(crate) mod keeping;
 pub(crate) mod launch;
+pub(crate) mod life;
 mod pidfd_info;
 pub(crate) mod readable;
+pub(crate) mod seat;
 pub(crate) mod socket;
 pub(crate) mod successor;
 pub(crate) mod users;
 
-use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::process::{Signal, pidfd_send_signal};
+use rustix::process::Signal;
 use tokio::sync::watch;
 use tokio::time::timeout;
 use worker::control::Control;
@@ -35,6 +37,7 @@ use crate::api::Exit;
 use crate::blocking::blocking;
 use crate::records::WorkerIdentity;
 use keeping::Keeping;
+use life::Life;
 
 /// How long a worker may take to end after it was asked: its device has 4 s to let go of memory.
 const STOP_PATIENCE: Duration = Duration::from_secs(6);
@@ -45,7 +48,8 @@ const SIGNAL_PATIENCE: Duration = Duration::from_secs(3);
 /// A worker that runs, or did.
 #[derive(Debug)]
 pub(crate) struct Worker {
-    pub(crate) pidfd: OwnedFd,
+    pub(crate) life: Life,
+    /// Its process, which may serve others as well.
     pub(crate) identity: WorkerIdentity,
     /// Its control socket.
     pub(crate) control: PathBuf,
@@ -59,14 +63,14 @@ pub(crate) struct Worker {
 
 impl Worker {
     pub(crate) fn new(
-        pidfd: OwnedFd,
+        life: Life,
         identity: WorkerIdentity,
         control: PathBuf,
         log: PathBuf,
         keeping: Keeping,
     ) -> Self {
         Self {
-            pidfd,
+            life,
             identity,
             control,
             log,
@@ -78,11 +82,6 @@ impl Worker {
     /// Tells those who wait that it is gone.
     pub(crate) fn announce_exit(&self, exit: Exit) {
         self.exit.send_replace(Some(exit));
-    }
-
-    /// Sends a signal. To one that is gone it does nothing.
-    pub(crate) fn signal(&self, signal: Signal) {
-        let _ = pidfd_send_signal(&self.pidfd, signal);
     }
 
     /// Ends it: by a request, then by force. Whether it is gone.
@@ -100,19 +99,14 @@ impl Worker {
             if self.is_gone_within(patience).await {
                 return true;
             }
-            self.signal(signal);
+            self.life.signal(signal);
         }
         self.is_gone_within(SIGNAL_PATIENCE).await
     }
 
-    /// Whether its process ends within `patience`, or has ended. Blocks; does not wait for what its
-    /// end entails.
-    pub(crate) fn has_ended_within(&self, patience: Duration) -> bool {
-        let Ok(patience) = Timespec::try_from(patience) else {
-            return false;
-        };
-        let mut fds = [PollFd::new(&self.pidfd, PollFlags::IN)];
-        poll(&mut fds, Some(&patience)).is_ok_and(|ended| ended > 0)
+    /// Ends one that nobody watches yet. Blocks.
+    pub(crate) fn discard(&self) {
+        self.life.discard(&self.control, &self.log, STOP_PATIENCE);
     }
 
     async fn is_gone_within(&self, patience: Duration) -> bool {

@@ -8,7 +8,7 @@ use mdev::host::sysfs::VFIO_PCI;
 use mdev::host::{HostError, HostIdentity, PciAddress, PciBus};
 
 use crate::api::Attribute;
-use crate::config::{Config, ConfigError, ParentConfig};
+use crate::config::{Bytes, Config, ConfigError, ParentConfig};
 use crate::pool::Limits;
 
 use super::{EngineSpec, OfferedType, ParentSpec, apply, senseless};
@@ -29,6 +29,8 @@ pub struct HostParent {
     pub address: PciAddress,
     /// How many bits its own addresses have.
     pub address_bits: u32,
+    /// Most bytes of guests' memory that may be locked for it; as the daemon itself if `None`.
+    pub lock_limit: Option<u64>,
     /// What the administrator has set, for its driver.
     pub settings: Vec<Attribute>,
 }
@@ -151,6 +153,7 @@ fn share(
         host: Some(HostParent {
             address,
             address_bits: driver.address_bits(identity),
+            lock_limit: None,
             settings: Vec::new(),
         }),
         ..ParentSpec::barren(String::new(), String::new())
@@ -171,6 +174,7 @@ fn configure(
         // There is nothing to limit, and why is told.
         return Ok(());
     };
+    host.lock_limit = settings.lock_limit.map(|Bytes(bytes)| bytes);
     if settings.direct == Some(true) {
         host.settings.push(Attribute {
             name: DIRECT.to_owned(),

@@ -81,7 +81,7 @@ fn what_makes_no_sense_is_refused_by_name() {
         ),
         (
             "[parents.soft0]\ndirect = true",
-            "no device that vfio-pci has",
+            "of devices that vfio-pci has",
         ),
         (
             "[parents.\"0000:01:00.0\"]\ndevice = \"/dev/null\"",

@@ -31,7 +31,7 @@ fn worker() -> Arc<Worker> {
     let nowhere = PathBuf::from("/nonexistent");
     let keeping = Keeping::default();
     Arc::new(Worker::new(
-        pidfd,
+        Life::Process(pidfd),
         identity,
         nowhere.clone(),
         nowhere,

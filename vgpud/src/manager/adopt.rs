@@ -32,6 +32,8 @@ impl Manager {
             return;
         };
         let adopted = match Parking::new() {
+            // It was when it was found, with the worker of its device.
+            _ if worker.life.is_seat() => Ok(()),
             Err(error) => Err(ControlError::Io(error)),
             Ok((parking, theirs)) => {
                 worker.keeping.begin_anew(parking);

@@ -32,8 +32,12 @@ impl Manager {
         check_attributes(&changes)?;
         let manager = self.clone();
         detached(async move {
-            let _turns = manager.turns(uuid).await;
-            manager.set_in_turn(uuid, changes).await?;
+            {
+                let _turns = manager.turns(uuid).await;
+                let _turning = manager.turn_to(uuid, &changes).await;
+                manager.set_in_turn(uuid, changes).await?;
+            }
+            manager.turn_off_others(uuid).await;
             let parent = manager.parent_of(uuid)?;
             let events = &manager.0.events;
             events.tell(
@@ -47,7 +51,11 @@ impl Manager {
         .await
     }
 
-    async fn set_in_turn(&self, uuid: Uuid, changes: Vec<Attribute>) -> Result<(), Error> {
+    pub(super) async fn set_in_turn(
+        &self,
+        uuid: Uuid,
+        changes: Vec<Attribute>,
+    ) -> Result<(), Error> {
         let kept = self.attributes_after(uuid, &changes)?;
         let given = {
             let table = self.table();

@@ -41,8 +41,11 @@ impl Manager {
     ) -> Result<(Instance, Created), Error> {
         let manager = self.clone();
         detached(async move {
-            let _turns = manager.turns(uuid).await;
-            let created = manager.create_in_turn(uuid, request).await?;
+            let created = {
+                let _turns = manager.turns(uuid).await;
+                manager.create_in_turn(uuid, request).await?
+            };
+            manager.turn_off_others(uuid).await;
             Ok((manager.instance(uuid).await?, created))
         })
         .await

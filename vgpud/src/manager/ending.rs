@@ -1,6 +1,5 @@
 //! What a worker's end entails, whatever its cause.
 
-use std::os::fd::AsFd;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -18,7 +17,7 @@ use crate::functions::Name;
 use crate::table::Entry;
 use crate::worker_process::confinement::Confinement;
 use crate::worker_process::keeping::{listener_of, part};
-use crate::worker_process::{Worker, exit, readable, socket};
+use crate::worker_process::{Worker, socket};
 
 use super::Manager;
 
@@ -41,7 +40,7 @@ impl Manager {
         self.lend(uuid, &worker);
         let manager = self.clone();
         tokio::spawn(async move {
-            if let Err(error) = readable::wait(&worker.pidfd).await {
+            if let Err(error) = worker.life.ended().await {
                 // Its end is then seen when it is stopped, and not before.
                 tracing::error!("the worker of {uuid} cannot be watched: {error}");
             }
@@ -50,7 +49,7 @@ impl Manager {
             let name = manager.name_of(uuid);
             let confinement = Confinement::new(&manager.0.config.workers, name, None);
             let exit = blocking(move || {
-                let exit = exit::reap(ended.pidfd.as_fd(), &ended.log);
+                let exit = ended.life.reap(&ended.log);
                 confinement.explain_exit(exit)
             })
             .await;
@@ -137,6 +136,7 @@ impl Manager {
         let Some((parent, was_stopped)) = self.end_entry(uuid, exit, why.as_deref()) else {
             return;
         };
+        self.let_go(&parent).await;
         self.save_or_log(uuid).await;
         if was_stopped {
             let reason = exit.reason.clone();

@@ -53,7 +53,7 @@ impl Manager {
                 tracing::error!("the worker of {uuid} is granted no time on an engine: {error}");
             }
             // It may have ended before it had joined.
-            if worker.has_ended_within(Duration::ZERO) {
+            if worker.life.has_ended_within(Duration::ZERO) {
                 manager.0.engines.leave(uuid, &worker);
             }
         });
@@ -238,7 +238,7 @@ impl Manager {
             Notice::Kill(uuid, worker) => {
                 let words = "its worker is ended: a job does not end".to_owned();
                 events.tell(EventKind::Overlong, uuid, parent, words);
-                worker.signal(Signal::KILL);
+                worker.life.signal(Signal::KILL);
             }
         }
     }
@@ -277,7 +277,7 @@ fn lend(worker: &Worker, socket: &std::os::fd::OwnedFd) -> Result<(), ControlErr
             Control::connect(&worker.control).and_then(|control| control.lend(socket.as_fd()));
         match lent {
             Err(ControlError::Io(_))
-                if begun.elapsed() < PATIENCE && !worker.has_ended_within(PAUSE) => {}
+                if begun.elapsed() < PATIENCE && !worker.life.has_ended_within(PAUSE) => {}
             lent => return lent,
         }
     }

@@ -1,10 +1,8 @@
 //! Start, stop, destroy.
 
 use std::mem;
-use std::os::fd::AsFd;
 use std::sync::{Arc, PoisonError};
 
-use rustix::process::Signal;
 use uuid::Uuid;
 use worker::control::Control;
 
@@ -13,12 +11,13 @@ use crate::blocking::{blocking, detached};
 use crate::config::Users;
 use crate::error::Error;
 use crate::functions::{self, Name};
+use crate::worker_process::Worker;
 use crate::worker_process::confinement::Confinement;
 use crate::worker_process::keeping::part;
 use crate::worker_process::launch::Plan;
-use crate::worker_process::{Worker, exit};
 
 use super::Manager;
+use super::devices::is_device;
 
 /// An attribute of virtio's transport, which all of an instance have alike.
 const MSIX_ATTRIBUTE: &str = "msix";
@@ -29,7 +28,7 @@ impl Manager {
     pub async fn start(&self, uuid: Uuid) -> Result<Instance, Error> {
         let manager = self.clone();
         detached(async move {
-            let _turns = manager.turns(uuid).await;
+            let turns = manager.turns(uuid).await;
             let state = manager.table().entry(uuid).map(|entry| entry.state);
             match state {
                 None => manager.create_defined(uuid).await?,
@@ -39,6 +38,8 @@ impl Manager {
                 }
                 Some(_) => manager.start_in_turn(uuid).await?,
             }
+            drop(turns);
+            manager.turn_off_others(uuid).await;
             manager.instance(uuid).await
         })
         .await
@@ -79,12 +80,14 @@ impl Manager {
     pub(super) async fn launch(&self, uuid: Uuid) -> Result<(), Error> {
         let plan = self.plan(uuid)?;
         let before = self.set_state(uuid, InstanceState::Starting)?;
+        let _turning = self.turn_to(uuid, &plan.attributes).await;
         let launcher = self.0.launcher.clone();
         let launched = blocking(move || launcher.launch(&plan)).await;
         let worker = match launched {
             Ok(worker) => Arc::new(worker),
             Err(error) => {
                 self.set_state(uuid, before)?;
+                self.let_go(&self.parent_of(uuid)?).await;
                 return Err(error);
             }
         };
@@ -105,6 +108,7 @@ impl Manager {
                 entry.record = record_before;
                 entry.state = before;
             }
+            self.let_go(&self.parent_of(uuid)?).await;
             return Err(error);
         }
         self.set_state(uuid, InstanceState::Running)?;
@@ -117,8 +121,7 @@ impl Manager {
         let manager = self.clone();
         let worker = Arc::clone(worker);
         blocking(move || {
-            worker.signal(Signal::KILL);
-            exit::reap(worker.pidfd.as_fd(), &worker.log);
+            worker.discard();
             part(worker.keeping.inherit());
             manager.remove_sockets(uuid);
         })
@@ -151,6 +154,7 @@ impl Manager {
             base,
             attributes: self.for_device(name.uuid, attributes),
             access: self.access_of(name.uuid)?,
+            seat: self.seat_plan(uuid)?,
             confinement: self.confinement(name)?,
         })
     }
@@ -159,6 +163,10 @@ impl Manager {
     fn confinement(&self, name: Name) -> Result<Confinement, Error> {
         let config = &self.0.config.workers;
         let uuid = name.uuid;
+        let parent = self.parent_of(uuid)?;
+        if is_device(&parent) && name.function.is_none() {
+            return Ok(Confinement::default());
+        }
         let user = match config.users {
             Users::Usual | Users::Daemons => None,
             Users::Each(users) => {
@@ -256,6 +264,7 @@ impl Manager {
             manager.remove_sockets(uuid);
         })
         .await;
+        self.let_go(&self.parent_of(uuid)?).await;
         Ok(())
     }
 

@@ -17,9 +17,11 @@ use crate::files;
 use crate::functions::Name;
 use crate::records::Record;
 use crate::worker_process::keeping::Keeping;
+use crate::worker_process::life::Life;
 use crate::worker_process::{Worker, confinement, exit, identity};
 
 use super::Manager;
+use super::devices::is_device;
 
 /// How long a worker of which nothing is known may take to end.
 const UNKNOWN_PATIENCE: Timespec = Timespec {
@@ -78,6 +80,7 @@ impl Manager {
             }
         }
         self.remove_orphans()?;
+        self.remove_device_orphans()?;
         Ok(living)
     }
 
@@ -106,25 +109,20 @@ impl Manager {
 
     /// The worker of an instance, if it lives.
     fn find_worker(&self, record: &mut Record) -> Option<Worker> {
+        if record.part.is_none() && is_device(&record.request.parent) {
+            return self.find_seat(record);
+        }
         let paths = &self.0.paths;
-        let boot_id = &self.0.launcher.boot_id;
         let control = paths.control(record.name());
-        let known = record.worker.as_ref();
-        let known = known.and_then(|worker| {
-            identity::open(worker, boot_id).map(|pidfd| (pidfd, worker.clone()))
-        });
-        let (pidfd, identity) = known.or_else(|| {
-            // A daemon that was killed while it started one had no time to note it.
+        let (pidfd, identity) = self.find_process(record)?;
+        if record.worker.as_ref() != Some(&identity) {
+            // Nor is it noted whose it became: nobody else may become the same.
             let status = Control::connect(&control).ok()?.status().ok()?;
-            let identity = identity::of(status.pid, boot_id).ok()?;
-            let pidfd = identity::open(&identity, boot_id)?;
-            // Nor whose it became: nobody else may become the same.
             let user = Some(status.sandbox.user);
             record.user = user.filter(|user| *user != geteuid().as_raw());
-            Some((pidfd, identity))
-        })?;
+        }
         Some(Worker::new(
-            pidfd,
+            Life::Process(pidfd),
             identity,
             control,
             paths.log(record.name()),
@@ -185,12 +183,20 @@ impl Manager {
         let control = self.0.paths.control(name);
         if let Ok(control) = Control::connect(&control) {
             tracing::warn!("the worker of {name}, of which nothing is known, is stopped");
-            if let Err(error) = end_unknown(&control) {
+            if let Err(error) = self.end_orphan(&control) {
                 tracing::warn!("it does not stop: {error}");
             }
         }
         self.remove_sockets_of(name);
         super::ending::remove_or_warn(&self.0.paths.log(name));
+    }
+
+    fn end_orphan(&self, control: &Control) -> Result<(), ControlError> {
+        if self.0.held.have_process(control.status()?.pid) {
+            // A seat beside others, which go on.
+            return control.stop();
+        }
+        end_unknown(control)
     }
 
     /// Starts what is to run and does not: instances that ran when the host went down, and
@@ -241,7 +247,7 @@ impl Manager {
 }
 
 /// Ends a worker, by force if it takes long: what it has is given to others from then on.
-fn end_unknown(control: &Control) -> Result<(), ControlError> {
+pub(super) fn end_unknown(control: &Control) -> Result<(), ControlError> {
     let pidfd = identity::open_pid(control.status()?.pid)?;
     control.stop()?;
     let mut fds = [PollFd::new(&pidfd, PollFlags::IN)];

@@ -177,6 +177,7 @@ impl Manager {
             entry.record.last_recovery = Some(given_up(&words));
             entry.record.request.parent.clone()
         };
+        self.let_go(&parent).await;
         self.tell(EventKind::GaveUp, uuid, &parent, words);
         self.save_or_log(uuid).await;
     }

@@ -59,6 +59,9 @@ impl Manager {
 
     async fn upgrade_in_turn(&self, uuid: Uuid) -> Result<Upgrade, Error> {
         let old = self.worker_of(uuid)?;
+        if old.life.is_seat() {
+            return Err(Error::Seated(uuid));
+        }
         let plan = self.plan(uuid)?;
         let manager = self.clone();
         let Replaced {
@@ -167,12 +170,12 @@ fn hand_over(successor: &mut Successor, old: &Worker) -> Result<(Parked, Outlook
 /// Ends the old worker, which waits. The client's socket must be read by one alone.
 fn send_away(control: &Control, old: &Worker) {
     let left = control.leave();
-    if left.is_ok() && old.has_ended_within(LEAVE_PATIENCE) {
+    if left.is_ok() && old.life.has_ended_within(LEAVE_PATIENCE) {
         return;
     }
     tracing::warn!("an old worker does not leave, and is ended");
-    old.signal(Signal::KILL);
-    old.has_ended_within(LEAVE_PATIENCE);
+    old.life.signal(Signal::KILL);
+    old.life.has_ended_within(LEAVE_PATIENCE);
 }
 
 fn refusal(uuid: Uuid, error: ControlError) -> Error {

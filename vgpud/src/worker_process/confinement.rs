@@ -42,6 +42,23 @@ impl Confinement {
         }
     }
 
+    /// That of a physical device's worker, in which there may be so many vGPUs: each may have as much
+    /// memory as one alone.
+    pub(crate) fn of_device(
+        config: &WorkersConfig,
+        parent: &str,
+        user: Option<u32>,
+        places: u64,
+    ) -> Self {
+        let group = config.cgroup.as_ref();
+        let memory_limit = config.memory_limit;
+        Self {
+            user,
+            cgroup: group.map(|group| group.join(parent)),
+            memory_limit: memory_limit.map(|Bytes(bytes)| bytes.saturating_mul(places.max(1))),
+        }
+    }
+
     /// What the worker is started with.
     pub(crate) fn arguments(&self) -> Vec<OsString> {
         let mut arguments: Vec<OsString> = Vec::new();

@@ -9,7 +9,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use command_fds::{CommandFdExt, FdMapping};
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::event::PollFlags;
 use rustix::process::{Signal, pidfd_send_signal};
 use worker::control::{Control, ControlError};
 use worker::parking::Parking;
@@ -18,11 +18,14 @@ use crate::accounts::Access;
 use crate::api::Attribute;
 use crate::error::Error;
 use crate::functions::Name;
+use crate::held::DevicePlan;
 use crate::paths::Paths;
 
 use super::confinement::Confinement;
 use super::exit::{NO_SUCCESSION, SUCCESSION, reap};
 use super::keeping::Keeping;
+use super::life::{Life, is_told_within};
+use super::seat::SeatPlan;
 use super::{Worker, identity, socket};
 
 /// The number under which a worker finds its socket.
@@ -39,10 +42,7 @@ const RESUME_FD: i32 = 5;
 const READY_PATIENCE: Duration = Duration::from_secs(20);
 
 /// How often it is looked for. Its end is seen at once.
-const LOOK: Timespec = Timespec {
-    tv_sec: 0,
-    tv_nsec: 500_000,
-};
+const LOOK: Duration = Duration::from_micros(500);
 
 /// What is needed to start workers.
 #[derive(Clone, Debug)]
@@ -62,6 +62,8 @@ pub(crate) struct Plan {
     pub(crate) attributes: Vec<Attribute>,
     pub(crate) access: Access,
     pub(crate) confinement: Confinement,
+    /// If it is to share the worker of a physical device.
+    pub(crate) seat: Option<SeatPlan>,
 }
 
 /// The sockets that a worker is born with.
@@ -95,6 +97,13 @@ impl Sockets {
 impl Launcher {
     /// Starts a worker, and waits until it answers. On error nothing of it is left.
     pub(crate) fn launch(&self, plan: &Plan) -> Result<Worker, Error> {
+        match &plan.seat {
+            None => self.launch_process(plan),
+            Some(how) => self.take_seat(plan, how),
+        }
+    }
+
+    fn launch_process(&self, plan: &Plan) -> Result<Worker, Error> {
         let begun = Instant::now();
         let name = plan.name;
         let control = self.paths.control(name);
@@ -119,7 +128,8 @@ impl Launcher {
                 socket_file.keep();
                 tracing::debug!(%name, pid = identity.pid, took = ?begun.elapsed(), "worker ready");
                 let keeping = Keeping::new(parking);
-                Ok(Worker::new(pidfd, identity, control, log, keeping))
+                let life = Life::Process(pidfd);
+                Ok(Worker::new(life, identity, control, log, keeping))
             }
             Err(error) => {
                 // What went wrong before is what is to be told.
@@ -130,12 +140,50 @@ impl Launcher {
         }
     }
 
-    pub(super) fn identify(&self, pid: u32) -> Result<crate::records::WorkerIdentity, Error> {
+    pub(crate) fn identify(&self, pid: u32) -> Result<crate::records::WorkerIdentity, Error> {
         identity::of(pid, &self.boot_id).map_err(Error::os("identify a worker"))
     }
 
-    /// Starts the process. Its environment is empty: what the daemon's holds, a Mesa variable
-    /// say, must not choose what a worker does.
+    /// A worker that is asked at `control` and talks to `log`. Its environment is empty: what the
+    /// daemon's holds, a Mesa variable say, must not choose what a worker does.
+    fn command(
+        &self,
+        confinement: &Confinement,
+        control: &Path,
+        log: &Path,
+        goes_on: bool,
+    ) -> Result<Command, Error> {
+        // One that a killed worker left behind.
+        socket::remove(control).map_err(Error::os(self.what()))?;
+        let output = open_log(log, goes_on);
+        let output = output.map_err(Error::os::<io::Error>(format!("make {}", log.display())))?;
+        let mut command = Command::new(&self.program);
+        command
+            .arg("--control")
+            .arg(control)
+            .args(confinement.arguments())
+            .env_clear()
+            .current_dir("/")
+            .process_group(0)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(output);
+        Ok(command)
+    }
+
+    fn what(&self) -> String {
+        format!("start {}", self.program.display())
+    }
+
+    /// Starts it. The descriptors are closed here with the command: the worker alone has them.
+    fn run(&self, mut command: Command, fds: Vec<FdMapping>) -> Result<Child, Error> {
+        command
+            .fd_mappings(fds)
+            .map_err(|error| Error::os(self.what())(io::Error::other(error.to_string())))?;
+        command.spawn().map_err(Error::os::<io::Error>(self.what()))
+    }
+
+    /// Starts the process of one vGPU.
     pub(super) fn spawn(
         &self,
         plan: &Plan,
@@ -143,25 +191,11 @@ impl Launcher {
         control: &Path,
         log: &Path,
     ) -> Result<Child, Error> {
-        let shown = self.program.display();
-        let what = || format!("start {shown}");
-        // One that a killed worker left behind.
-        socket::remove(control).map_err(Error::os(what()))?;
-        let output = open_log(log, sockets.resume.is_some());
-        let output = output.map_err(Error::os::<io::Error>(format!("make {}", log.display())))?;
-        let mut command = Command::new(&self.program);
+        let mut command =
+            self.command(&plan.confinement, control, log, sockets.resume.is_some())?;
         command
             .args(["--type", &plan.base, "--fd", &SOCKET_FD.to_string()])
-            .args(["--keeper", &KEEPER_FD.to_string()])
-            .arg("--control")
-            .arg(control)
-            .args(plan.confinement.arguments())
-            .env_clear()
-            .current_dir("/")
-            .process_group(0)
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(output);
+            .args(["--keeper", &KEEPER_FD.to_string()]);
         if drivers::uses_engine(&plan.base) {
             command.arg("--leased");
         }
@@ -171,11 +205,33 @@ impl Launcher {
         for Attribute { name, value } in &plan.attributes {
             command.arg(format!("--attribute={name}={value}"));
         }
+        self.run(command, sockets.mappings())
+    }
+
+    /// Starts the process of a physical device's worker.
+    pub(crate) fn spawn_device(
+        &self,
+        plan: &DevicePlan,
+        files: OwnedFd,
+        control: &Path,
+        log: &Path,
+    ) -> Result<Child, Error> {
+        let host = &plan.host;
+        let mut command = self.command(&plan.confinement, control, log, log.exists())?;
         command
-            .fd_mappings(sockets.mappings())
-            .map_err(|error| Error::os(what())(io::Error::other(error.to_string())))?;
-        // They are closed here with the command: the worker alone has them.
-        command.spawn().map_err(Error::os::<io::Error>(what()))
+            .args(["--parent", &host.address.to_string()])
+            .args(["--parent-files", &SOCKET_FD.to_string()]);
+        if let Some(bytes) = host.lock_limit {
+            command.arg(format!("--lock-limit={bytes}"));
+        }
+        for Attribute { name, value } in &host.settings {
+            command.arg(format!("--parent-setting={name}={value}"));
+        }
+        let files = FdMapping {
+            parent_fd: files,
+            child_fd: SOCKET_FD,
+        };
+        self.run(command, vec![files])
     }
 
     /// Ends a worker that is not ready: why it is not.
@@ -224,7 +280,7 @@ pub(super) fn close_log(log: &Path) {
 }
 
 /// A descriptor of a child, by which it is seen to end. From then on it is reaped by it.
-pub(super) fn watch(mut child: Child) -> Result<OwnedFd, Error> {
+pub(crate) fn watch(mut child: Child) -> Result<OwnedFd, Error> {
     identity::open_pid(child.id()).map_err(|error| {
         // Nobody would see its end: better it has it now.
         let _ = child.kill().and_then(|()| child.wait());
@@ -233,27 +289,43 @@ pub(super) fn watch(mut child: Child) -> Result<OwnedFd, Error> {
 }
 
 /// Why a worker is not ready.
-enum NotReady {
+pub(crate) enum NotReady {
+    /// It has ended.
     Ended,
+    /// It takes too long.
     Late,
+    /// What it answers makes no sense.
     Control(ControlError),
 }
 
 /// Waits until a worker that took over answers. Blocks.
 pub(crate) fn wait_answers(worker: &Worker) -> Result<(), String> {
     let deadline = Instant::now() + READY_PATIENCE;
-    wait_ready(&worker.pidfd, &worker.control, deadline).map_err(|why| match why {
+    let ended = |patience| worker.life.has_ended_within(patience);
+    wait_until_ready(ended, &worker.control, deadline).map_err(|why| match why {
         NotReady::Ended => "it has ended".to_owned(),
         NotReady::Late => "it took too long to answer".to_owned(),
         NotReady::Control(error) => error.to_string(),
     })
 }
 
-/// Waits until the worker answers.
-fn wait_ready(pidfd: &OwnedFd, control: &Path, deadline: Instant) -> Result<(), NotReady> {
+/// Waits until a worker's process answers. Blocks.
+pub(crate) fn wait_ready(
+    pidfd: &OwnedFd,
+    control: &Path,
+    deadline: Instant,
+) -> Result<(), NotReady> {
+    let ended = |patience| is_told_within(pidfd.as_fd(), PollFlags::IN, patience);
+    wait_until_ready(ended, control, deadline)
+}
+
+fn wait_until_ready(
+    has_ended_within: impl Fn(Duration) -> bool,
+    control: &Path,
+    deadline: Instant,
+) -> Result<(), NotReady> {
     loop {
-        let mut fds = [PollFd::new(pidfd, PollFlags::IN)];
-        if poll(&mut fds, Some(&LOOK)).is_ok_and(|ended| ended > 0) {
+        if has_ended_within(LOOK) {
             return Err(NotReady::Ended);
         }
         match Control::connect(control).and_then(|control| control.status()) {

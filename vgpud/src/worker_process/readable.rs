@@ -19,3 +19,17 @@ pub(crate) async fn wait(fd: &OwnedFd) -> io::Result<()> {
     let registered = registered.map_err(io::Error::from)?;
     registered.readable().await.map(drop)
 }
+
+/// Waits until the other end of a socket is closed, whatever comes over it before.
+pub(crate) async fn hung_up(fd: &OwnedFd) -> io::Result<()> {
+    // SAFETY: as above.
+    let registered = unsafe { AsyncFd::register_with_interest(fd.as_fd(), Interest::READABLE) };
+    let registered = registered.map_err(io::Error::from)?;
+    loop {
+        let mut guard = registered.readable().await?;
+        if guard.ready().is_read_closed() {
+            return Ok(());
+        }
+        guard.clear_ready();
+    }
+}

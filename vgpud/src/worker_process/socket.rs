@@ -1,10 +1,13 @@
 //! The socket where a VMM connects.
 
-use std::fs;
+use std::fs::{self, Permissions};
 use std::io;
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
+
+use worker::seqpacket;
 
 use crate::accounts::Access;
 use crate::error::Error;
@@ -60,6 +63,19 @@ pub(crate) fn bind_at(
     fs::rename(&new.0, path).map_err(Error::os::<io::Error>(what()))?;
     new.keep();
     Ok((listener, SocketFile(path.to_owned())))
+}
+
+/// Makes the control socket of a seat, which the daemon alone may open. One that a killed worker left
+/// behind is replaced.
+pub(crate) fn bind_control(paths: &Paths, name: Name) -> Result<(OwnedFd, SocketFile), Error> {
+    let path = paths.control(name);
+    let what = || format!("make a socket at {}", path.display());
+    remove(&path).map_err(Error::os(what()))?;
+    let listener = seqpacket::listen_at(&path).map_err(Error::os(what()))?;
+    let file = SocketFile(path.clone());
+    let mode = Permissions::from_mode(0o600);
+    fs::set_permissions(&path, mode).map_err(Error::os(what()))?;
+    Ok((listener, file))
 }
 
 /// Removes a file. It is no error if it is not there.

@@ -18,6 +18,8 @@ use super::confinement::Confinement;
 use super::exit::reap;
 use super::keeping::Keeping;
 use super::launch::{Launcher, Plan, Sockets, close_log, watch};
+use super::life::Life;
+use super::seat::Vacant;
 use super::{Worker, socket};
 
 /// A worker that does not serve yet. Dropping it ends it.
@@ -26,6 +28,9 @@ pub(crate) struct Successor {
     uuid: Uuid,
     /// What it becomes when it goes on.
     process: Option<Process>,
+    is_seat: bool,
+    /// The seat that it is to take first.
+    vacant: Option<Vacant>,
     handing: Option<Handing>,
     confinement: Confinement,
     control: PathBuf,
@@ -33,10 +38,10 @@ pub(crate) struct Successor {
 }
 
 #[derive(Debug)]
-struct Process {
-    pidfd: OwnedFd,
-    identity: WorkerIdentity,
-    parking: Parking,
+pub(super) struct Process {
+    pub(super) life: Life,
+    pub(super) identity: WorkerIdentity,
+    pub(super) parking: Parking,
 }
 
 /// The word to go on, which is yet to be said.
@@ -58,6 +63,9 @@ impl Launcher {
         plan: &Plan,
         listener: OwnedFd,
     ) -> Result<Successor, Error> {
+        if let Some(how) = &plan.seat {
+            return self.start_seat_successor(plan, how, listener);
+        }
         let what = "make a socket pair";
         let (parking, keeper) = Parking::new().map_err(Error::os(what))?;
         let (handing, resume) = Handing::new().map_err(Error::os(what))?;
@@ -75,13 +83,16 @@ impl Launcher {
             // It has ended already, or will: the socket to it is closed with this.
             kill_and_reap(&pidfd);
         })?;
+        let life = Life::Process(pidfd);
         Ok(Successor {
             uuid: plan.name.uuid,
             process: Some(Process {
-                pidfd,
+                life,
                 identity,
                 parking,
             }),
+            is_seat: false,
+            vacant: None,
             handing: Some(handing),
             confinement: plan.confinement.clone(),
             control,
@@ -91,6 +102,20 @@ impl Launcher {
 }
 
 impl Successor {
+    /// One that is to take a seat, once it is handed what another has left.
+    pub(super) fn seated(plan: &Plan, vacant: Vacant, handing: Handing, control: PathBuf) -> Self {
+        Self {
+            uuid: plan.name.uuid,
+            process: None,
+            is_seat: true,
+            log: vacant.log().to_owned(),
+            vacant: Some(vacant),
+            handing: Some(handing),
+            confinement: Confinement::default(),
+            control,
+        }
+    }
+
     /// Hands everything over, and waits for its word that it can go on with that.
     pub(crate) fn hand_over(
         &mut self,
@@ -100,9 +125,14 @@ impl Successor {
         let Some(handing) = &self.handing else {
             return Err(Error::NotTakenOver(self.uuid, "it has gone on".to_owned()));
         };
-        let answer = handing
-            .hand_over(parked)
-            .and_then(|()| handing.answer(patience));
+        let handed = match self.vacant.take() {
+            None => handing.hand_over(parked),
+            Some(vacant) => {
+                self.process = Some(vacant.fill(|| handing.hand_over(parked))?);
+                Ok(())
+            }
+        };
+        let answer = handed.and_then(|()| handing.answer(patience));
         let words = match answer {
             Ok(Answer::Ready(outlook)) => return Ok(outlook),
             Ok(Answer::Refused { words }) => words,
@@ -116,12 +146,14 @@ impl Successor {
 
     /// Why it does not answer: mostly because it has ended.
     fn why_it_ended(&mut self, error: &io::Error) -> String {
-        let Some(Process { pidfd, .. }) = self.process.take() else {
+        let Some(Process { life, .. }) = self.process.take() else {
             return error.to_string();
         };
-        // It may be gone already.
-        let _ = pidfd_send_signal(&pidfd, Signal::KILL);
-        let exit = reap(pidfd.as_fd(), &self.log);
+        if !life.is_seat() {
+            // It may be gone already. A seat ends by itself, and others are beside it.
+            life.signal(Signal::KILL);
+        }
+        let exit = life.reap(&self.log);
         let exit = self.confinement.explain_exit(exit);
         match exit.last_words {
             Some(words) => format!("{}: {words}", exit.reason),
@@ -134,26 +166,32 @@ impl Successor {
     pub(crate) fn into_worker(mut self, parked: Parked) -> Option<(Arc<Worker>, Word)> {
         let handing = self.handing.take()?;
         let Process {
-            pidfd,
+            life,
             identity,
             mut parking,
         } = self.process.take()?;
         parking.fill(parked);
         let (control, log) = (self.control.clone(), self.log.clone());
-        let worker = Worker::new(pidfd, identity, control, log, Keeping::new(parking));
+        let worker = Worker::new(life, identity, control, log, Keeping::new(parking));
         Some((Arc::new(worker), Word(handing)))
     }
 }
 
 impl Drop for Successor {
     fn drop(&mut self) {
-        if let Some(Process { pidfd, .. }) = &self.process {
+        if let Some(Process {
+            life: Life::Process(pidfd),
+            ..
+        }) = &self.process
+        {
             kill_and_reap(pidfd);
         }
         if self.handing.is_some() {
             // Best effort: a file left behind is replaced by the next.
             let _ = socket::remove(&self.control);
-            close_log(&self.log);
+            if !self.is_seat {
+                close_log(&self.log);
+            }
         }
     }
 }

@@ -1,0 +1,175 @@
+//! Physical devices that vGPUs stand on, held for as long as one of those is served.
+//!
+//! The daemon has a device's three files, and so has one worker, in whose process each vGPU is a seat
+//! ([`crate::worker_process::life::Seat`]). It starts with the first vGPU and ends with the last one.
+//! If it ends by itself the device is quieted before anything else is done about that, and the next
+//! seat that is taken starts another worker with the same device.
+//!
+//! - [`process`]: the worker's process.
+
+pub(crate) mod process;
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use mdev::host::HostFiles;
+use worker::control::Control;
+
+use crate::api::Exit;
+use crate::catalogue::HostParent;
+use crate::error::Error;
+use crate::worker_process::confinement::Confinement;
+use crate::worker_process::launch::Launcher;
+
+use process::DeviceProcess;
+
+/// The devices that are held, or were, by the names of their parents.
+#[derive(Debug, Default)]
+pub(crate) struct HeldDevices(Mutex<BTreeMap<String, Arc<HeldDevice>>>);
+
+impl HeldDevices {
+    /// The device of a parent, held or not.
+    pub(crate) fn of(&self, parent: &str) -> Arc<HeldDevice> {
+        let mut devices = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let device = devices.entry(parent.to_owned());
+        Arc::clone(device.or_insert_with(|| Arc::new(HeldDevice::new(parent))))
+    }
+
+    /// Whether a process is the worker of one of them.
+    pub(crate) fn have_process(&self, pid: u32) -> bool {
+        let devices = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut processes = devices.values().filter_map(|device| device.process());
+        processes.any(|process| process.identity.pid == pid)
+    }
+}
+
+/// How a device's worker is started.
+#[derive(Clone, Debug)]
+pub(crate) struct DevicePlan {
+    pub(crate) host: HostParent,
+    pub(crate) confinement: Confinement,
+}
+
+/// One device.
+#[derive(Debug)]
+pub(crate) struct HeldDevice {
+    /// That of its parent.
+    name: String,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// Open, while there is a process or was one that is to be followed by another.
+    files: Option<HostFiles>,
+    /// It may have ended.
+    process: Option<Arc<DeviceProcess>>,
+}
+
+impl HeldDevice {
+    fn new(name: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            state: Mutex::default(),
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Its worker, which may have ended.
+    pub(crate) fn process(&self) -> Option<Arc<DeviceProcess>> {
+        self.state().process.clone()
+    }
+
+    /// The worker that seats are taken in: the one that lives, or one that is started now. Blocks.
+    pub(crate) fn worker(
+        &self,
+        launcher: &Launcher,
+        plan: &DevicePlan,
+    ) -> Result<Arc<DeviceProcess>, Error> {
+        let mut state = self.state();
+        if let Some(process) = &state.process {
+            if !process.has_ended() {
+                return Ok(Arc::clone(process));
+            }
+            let process = Arc::clone(process);
+            state.reap(&self.name, &process);
+        }
+        let refused = |error| Error::Device(self.name.clone(), error);
+        let files = match state.files.take() {
+            Some(files) => files,
+            None => HostFiles::open(&launcher.paths.bus(), plan.host.address).map_err(refused)?,
+        };
+        let process = launcher.start_device(&self.name, plan, &files);
+        // They are kept if it does not start: whoever tries again has the same device.
+        state.files = Some(files);
+        let process = Arc::new(process?);
+        state.process = Some(Arc::clone(&process));
+        Ok(process)
+    }
+
+    /// Takes note of the end of a worker: why it ended. The device is quiet then. Blocks.
+    pub(crate) fn reap(&self, process: &Arc<DeviceProcess>) -> Exit {
+        self.state().reap(&self.name, process)
+    }
+
+    /// Takes in a worker that an earlier daemon started, and the device's files from it. Blocks.
+    pub(crate) fn adopt(&self, process: DeviceProcess) -> Arc<DeviceProcess> {
+        let mut state = self.state();
+        match process.give_files() {
+            Ok(files) => state.files = Some(files),
+            Err(error) => tracing::error!(
+                "the worker of {} goes on, but no other one can if it ends: {error}",
+                self.name
+            ),
+        }
+        let process = Arc::new(process);
+        state.process = Some(Arc::clone(&process));
+        process
+    }
+
+    /// Ends the worker and gives the device back, unless it `is_used`, which is asked while no seat can
+    /// be taken. Blocks.
+    pub(crate) fn give_back(&self, is_used: impl FnOnce() -> bool) {
+        let mut state = self.state();
+        if is_used() {
+            return;
+        }
+        if let Some(process) = state.process.take() {
+            if !process.end() {
+                tracing::error!("the worker of {} outlives SIGKILL", self.name);
+                state.process = Some(process);
+                return;
+            }
+            state.reap(&self.name, &process);
+            process.clean_up();
+        }
+        if state.files.take().is_some() {
+            tracing::info!("{} is given back: no vGPU on it runs", self.name);
+        }
+    }
+}
+
+impl State {
+    /// The end of a worker, and a device that is quiet.
+    fn reap(&mut self, name: &str, process: &Arc<DeviceProcess>) -> Exit {
+        process.exit(|| {
+            let is_its = self.process.as_ref();
+            let is_its = is_its.is_none_or(|current| Arc::ptr_eq(current, process));
+            let Some(files) = self.files.as_ref().filter(|_| is_its) else {
+                return;
+            };
+            // Nothing that the dead one had pinned is let go of before.
+            if let Err(error) = files.quiet() {
+                tracing::error!("{name} may not be quiet: {error}");
+            }
+        })
+    }
+}
+
+/// Whether a worker answers.
+pub(crate) fn answers(control: &std::path::Path) -> bool {
+    Control::connect(control).is_ok_and(|control| control.status().is_ok())
+}
