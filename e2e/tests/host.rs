@@ -139,6 +139,9 @@ fn limits_of_the_kernel_are_met_with_an_error_and_nothing_is_left_behind() {
     let said = physical(&mut vm, &format!("addresses {function}")).unwrap();
     assert_eq!(said, "15 pages have addresses");
 
+    let said = physical(&mut vm, &format!("truncated {function}")).unwrap();
+    assert_eq!(said, "what is left is pinned");
+
     // The worker of a vGPU is a user who has been given the group's file, and nothing else.
     let group = format!("/sys/bus/pci/devices/{function}/iommu_group");
     let group = vm

@@ -1,9 +1,12 @@
 //! What the kernel sets bounds to: memory that is locked for a device, and how many mappings it has.
 
 use mdev::dma::view::Access;
+use mdev::dma::{DmaLimits, GuestMemory, Iova, IovaRange};
 use mdev::host::{DeviceAccess, DmaBuffer, HostDevice, HostError};
+use rustix::fs::{MemfdFlags, ftruncate, memfd_create};
 use rustix::process::{Gid, Resource, Rlimit, Uid, setrlimit};
 use rustix::thread::{set_thread_groups, set_thread_res_gid, set_thread_res_uid};
+use vfu::wire::dma::{DmaFlags, DmaMap};
 
 use crate::pins::Memory;
 use crate::{Failure, expect, open};
@@ -42,8 +45,62 @@ pub(crate) fn entries(device: &HostDevice, count: u64) -> Result<(), Failure> {
     fill(device, count, |error| {
         matches!(error, HostError::TooManyMappings)
     })?;
-    pin(device, count, rustix::io::Errno::NOSPC)?;
+    for _ in 0..2 {
+        pin_each(device, count)?;
+    }
     println!("{count} mappings are allowed");
+    Ok(())
+}
+
+/// Pins so many pages, each by itself, and one too many; all of them together are few mappings.
+fn pin_each(device: &HostDevice, count: u64) -> Result<(), Failure> {
+    let memory = Memory::new(device, count + 2)?;
+    let page = |page| memory.range(page * PAGE, PAGE);
+    let mut pins = Vec::new();
+    for number in 0..count {
+        pins.push(memory.guest.pin(page(number)?, Access::Read)?);
+    }
+    match memory.guest.pin(page(count)?, Access::Read) {
+        Ok(_) => return Err("more is pinned than may be".into()),
+        Err(error) => expect("the errno", &error.errno(), &rustix::io::Errno::NOSPC)?,
+    }
+    expect(
+        "pages that are pinned",
+        &memory.guest.counts().1,
+        &(count as usize),
+    )?;
+    drop(pins);
+    let all = memory.range(0, (count + 2) * PAGE)?;
+    drop(memory.guest.pin(all, Access::Read)?);
+    Ok(())
+}
+
+/// Of a client that has cut its file short: what is left can be pinned, and nothing beyond it.
+pub(crate) fn truncated(device: &HostDevice) -> Result<(), Failure> {
+    let file = memfd_create("guest", MemfdFlags::CLOEXEC)?;
+    ftruncate(&file, 4 * PAGE)?;
+    let guest = GuestMemory::standing_alone(DmaLimits::default());
+    guest
+        .set_device_iommu(device.dma().clone())
+        .map_err(|_| "the memory has an IOMMU already")?;
+    let map = DmaMap {
+        flags: DmaFlags::READ | DmaFlags::WRITE,
+        offset: 0,
+        iova: 0,
+        size: 4 * PAGE,
+    };
+    guest.map(&map, Some(file.try_clone()?))?;
+    ftruncate(&file, 2 * PAGE)?;
+    let range = |pages| IovaRange::new(Iova(0), pages * PAGE).ok_or("not a range");
+    for _ in 0..2 {
+        match guest.pin(range(4)?, Access::Write) {
+            Ok(_) => return Err("what is not there is pinned".into()),
+            Err(error) => expect("the errno", &error.errno(), &rustix::io::Errno::FAULT)?,
+        }
+        expect("pages that are left", &guest.counts().1, &0)?;
+        drop(guest.pin(range(2)?, Access::Write)?);
+    }
+    println!("what is left is pinned");
     Ok(())
 }
 

@@ -35,7 +35,8 @@ const USAGE: &str = "usage: physical COMMAND
   guests ADDRESS BITS       the same with two guests that have the same addresses
   locked ADDRESS PAGES      be a user who may lock so many pages for a device, and try
   entries ADDRESS COUNT     try that so many mappings are allowed
-  addresses ADDRESS         try how many pages have addresses of 16 bits";
+  addresses ADDRESS         try how many pages have addresses of 16 bits
+  truncated ADDRESS         try to pin memory that its client has cut short";
 
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
@@ -67,6 +68,7 @@ fn dispatch(args: &[&str]) -> Result<(), Failure> {
         ["entries", address, count] => limits::entries(&open(address, "32")?, count.parse()?),
         // The page at 0 is not given out.
         ["addresses", address] => limits::addresses(&open(address, "16")?, 15),
+        ["truncated", address] => limits::truncated(&open(address, "32")?),
         _ => Err(USAGE.into()),
     }
 }

@@ -121,10 +121,10 @@ pub(crate) fn run(edu: &Edu) -> Result<(), Failure> {
     expected.copy_within(100..200, PAGE as usize);
     holds("memory that is still pinned", &expected)?;
 
-    // Page 0 takes the first address that is free, which is its last; page 2 takes the next.
+    // It keeps those that were mapped with it, and page 2 takes the next address.
     let later = memory.pin(PAGE / 2, 2 * PAGE, Access::Read)?;
     expect("bytes side by side", &one(&later)?.len(), &Some(2 * PAGE))?;
-    drop(later);
+    drop((later, again));
     // The other way round they lie apart, and in the order of the guest's addresses all the same.
     let third = memory.pin(2 * PAGE, PAGE, Access::Read)?;
     let apart = memory.pin(PAGE / 2, 2 * PAGE, Access::Read)?;
@@ -132,19 +132,40 @@ pub(crate) fn run(edu: &Edu) -> Result<(), Failure> {
     expect(
         "parts",
         &lens,
-        &[PAGE / 2, PAGE, PAGE / 2].map(Some).to_vec(),
+        &[PAGE / 2 + PAGE, PAGE / 2].map(Some).to_vec(),
     )?;
-    drop((third, apart, again));
+    drop((third, apart));
     edu.transfer(Way::ToMemory, second, 200)?;
     edu.transfer(Way::ToMemory, second - PAGE, 200)?;
+    edu.transfer(Way::ToMemory, second + PAGE, 200)?;
     holds("memory that is pinned no more", &expected)?;
 
     // What the guest lets devices read alone is not written.
     let last = memory.pin((PAGES - 1) * PAGE, PAGE, Access::Read)?;
     edu.transfer(Way::ToMemory, one(&last)?.start().0, 200)?;
     holds("memory that is read alone", &expected)?;
+    check_large(edu)?;
     println!("pins right");
     Ok(())
+}
+
+/// Many pages are seen side by side, and each is where it belongs.
+fn check_large(edu: &Edu) -> Result<(), Failure> {
+    const LARGE: u64 = 2 << 20;
+    let memory = Memory::new(&edu.host, LARGE / PAGE + 1)?;
+    let noise: Vec<u8> = Noise::new(5).take(PAGE as usize).collect();
+    let (from, to) = (3 * PAGE, LARGE - PAGE);
+    memory.file.write(from, &noise)?;
+    let large = memory.pin(0, LARGE, Access::Write)?;
+    let at = one(&large)?.start().0;
+    edu.transfer(Way::ToDevice, at + from, PAGE as usize)?;
+    edu.transfer(Way::ToMemory, at + to, PAGE as usize)?;
+    let bytes = memory.bytes()?;
+    let holds = |at: u64| bytes[at as usize..].starts_with(&noise);
+    expect("the last page", &(holds(from) && holds(to)), &true)?;
+    let left = bytes.iter().filter(|byte| **byte != 0).count();
+    let written = 2 * noise.iter().filter(|byte| **byte != 0).count();
+    expect("bytes that are written", &left, &written)
 }
 
 /// The only range of a pin.

@@ -260,7 +260,7 @@ impl GuestMemory {
             .pieces(range, access)
             .map(|piece| pin_part(&piece?, access))
             .collect::<Result<Vec<_>, _>>()?;
-        Pin::hold(parts, self.shared.iommu.get().cloned()).map_err(AccessError::Iommu)
+        Pin::hold(parts, self.shared.iommu.get()).map_err(AccessError::Iommu)
         // The view ends here: DMA_UNMAP, which waits for it, finds the pin counted.
     }
 

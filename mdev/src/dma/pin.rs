@@ -3,9 +3,13 @@
 //! A pin keeps the file mapped, so its addresses stay good whatever the client does. It does not
 //! keep the mapping: DMA_UNMAP takes that away, so that nothing new is pinned, and then waits for
 //! the guards that are there, since the client reuses the memory once it is answered.
+//!
+//! - `counts`: how often each page is pinned.
+//! - `runs`: which pages a physical device sees, and where.
 
-use std::collections::BTreeMap;
-use std::collections::btree_map::Entry;
+mod counts;
+mod runs;
+
 use std::fmt;
 use std::sync::{Arc, PoisonError};
 use std::time::Instant;
@@ -17,17 +21,22 @@ use super::files::Slice;
 use super::iova::{Iova, IovaRange};
 use super::sync::{Condvar, Mutex, MutexGuard};
 use super::table::{DmaTable, page_number};
+use counts::PageCounts;
+use runs::{Runs, Source};
 
 const PAGE_SIZE: u64 = DmaTable::PAGE_SIZE;
 
 /// An IOMMU of a parent's, which gives a physical device access to pinned pages.
 pub trait DeviceIommu: Send + Sync {
-    /// Lets the device reach a page of this process's memory, and tells where it sees it. The page
-    /// stays mapped in this process until [`Self::unmap_page`], and all access to it is volatile.
-    fn map_page(&self, page: Iova, host: &VolatileSlice<'_>, write: bool) -> std::io::Result<u64>;
+    /// Lets the device reach whole pages of this process's memory, which the client has at `first`,
+    /// and tells where it sees them: the first of them, and as many behind it as there is room for
+    /// side by side. They stay mapped in this process until [`Self::unmap`], and all access to them is
+    /// volatile.
+    fn map(&self, first: Iova, host: &VolatileSlice<'_>, write: bool)
+    -> std::io::Result<IovaRange>;
 
-    /// Takes the page away from the device.
-    fn unmap_page(&self, page: Iova, device_address: u64);
+    /// Takes from the device all that one call of [`Self::map`] gave it.
+    fn unmap(&self, first: Iova, device: IovaRange);
 }
 
 /// What is pinned of one mapping.
@@ -43,18 +52,11 @@ pub(super) struct PinCount {
 #[derive(Default)]
 struct Pinned {
     guards: usize,
-    pages: BTreeMap<u64, PinnedPage>,
+    pages: PageCounts,
+    /// Of a physical device, if there is one. Each of them has a page that is pinned.
+    runs: Runs,
     /// While writes are tracked.
     dirty: Option<Arc<DirtyPages>>,
-}
-
-/// A page, and how often it is pinned.
-struct PinnedPage {
-    guards: usize,
-    /// Of the guards, those that may write.
-    writers: usize,
-    /// Where a physical device sees it.
-    device_address: Option<u64>,
 }
 
 impl fmt::Debug for PinCount {
@@ -100,7 +102,7 @@ impl PinCount {
 
     /// How many pages are pinned.
     pub(super) fn pages(&self) -> usize {
-        self.lock().pages.len()
+        self.lock().pages.pages()
     }
 
     /// Notes in `dirty`, from now on, what may have been written; or nowhere.
@@ -112,7 +114,7 @@ impl PinCount {
     pub(super) fn mark_writable(&self) {
         let pinned = self.lock();
         if let Some(dirty) = &pinned.dirty {
-            for (&page, _) in pinned.pages.iter().filter(|(_, page)| page.writers > 0) {
+            for page in pinned.pages.writable() {
                 dirty.mark_page(page - self.first);
             }
         }
@@ -143,98 +145,59 @@ impl PinPart {
             .unwrap_or_else(|| unreachable!("a pin lies in its extent"))
     }
 
-    /// The whole page of this process's memory behind a page of the part.
-    fn host_page(&self, page: u64) -> Option<VolatileSlice<'_>> {
-        let into_page = usize::try_from(self.start.0 % PAGE_SIZE).ok()?;
-        let first = self.memory.position.checked_sub(into_page)?;
-        let pages_in = usize::try_from(page - page_number(self.start)).ok()?;
-        let page_size = usize::try_from(PAGE_SIZE).ok()?;
-        self.memory
-            .extent
-            .slice(first + pages_in * page_size, page_size)
+    /// Where the whole pages of the part are in this process's memory.
+    fn source(&self) -> std::io::Result<Source<'_>> {
+        let into_page = usize::try_from(self.start.0 % PAGE_SIZE).unwrap_or_default();
+        let position = self.memory.position.checked_sub(into_page);
+        Ok(Source {
+            extent: &self.memory.extent,
+            // A mapping begins with a whole page.
+            position: position.ok_or(std::io::ErrorKind::InvalidInput)?,
+            page: page_number(self.start),
+            may_write: self.count.may_write,
+        })
     }
 
-    /// Where a physical device sees what there is of each page.
-    fn device_pieces(&self) -> Vec<IovaRange> {
+    /// Where a physical device sees what there is in each run.
+    fn device_ranges(&self) -> Vec<IovaRange> {
+        let range = IovaRange::new(self.start, self.len as u64);
         let pinned = self.count.lock();
-        let last = Iova(self.start.0 + (self.len as u64 - 1));
-        let pieces = self.pages().filter_map(|page| {
-            let device_address = pinned.pages.get(&page)?.device_address?;
-            let from = self.start.0.max(page * PAGE_SIZE) % PAGE_SIZE;
-            let to = last.0.min(page * PAGE_SIZE + (PAGE_SIZE - 1)) % PAGE_SIZE;
-            IovaRange::new(Iova(device_address + from), to - from + 1)
-        });
-        pieces.collect()
+        range.map_or_else(Vec::new, |range| {
+            pinned.runs.device_ranges(&self.pages(), range).collect()
+        })
     }
 
-    /// Counts the guard. On error nothing is counted.
-    fn hold(&self, iommu: Option<&dyn DeviceIommu>) -> std::io::Result<()> {
+    /// Counts the guard. On error nothing is counted, and the device reaches no more than before.
+    fn hold(&self, iommu: Option<&Arc<dyn DeviceIommu>>) -> std::io::Result<()> {
+        let pages = self.pages();
         let mut pinned = self.count.lock();
-        for page in self.pages() {
-            if let Err(error) = self.hold_page(&mut pinned, page, iommu) {
-                for earlier in *self.pages().start()..page {
-                    self.release_page(&mut pinned, earlier, iommu);
-                }
-                return Err(error);
-            }
+        if let Some(iommu) = iommu {
+            pinned.runs.cover(&self.source()?, &pages, iommu)?;
         }
+        pinned.pages.add(&pages, self.write);
         pinned.guards += 1;
         Ok(())
     }
 
-    fn hold_page(
-        &self,
-        pinned: &mut Pinned,
-        page: u64,
-        iommu: Option<&dyn DeviceIommu>,
-    ) -> std::io::Result<()> {
-        let held = match pinned.pages.entry(page) {
-            Entry::Occupied(held) => held.into_mut(),
-            Entry::Vacant(free) => {
-                let device_address = match (iommu, self.host_page(page)) {
-                    (Some(iommu), Some(host)) => {
-                        let write = self.count.may_write;
-                        Some(iommu.map_page(Iova(page * PAGE_SIZE), &host, write)?)
-                    }
-                    _ => None,
-                };
-                free.insert(PinnedPage {
-                    guards: 0,
-                    writers: 0,
-                    device_address,
-                })
-            }
-        };
-        held.guards += 1;
-        held.writers += usize::from(self.write);
-        Ok(())
-    }
-
-    fn release(&self, iommu: Option<&dyn DeviceIommu>) {
+    /// Once this returns, the device reaches no run any more of which this was the last guard.
+    fn release(&self) {
+        let pages = self.pages();
         let mut pinned = self.count.lock();
-        for page in self.pages() {
-            self.release_page(&mut pinned, page, iommu);
+        if let (true, Some(dirty)) = (self.write, &pinned.dirty) {
+            for page in pages.clone() {
+                dirty.mark_page(page - self.count.first);
+            }
         }
+        let Pinned {
+            pages: counts,
+            runs,
+            ..
+        } = &mut *pinned;
+        counts.remove(&pages, self.write);
+        runs.drop_unused(&pages, counts);
         pinned.guards -= 1;
         if pinned.guards == 0 {
             self.count.none_left.notify_all();
-        }
-    }
-
-    fn release_page(&self, pinned: &mut Pinned, page: u64, iommu: Option<&dyn DeviceIommu>) {
-        if let (true, Some(dirty)) = (self.write, &pinned.dirty) {
-            dirty.mark_page(page - self.count.first);
-        }
-        let Entry::Occupied(mut held) = pinned.pages.entry(page) else {
-            return;
-        };
-        held.get_mut().guards -= 1;
-        held.get_mut().writers -= usize::from(self.write);
-        if held.get().guards == 0 {
-            let device_address = held.remove().device_address;
-            if let (Some(iommu), Some(address)) = (iommu, device_address) {
-                iommu.unmap_page(Iova(page * PAGE_SIZE), address);
-            }
         }
     }
 }
@@ -245,22 +208,20 @@ impl PinPart {
 /// pins when [`crate::MediatedDevice::dma_unmap`] tells it to.
 pub struct Pin {
     parts: Vec<PinPart>,
-    iommu: Option<Arc<dyn DeviceIommu>>,
 }
 
 impl Pin {
     /// Holds all of `parts`, or, on error, none.
     pub(super) fn hold(
         parts: Vec<PinPart>,
-        iommu: Option<Arc<dyn DeviceIommu>>,
+        iommu: Option<&Arc<dyn DeviceIommu>>,
     ) -> std::io::Result<Self> {
         let mut pin = Self {
             parts: Vec::with_capacity(parts.len()),
-            iommu,
         };
         for part in parts {
             // What is held already is let go by dropping `pin`.
-            part.hold(pin.iommu.as_deref())?;
+            part.hold(iommu)?;
             pin.parts.push(part);
         }
         Ok(pin)
@@ -276,7 +237,7 @@ impl Pin {
     /// has no IOMMU. What it sees side by side is one range, and may be transferred at once.
     pub fn device_ranges(&self) -> Vec<IovaRange> {
         let mut ranges: Vec<IovaRange> = Vec::new();
-        for next in self.parts.iter().flat_map(PinPart::device_pieces) {
+        for next in self.parts.iter().flat_map(PinPart::device_ranges) {
             match ranges.last_mut() {
                 Some(range) if range.is_followed_by(next) => {
                     *range = range.joined_with(next);
@@ -301,7 +262,7 @@ impl Pin {
 impl Drop for Pin {
     fn drop(&mut self) {
         for part in &self.parts {
-            part.release(self.iommu.as_deref());
+            part.release();
         }
     }
 }

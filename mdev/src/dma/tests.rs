@@ -5,6 +5,7 @@ mod dirty;
 mod files;
 mod model;
 mod pins;
+mod runs;
 mod virtio;
 
 use std::os::fd::OwnedFd;

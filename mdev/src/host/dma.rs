@@ -25,7 +25,7 @@ use super::HostError;
 use super::ioctl::{Argument, Request, ask, map_dma};
 use super::iova_space::IovaSpace;
 use crate::dma::pin::DeviceIommu;
-use crate::dma::{DmaTable, Iova, IovaRange};
+use crate::dma::{Iova, IovaRange};
 
 /// What a device may do with memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,18 +59,36 @@ impl HostDma {
     ///
     /// # Safety
     ///
-    /// Until [`Self::unmap`], the device may read them at any time and, if it is let, write them:
-    /// they must be memory that is accessed as volatile alone.
+    /// As for [`Self::map_at`].
     unsafe fn map(
         &self,
         base: *const u8,
         len: usize,
         access: DeviceAccess,
     ) -> Result<IovaRange, HostError> {
-        type Map = vfio_iommu_type1_dma_map;
         let len = len as u64;
         let taken = self.space().take(len);
         let range = taken.ok_or(HostError::NoAddress(len))?;
+        // SAFETY: there are as many bytes as were taken; for the rest the caller answers.
+        unsafe { self.map_at(range, base, access) }?;
+        Ok(range)
+    }
+
+    /// Lets the device reach whole pages of this process, at addresses that were taken for that and
+    /// are free again on error.
+    ///
+    /// # Safety
+    ///
+    /// From `base` on there are as many bytes as there are addresses. Until [`Self::unmap_range`], the device
+    /// may read them at any time and, if it is let, write them: they must be memory that is accessed
+    /// as volatile alone.
+    unsafe fn map_at(
+        &self,
+        range: IovaRange,
+        base: *const u8,
+        access: DeviceAccess,
+    ) -> Result<(), HostError> {
+        type Map = vfio_iommu_type1_dma_map;
         let flags = match access {
             DeviceAccess::Read => VFIO_DMA_MAP_FLAG_READ,
             DeviceAccess::Write => VFIO_DMA_MAP_FLAG_READ | VFIO_DMA_MAP_FLAG_WRITE,
@@ -79,18 +97,17 @@ impl HostDma {
         argument.set_u32(offset_of!(Map, flags), flags);
         argument.set_u64(offset_of!(Map, vaddr), base.expose_provenance() as u64);
         argument.set_u64(offset_of!(Map, iova), range.start().0);
-        argument.set_u64(offset_of!(Map, size), len);
+        argument.set_u64(offset_of!(Map, size), range.len().unwrap_or_default());
         // SAFETY: for the memory the caller answers.
         let mapped = unsafe { map_dma(&self.container, &mut argument) };
         mapped.map_err(|error| {
             self.space().give_back(range);
             refusal(error)
-        })?;
-        Ok(range)
+        })
     }
 
-    /// Takes from the device what [`Self::map`] gave it. Once this returns it reaches it no more.
-    fn unmap(&self, range: IovaRange) {
+    /// Takes from the device what one call of [`Self::map_at`] gave it. Once this returns it reaches it no more.
+    fn unmap_range(&self, range: IovaRange) {
         type Unmap = vfio_iommu_type1_dma_unmap;
         let len = range.len().unwrap_or_default();
         let mut argument = Argument::new(size_of::<Unmap>());
@@ -120,22 +137,23 @@ fn refusal(error: io::Error) -> HostError {
 }
 
 impl DeviceIommu for HostDma {
-    fn map_page(&self, _page: Iova, host: &VolatileSlice<'_>, write: bool) -> io::Result<u64> {
+    fn map(&self, _first: Iova, host: &VolatileSlice<'_>, write: bool) -> io::Result<IovaRange> {
         let access = match write {
             true => DeviceAccess::Write,
             false => DeviceAccess::Read,
         };
+        let len = host.len() as u64;
+        let range = self.space().take_most(len);
+        let range = range.ok_or(HostError::NoAddress(len))?;
         let base = host.ptr_guard().as_ptr();
-        // SAFETY: whoever pins a page unmaps it before it lets go of its extent, and all access to
-        // guest memory is volatile.
-        let mapped = unsafe { self.map(base, host.len(), access) };
-        Ok(mapped?.start().0)
+        // SAFETY: `take_most` takes at most as many as it is asked for. Whoever pins pages unmaps
+        // them before it lets go of their extent, and all access to guest memory is volatile.
+        unsafe { self.map_at(range, base, access) }?;
+        Ok(range)
     }
 
-    fn unmap_page(&self, _page: Iova, device_address: u64) {
-        if let Some(range) = IovaRange::new(Iova(device_address), DmaTable::PAGE_SIZE) {
-            self.unmap(range);
-        }
+    fn unmap(&self, _first: Iova, device: IovaRange) {
+        self.unmap_range(device);
     }
 }
 
@@ -202,7 +220,7 @@ impl DmaBuffer {
 
 impl Drop for DmaBuffer {
     fn drop(&mut self) {
-        self.dma.unmap(self.range);
+        self.dma.unmap_range(self.range);
         // SAFETY: this is exactly what `new` mapped, and nobody else has it any more. If the device
         // still reached the pages, the kernel would keep them for it.
         let unmapped = unsafe { munmap(self.base.as_ptr().cast(), self.len) };

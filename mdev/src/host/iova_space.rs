@@ -61,7 +61,16 @@ impl IovaSpace {
         IovaRange::new(Iova(start), len)
     }
 
-    /// Takes back what [`Self::take`] gave.
+    /// Takes `most` bytes, or, if there is no such room, as many as follow each other anywhere.
+    pub fn take_most(&mut self, most: u64) -> Option<IovaRange> {
+        self.take(most).or_else(|| {
+            let rooms = self.free.iter().map(|(start, last)| last - start);
+            let beyond = rooms.max().filter(|beyond| *beyond < most)?;
+            self.take(beyond + 1)
+        })
+    }
+
+    /// Takes back what was taken.
     pub fn give_back(&mut self, range: IovaRange) {
         self.insert(range.start().0, range.last().0);
     }
@@ -128,6 +137,22 @@ mod tests {
         assert_eq!(above.start().0, 0xfef0_0000);
         assert_eq!(space.take(0x0100_0000), None);
         assert_eq!(space.take(0xd0_0000).unwrap().start().0, 0xfe00_1000);
+    }
+
+    #[test]
+    fn where_there_is_no_room_for_all_the_largest_is_taken() {
+        let mut space = IovaSpace::new(&[range(0, 0x9fff)], 64);
+        let taken: Vec<_> = (0..9).map(|_| space.take(PAGE_SIZE).unwrap()).collect();
+        assert_eq!(space.take_most(PAGE_SIZE), None);
+        for free in [1, 3, 4, 6] {
+            space.give_back(taken[free]);
+        }
+        for (most, start, len) in [(1, 0x2000, 0x1000), (0x3000, 0x4000, 0x2000)] {
+            let found = space.take_most(most).unwrap();
+            assert_eq!((found.start().0, found.len()), (start, Some(len)));
+        }
+        assert_eq!(space.take_most(2 * PAGE_SIZE), Some(taken[6]));
+        assert_eq!(space.take_most(0), None);
     }
 
     #[test]

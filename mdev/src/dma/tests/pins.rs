@@ -78,29 +78,44 @@ impl FakeIommu {
 }
 
 impl DeviceIommu for FakeIommu {
-    fn map_page(&self, page: Iova, host: &VolatileSlice<'_>, write: bool) -> std::io::Result<u64> {
-        assert_eq!(host.len() as u64, PAGE);
-        if self.refused == Some(page.0) {
-            return Err(std::io::ErrorKind::OutOfMemory.into());
+    fn map(
+        &self,
+        first: Iova,
+        host: &VolatileSlice<'_>,
+        write: bool,
+    ) -> std::io::Result<IovaRange> {
+        let device = range(first.0 + (1 << 40), host.len() as u64);
+        let bytes = content(host);
+        let pages = (first.0 / PAGE..).zip(bytes.chunks_exact(PAGE as usize));
+        for (page, bytes) in pages.clone() {
+            if self.refused == Some(page * PAGE) {
+                return Err(std::io::ErrorKind::OutOfMemory.into());
+            }
+            let twice = self.mapped.lock().unwrap().get(&(page * PAGE)).copied();
+            assert_eq!(twice, None, "{page} with {}", bytes[0]);
         }
-        let mut byte = [0];
-        host.copy_to(&mut byte[..]);
-        let twice = self.mapped.lock().unwrap().insert(page.0, (write, byte[0]));
-        assert_eq!(twice, None, "{page:?}");
-        Ok(page.0 + (1 << 40))
+        let mapped = pages.map(|(page, bytes)| (page * PAGE, (write, bytes[0])));
+        self.mapped.lock().unwrap().extend(mapped);
+        Ok(device)
     }
 
-    fn unmap_page(&self, page: Iova, device_address: u64) {
-        assert_eq!(device_address, page.0 + (1 << 40));
-        assert!(
-            self.mapped.lock().unwrap().remove(&page.0).is_some(),
-            "{page:?}"
-        );
+    fn unmap(&self, first: Iova, device: IovaRange) {
+        assert_eq!(device.start().0, first.0 + (1 << 40));
+        for page in 0..device.pages() {
+            let was = self.mapped.lock().unwrap().remove(&(first.0 + page * PAGE));
+            assert!(was.is_some(), "{first:?} {page}");
+        }
     }
 }
 
+fn content(slice: &VolatileSlice<'_>) -> Vec<u8> {
+    let mut bytes = vec![0; slice.len()];
+    slice.copy_to(&mut bytes[..]);
+    bytes
+}
+
 #[test]
-fn a_device_with_an_iommu_gets_each_page_once_until_the_last_pin_of_it_ends() {
+fn a_device_with_an_iommu_gets_each_page_once_until_the_last_pin_of_a_run_ends() {
     let (memory, fd) = four_pages();
     for page in 0..4 {
         rustix::io::pwrite(&fd, &[page as u8 + 1], page * PAGE).unwrap();
@@ -115,9 +130,14 @@ fn a_device_with_an_iommu_gets_each_page_once_until_the_last_pin_of_it_ends() {
     assert_eq!(iommu.pages().len(), 2);
     assert_eq!(second.device_ranges(), [range((1 << 40) + 2 * PAGE, PAGE)]);
     assert_eq!(first.device_ranges(), [range((1 << 40) + PAGE + 8, PAGE)]);
+    // They were mapped at once, and stay so until both are let go; and so page 1 is where it was.
     drop(first);
-    assert_eq!(iommu.pages(), [(2 * PAGE, true, 3)]);
+    assert_eq!((memory.counts().1, iommu.pages().len()), (1, 2));
+    let again = memory.pin(range(PAGE, PAGE), Access::Read).unwrap();
+    assert_eq!(again.device_ranges(), [range((1 << 40) + PAGE, PAGE)]);
     drop(second);
+    assert_eq!(iommu.pages().len(), 2);
+    drop(again);
     assert_eq!(iommu.pages(), []);
 }
 
@@ -125,11 +145,13 @@ fn a_device_with_an_iommu_gets_each_page_once_until_the_last_pin_of_it_ends() {
 struct ScatteringIommu;
 
 impl DeviceIommu for ScatteringIommu {
-    fn map_page(&self, page: Iova, _: &VolatileSlice<'_>, _: bool) -> std::io::Result<u64> {
-        Ok(page.0 + (page.0 / PAGE % 2) * (1 << 20))
+    fn map(&self, first: Iova, _: &VolatileSlice<'_>, _: bool) -> std::io::Result<IovaRange> {
+        Ok(range(first.0 + (first.0 / PAGE % 2) * (1 << 20), PAGE))
     }
 
-    fn unmap_page(&self, _: Iova, _: u64) {}
+    fn unmap(&self, _: Iova, device: IovaRange) {
+        assert_eq!(device.len(), Some(PAGE));
+    }
 }
 
 #[test]
