@@ -9,6 +9,7 @@
 //! Read `serial` first: it is the smallest. Then `edu`, the smallest with DMA and a thread.
 
 pub mod bochs;
+pub mod bochs_host;
 pub mod edu;
 pub mod gpu;
 pub mod input;
@@ -28,7 +29,7 @@ pub const DRIVERS: &[&dyn Driver] = &[
 ];
 
 /// Every driver of physical devices.
-pub const PARENT_DRIVERS: &[&dyn ParentDriver] = &[];
+pub const PARENT_DRIVERS: &[&dyn ParentDriver] = &[&bochs_host::BochsParentDriver];
 
 /// The driver that shares physical devices of that kind, if there is one.
 pub fn parent_driver(identity: &HostIdentity) -> Option<&'static dyn ParentDriver> {

@@ -6,6 +6,7 @@
 //! - [`device`]: the device itself: regions, configuration space, reset.
 //! - [`files`]: what is open of it, for another process to keep.
 //! - [`mapping`]: a region's memory, mapped.
+//! - [`window`]: part of it for another process to map.
 //! - [`interrupts`]: the eventfds that it signals.
 //! - [`dma`]: memory that it may reach, at addresses that [`iova_space`] gives out.
 //! - [`binding`]: devices given to user space, and given back; never those in `usage`.
@@ -31,6 +32,7 @@ pub mod iova_space;
 pub mod mapping;
 pub mod sysfs;
 mod usage;
+pub mod window;
 
 pub use address::PciAddress;
 pub use binding::{BindError, bind, unbind};
@@ -42,3 +44,4 @@ pub use identity::HostIdentity;
 pub use interrupts::Interrupt;
 pub use mapping::RegionMapping;
 pub use sysfs::PciBus;
+pub use window::HostWindow;

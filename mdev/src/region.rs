@@ -63,6 +63,14 @@ pub enum Access {
         /// Page-aligned parts of the region, in order, not overlapping.
         areas: Vec<Range<u64>>,
     },
+    /// The client maps as many bytes of `fd` as the region has, from `offset` on. Nothing but its own
+    /// good will keeps it from the rest of that file.
+    Window {
+        /// A file that holds more than the region, such as a physical device's.
+        fd: Arc<OwnedFd>,
+        /// Where in it the region begins; a multiple of a page.
+        offset: u64,
+    },
 }
 
 impl Access {
@@ -70,9 +78,17 @@ impl Access {
     pub fn file(&self) -> Option<&Arc<OwnedFd>> {
         match self {
             Self::Trapped => None,
-            Self::Mapped { fd } => Some(fd),
+            Self::Mapped { fd } | Self::Window { fd, .. } => Some(fd),
             // Without a list of areas a client would map all of it.
             Self::Sparse { fd, areas } => (!areas.is_empty()).then_some(fd),
+        }
+    }
+
+    /// Where in that file the region begins.
+    pub fn file_offset(&self) -> u64 {
+        match self {
+            Self::Window { offset, .. } => *offset,
+            _ => 0,
         }
     }
 }
@@ -134,6 +150,7 @@ impl Regions {
             _ if index == RegionIndex::Config => false,
             Access::Mapped { .. } => size > 0 && size.is_multiple_of(PAGE_SIZE),
             Access::Sparse { areas, .. } => are_areas_of(areas, size),
+            Access::Window { offset, .. } => size > 0 && (size | *offset).is_multiple_of(PAGE_SIZE),
         };
         assert!(is_possible, "{index:?} cannot be reached by {access:?}");
         self.regions[index as usize].access = access;
@@ -225,6 +242,18 @@ mod tests {
             let words = format!("{areas:x?}");
             let access = Access::Sparse { fd, areas };
             assert_eq!(can(bar, 0x4000, access), possible, "{words}");
+        }
+        for (size, offset, possible) in [
+            (0x1000, 0x7000, true),
+            (0x1000, 0, true),
+            (0x1000, 0x7800, false),
+            (0x1800, 0x7000, false),
+            (0, 0x7000, false),
+        ] {
+            let fd = Arc::clone(&fd);
+            let window = Access::Window { fd, offset };
+            assert_eq!(window.file_offset(), offset);
+            assert_eq!(can(bar, size, window), possible, "{size:#x} {offset:#x}");
         }
         assert!(!can(RegionIndex::Config, 0x1000, Access::Mapped { fd }));
     }

@@ -4,12 +4,14 @@
 //!
 //! - [`ScanoutPublisher`]: where a device says what a head shows.
 //! - [`Watch`]: who is told of that, and what was drawn since.
+//! - [`Refresh`]: who brings the picture into its file, where it is drawn elsewhere.
 //! - [`Rect`]: part of a picture.
 //! - [`Cursor`]: the small picture that moves over it.
 
 mod cursor;
 mod publisher;
 mod rect;
+mod refresh;
 mod watch;
 
 use std::os::fd::OwnedFd;
@@ -18,6 +20,7 @@ use std::sync::Arc;
 pub use self::cursor::{Cursor, CursorImage};
 pub use self::publisher::{MAX_HEADS, ScanoutPublisher};
 pub use self::rect::Rect;
+pub use self::refresh::Refresh;
 pub use self::watch::Watch;
 
 /// How the bytes of one pixel are to be read.

@@ -16,7 +16,7 @@ use super::model::{MODE, Model};
 use crate::monitor::{Mode, edid};
 
 /// What QEMU's `bochs-display` says. Revision 2 tells a guest that there are extended registers.
-const IDENTITY: Identity = Identity {
+pub(crate) const IDENTITY: Identity = Identity {
     vendor: 0x1234,
     device: 0x1111,
     subsystem_vendor: 0x1af4,
@@ -30,7 +30,6 @@ const IDENTITY: Identity = Identity {
 };
 
 const NO_REGION: Fault = Fault("the device has no such region");
-const OUTSIDE: Fault = Fault("the access leaves the region");
 const NO_MEMORY: Fault = Fault("the device has no video memory since the last client left");
 const MEMORY_FAILED: Fault = Fault("video memory could not be reached");
 
@@ -145,13 +144,7 @@ impl MediatedDevice for Bochs {
     fn read(&mut self, region: RegionIndex, offset: u64, data: &mut [u8]) -> Result<(), Fault> {
         match region {
             RegionIndex::Bar0 => self.vram()?.read(offset, data).or(Err(MEMORY_FAILED)),
-            RegionIndex::Bar2 => {
-                let bytes = mmio_bytes(offset, data.len())?;
-                for (at, byte) in bytes.zip(data) {
-                    *byte = self.mmio.read(at);
-                }
-                Ok(())
-            }
+            RegionIndex::Bar2 => self.mmio.read_all(offset, data),
             _ => Err(NO_REGION),
         }
     }
@@ -160,10 +153,7 @@ impl MediatedDevice for Bochs {
         match region {
             RegionIndex::Bar0 => self.vram()?.write(offset, data).or(Err(MEMORY_FAILED)),
             RegionIndex::Bar2 => {
-                let bytes = mmio_bytes(offset, data.len())?;
-                for (at, byte) in bytes.zip(data) {
-                    self.mmio.write(at, *byte);
-                }
+                self.mmio.write_all(offset, data)?;
                 self.show();
                 Ok(())
             }
@@ -202,14 +192,4 @@ impl MediatedDevice for Bochs {
             _ => Err(AttributeError::Unknown(name.to_owned())),
         }
     }
-}
-
-/// The offsets of the bytes of an access to BAR2.
-fn mmio_bytes(offset: u64, len: usize) -> Result<std::ops::Range<u64>, Fault> {
-    u64::try_from(len)
-        .ok()
-        .and_then(|len| offset.checked_add(len))
-        .filter(|end| *end <= u64::from(mmio::SIZE))
-        .map(|end| offset..end)
-        .ok_or(OUTSIDE)
 }

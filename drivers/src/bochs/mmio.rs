@@ -3,6 +3,9 @@
 //! The layout is QEMU's (`docs/specs/standard-vga.rst`, "PCI bar 2"). Every register works by
 //! bytes, so an access of any size, aligned or not, is the accesses of its bytes in order.
 
+use std::ops::Range;
+
+use mdev::device::Fault;
 use mdev::scanout::Geometry;
 
 use super::dispi::{self, Dispi};
@@ -10,7 +13,9 @@ use super::extended::{self, Extended};
 use super::vga::{self, Vga};
 
 /// Bytes of BAR2.
-pub(super) const SIZE: u32 = 4096;
+pub(crate) const SIZE: u32 = 4096;
+
+const OUTSIDE: Fault = Fault("the access leaves the region");
 
 /// Where each part begins.
 const VGA: u64 = 0x400;
@@ -19,7 +24,7 @@ const EXTENDED: u64 = 0x600;
 
 /// The registers of one device, and the monitor at its end.
 #[derive(Clone, Debug)]
-pub(super) struct Mmio {
+pub(crate) struct Mmio {
     pub(super) edid: Vec<u8>,
     pub(super) vga: Vga,
     pub(super) dispi: Dispi,
@@ -52,7 +57,7 @@ impl Place {
 
 impl Mmio {
     /// The registers of a device with `vram` bytes of video memory.
-    pub(super) fn new(vram: u32, edid: Vec<u8>) -> Self {
+    pub(crate) fn new(vram: u32, edid: Vec<u8>) -> Self {
         Self {
             edid,
             vga: Vga::default(),
@@ -62,19 +67,35 @@ impl Mmio {
     }
 
     /// Returns the registers to what they were at first. The monitor stays.
-    pub(super) fn reset(&mut self) {
+    pub(crate) fn reset(&mut self) {
         self.vga = Vga::default();
         self.dispi.reset();
         self.extended = Extended::default();
     }
 
     /// Puts another monitor at the end.
-    pub(super) fn set_edid(&mut self, edid: Vec<u8>) {
+    pub(crate) fn set_edid(&mut self, edid: Vec<u8>) {
         self.edid = edid;
     }
 
+    /// Reads the bytes of an access.
+    pub(crate) fn read_all(&mut self, offset: u64, data: &mut [u8]) -> Result<(), Fault> {
+        for (at, byte) in places(offset, data.len())?.zip(data) {
+            *byte = self.read(at);
+        }
+        Ok(())
+    }
+
+    /// Writes the bytes of an access.
+    pub(crate) fn write_all(&mut self, offset: u64, data: &[u8]) -> Result<(), Fault> {
+        for (at, byte) in places(offset, data.len())?.zip(data) {
+            self.write(at, *byte);
+        }
+        Ok(())
+    }
+
     /// The byte at `offset`; 0 where there is no register.
-    pub(super) fn read(&mut self, offset: u64) -> u8 {
+    pub(crate) fn read(&mut self, offset: u64) -> u8 {
         match Place::of(offset) {
             Place::Edid(at) => self.edid.get(at).copied().unwrap_or(0),
             Place::Vga(at) => self.vga.read(at),
@@ -85,7 +106,7 @@ impl Mmio {
     }
 
     /// Writes the byte at `offset`. Ignored where there is no register.
-    pub(super) fn write(&mut self, offset: u64, byte: u8) {
+    pub(crate) fn write(&mut self, offset: u64, byte: u8) {
         match Place::of(offset) {
             Place::Vga(at) => self.vga.write(at, byte),
             Place::Dispi(at) => self.dispi.write(at, byte),
@@ -95,9 +116,16 @@ impl Mmio {
     }
 
     /// The picture that the registers describe, or `None` for a blank screen.
-    pub(super) fn picture(&self) -> Option<Geometry> {
+    pub(crate) fn picture(&self) -> Option<Geometry> {
         self.dispi
             .picture(self.extended.format())
             .filter(|_| !self.vga.is_blanked())
     }
+}
+
+/// The offsets of the bytes of an access.
+fn places(offset: u64, len: usize) -> Result<Range<u64>, Fault> {
+    let end = offset.checked_add(len as u64);
+    let end = end.filter(|end| *end <= u64::from(SIZE));
+    end.map(|end| offset..end).ok_or(OUTSIDE)
 }

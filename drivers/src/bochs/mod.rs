@@ -15,7 +15,8 @@
 //! - `extended`: the byte order of pixels.
 //! - `state`: what is saved of a display.
 //!
-//! The monitor that the guest finds is `crate::monitor`'s.
+//! The monitor that the guest finds is `crate::monitor`'s. `crate::bochs_host` has the same registers, for
+//! displays that share a physical one.
 //!
 //! Left out: interrupts (the hardware has none), a VGA BIOS and text modes, pixels of other than
 //! 32 bits, DISPI banking and `GETCAPS`, and hot-plug of the monitor: a change of the `mode`
@@ -25,11 +26,12 @@ mod device;
 mod dispi;
 mod driver;
 mod extended;
-mod mmio;
-mod model;
+pub(crate) mod mmio;
+pub(crate) mod model;
 mod state;
 #[cfg(test)]
 mod tests;
 mod vga;
 
+pub(crate) use device::IDENTITY;
 pub use driver::BochsDriver;

@@ -5,24 +5,24 @@ use mdev::device::AttributeError;
 use crate::monitor::Mode;
 
 /// Name of the attribute that holds the preferred mode, as `WIDTHxHEIGHT`.
-pub(super) const MODE: &str = "mode";
+pub(crate) const MODE: &str = "mode";
 
 /// Bytes of a pixel: the device knows `XRGB8888` only.
-pub(super) const PIXEL_BYTES: u32 = 4;
+pub(crate) const PIXEL_BYTES: u32 = 4;
 
 /// One type of the family.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Model {
+pub(crate) struct Model {
     /// The type's name.
-    pub(super) name: &'static str,
+    pub(crate) name: &'static str,
     /// Bytes of video memory; a power of two, as it is the size of a BAR.
-    pub(super) vram: u32,
+    pub(crate) vram: u32,
     /// The largest mode of the monitor.
-    pub(super) largest: Mode,
+    pub(crate) largest: Mode,
 }
 
 /// The types, smallest first. Each takes the largest common mode that it [`Model::offers`].
-pub(super) const MODELS: [Model; 3] = [
+pub(crate) const MODELS: [Model; 3] = [
     Model {
         name: "bochs-4m",
         vram: 4 << 20,
@@ -46,12 +46,12 @@ impl Model {
     /// Linux before 6.13 keeps frame buffers in video memory and refuses (`MODE_MEM`) a mode
     /// that takes more than half of it, as it could not flip pages. Later ones accept all that
     /// fits once. A guest may set any mode that fits once, whatever the monitor offers.
-    pub(super) fn offers(&self, mode: Mode) -> bool {
+    pub(crate) fn offers(&self, mode: Mode) -> bool {
         mode.pixels() <= self.vram / 2 / PIXEL_BYTES
     }
 
     /// The mode that `value` of the attribute [`MODE`] names.
-    pub(super) fn parse_mode(&self, value: &str) -> Result<Mode, AttributeError> {
+    pub(crate) fn parse_mode(&self, value: &str) -> Result<Mode, AttributeError> {
         Mode::parse(value)
             .filter(|mode| self.offers(*mode))
             .ok_or_else(|| AttributeError::Invalid {

@@ -72,7 +72,7 @@ impl Migration for Bochs {
 
 impl Mmio {
     /// Appends the monitor and the registers.
-    fn save(&self, out: &mut Vec<u8>) {
+    pub(crate) fn save(&self, out: &mut Vec<u8>) {
         out.extend(&self.edid);
         self.vga.save(out);
         self.dispi.save(out);
@@ -80,7 +80,7 @@ impl Mmio {
     }
 
     /// The registers of a device with `vram` bytes of video memory, as they were saved.
-    fn restore(vram: u32, saved: &mut Fields<'_>) -> Result<Self, StateError> {
+    pub(crate) fn restore(vram: u32, saved: &mut Fields<'_>) -> Result<Self, StateError> {
         let edid = saved.bytes(edid::LEN)?.to_vec();
         let mut restored = Self::new(vram, edid);
         restored.vga.restore(saved)?;

@@ -27,6 +27,12 @@ impl FromStr for PciAddress {
 }
 
 impl PciAddress {
+    /// A number of 20 bits, another one for each function, as far as domains below 16 go.
+    pub(super) fn number(self) -> u64 {
+        let within = u64::from(self.bus) << 8 | u64::from(self.device << 3 | self.function);
+        u64::from(self.domain & 0xf) << 16 | within
+    }
+
     fn parse(text: &str) -> Option<Self> {
         let (rest, function) = text.rsplit_once('.')?;
         let (rest, device) = rest.rsplit_once(':')?;

@@ -45,7 +45,7 @@ impl Region {
         end.is_some_and(|end| end <= self.size)
     }
 
-    fn can_map(&self, offset: u64, len: u64) -> bool {
+    pub(super) fn can_map(&self, offset: u64, len: u64) -> bool {
         let is_whole = offset.is_multiple_of(DmaTable::PAGE_SIZE) && len > 0;
         let end = offset.checked_add(len);
         let is_in = |&(start, size): &(u64, u64)| {
@@ -62,7 +62,7 @@ pub struct HostDevice {
     address: PciAddress,
     pub(super) file: OwnedFd,
     /// The kernel keeps the device in its address space for as long as the group is open.
-    _group: OwnedFd,
+    pub(super) group: OwnedFd,
     dma: Arc<HostDma>,
     regions: Vec<Region>,
     can_reset: bool,
@@ -87,7 +87,7 @@ impl HostDevice {
         let mut device = Self {
             address,
             file: files.device,
-            _group: files.group,
+            group: files.group,
             dma: HostDma::new(files.container, &iovas, address_bits),
             regions: Vec::new(),
             can_reset: false,
@@ -133,7 +133,7 @@ impl HostDevice {
         &self.dma
     }
 
-    fn region(&self, index: u32, offset: u64, len: usize) -> Result<&Region, HostError> {
+    pub(super) fn region(&self, index: u32, offset: u64, len: usize) -> Result<&Region, HostError> {
         let mut regions = self.regions.iter();
         regions
             .find(|region| region.index == index && region.holds(offset, len))

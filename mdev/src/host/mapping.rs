@@ -64,6 +64,21 @@ impl RegionMapping {
         unsafe { VolatileSlice::new(self.base.as_ptr(), self.len) }
     }
 
+    /// Copies what is at `offset`, in accesses of any size. `None`, and nothing is copied, if that
+    /// leaves the mapping.
+    pub fn read(&self, offset: usize, data: &mut [u8]) -> Option<()> {
+        let part = self.slice().subslice(offset, data.len()).ok()?;
+        part.copy_to(data);
+        Some(())
+    }
+
+    /// Copies `data` to `offset`; see [`Self::read`].
+    pub fn write(&self, offset: usize, data: &[u8]) -> Option<()> {
+        let part = self.slice().subslice(offset, data.len()).ok()?;
+        part.copy_from(data);
+        Some(())
+    }
+
     /// Reads a register, in one access. `None` if it does not lie in the mapping, at a multiple of
     /// its size.
     pub fn read_u32(&self, offset: usize) -> Option<u32> {
@@ -101,6 +116,18 @@ mod tests {
         let mut last = [0; 4];
         memory.read(8188, &mut last).unwrap();
         assert_eq!(last, [7, 0, 0, 0]);
+        for (at, len, is_in) in [
+            (4094, 2, true),
+            (4095, 2, false),
+            (4096, 1, false),
+            (usize::MAX, 2, false),
+        ] {
+            let mut data = vec![9; len];
+            assert_eq!(mapping.write(at, &data).is_some(), is_in, "{at}");
+            data.fill(0);
+            assert_eq!(mapping.read(at, &mut data).is_some(), is_in, "{at}");
+            assert_eq!(data == vec![9; len], is_in, "{at}");
+        }
         for wrong in [1, 4094, 4096, usize::MAX] {
             assert_eq!(mapping.read_u32(wrong), None, "{wrong}");
             assert_eq!(mapping.write_u32(wrong, 0), None, "{wrong}");

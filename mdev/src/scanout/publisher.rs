@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use super::watch::Ear;
-use super::{Cursor, Geometry, Rect, Scanout, Watch};
+use super::{Cursor, Geometry, Rect, Refresh, Scanout, Watch};
 
 /// Most heads of a display.
 pub const MAX_HEADS: u32 = 16;
@@ -38,6 +38,7 @@ struct Head {
     /// Images of it.
     images: u64,
     watches: Vec<Weak<Ear>>,
+    refresh: Option<Weak<dyn Refresh>>,
 }
 
 impl Default for ScanoutPublisher {
@@ -96,7 +97,22 @@ impl ScanoutPublisher {
 
     /// What is shown now; `None` if the guest has set no mode.
     pub fn current(&self) -> Option<Scanout> {
+        let refresh = self.lock().refresher();
+        if let Some(refresh) = refresh {
+            refresh.refresh();
+        }
         self.lock().current.clone()
+    }
+
+    /// Has the picture brought into its file before anyone reads it, for as long as `refresh` is there.
+    pub fn set_refresh(&self, refresh: Weak<dyn Refresh>) {
+        self.lock().refresh = Some(refresh);
+    }
+
+    /// Whether anyone watches.
+    pub fn is_watched(&self) -> bool {
+        let head = self.lock();
+        head.watches.iter().any(|watch| watch.strong_count() > 0)
     }
 
     /// Promises that every pixel which changes from now on is told of by [`Self::drawn`]. Of a device
@@ -165,6 +181,11 @@ impl ScanoutPublisher {
         let (watch, ear) = Watch::new(whole.unwrap_or_default())?;
         head.forget_the_gone();
         head.watches.push(Arc::downgrade(&ear));
+        let refresh = head.refresher();
+        drop(head);
+        if let Some(refresh) = refresh {
+            refresh.watched();
+        }
         Ok(watch)
     }
 
@@ -176,6 +197,11 @@ impl ScanoutPublisher {
 }
 
 impl Head {
+    /// To be called once the head is unlocked: it may publish.
+    fn refresher(&self) -> Option<Arc<dyn Refresh>> {
+        self.refresh.as_ref().and_then(Weak::upgrade)
+    }
+
     fn tell(&mut self, drawn: Rect) {
         self.forget_the_gone();
         for ear in self.watches.iter().filter_map(Weak::upgrade) {

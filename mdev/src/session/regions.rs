@@ -55,7 +55,7 @@ impl Handler<'_> {
             flags: RegionFlags::empty(),
             index: request.index,
             size: region.size,
-            offset: 0,
+            offset: region.access.file_offset(),
             sparse: Vec::new(),
         };
         if region.size > 0 {

@@ -124,3 +124,45 @@ fn changes_of_the_cursor_are_counted_and_so_are_its_images() {
         );
     }
 }
+
+/// Draws another line each time someone is about to read.
+#[derive(Debug, Default)]
+struct Redraws {
+    refreshed: AtomicU32,
+    watched: AtomicU32,
+    publisher: ScanoutPublisher,
+}
+
+impl Refresh for Redraws {
+    fn refresh(&self) {
+        let height = 1 + self.refreshed.fetch_add(1, Ordering::Relaxed);
+        self.publisher
+            .publish(memory(), Geometry { height, ..GEOMETRY });
+    }
+
+    fn watched(&self) {
+        assert!(self.publisher.is_watched());
+        self.watched.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+#[test]
+fn who_looks_finds_what_was_brought_into_the_file_for_that() {
+    let publisher = ScanoutPublisher::default();
+    let redraws = Arc::new(Redraws {
+        publisher: publisher.clone(),
+        ..Redraws::default()
+    });
+    let refresh: Weak<Redraws> = Arc::downgrade(&redraws);
+    publisher.set_refresh(refresh);
+    for lines in 1..4 {
+        assert_eq!(publisher.current().unwrap().geometry.height, lines);
+    }
+    assert!(!publisher.is_watched());
+    let watch = publisher.watch().unwrap();
+    assert_eq!(redraws.watched.load(Ordering::Relaxed), 1);
+    drop(watch);
+    assert!(!publisher.is_watched());
+    drop(redraws);
+    assert_eq!(publisher.current().unwrap().geometry.height, 3);
+}

@@ -1,0 +1,339 @@
+//! The PCI device: routes accesses to its parts, and publishes the picture they describe.
+
+use std::io;
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use mdev::device::{AttributeError, Fault, Reset};
+use mdev::keep::Keep;
+use mdev::pci::{Bar, ConfigSpace};
+use mdev::region::{Access, RegionIndex, Regions};
+use mdev::scanout::{Geometry, ScanoutPublisher};
+use mdev::{MediatedDevice, Migration, Services};
+
+use super::aperture::{APERTURE, Aperture};
+use super::mirror::Parts;
+use super::parent::Common;
+use super::place::{Noted, Place};
+use super::settings::{FOREGROUND, Settings, parse_switch, switch};
+use super::slices::Slice;
+use super::vram::Vram;
+use crate::bochs::IDENTITY;
+use crate::bochs::mmio::{self, Mmio};
+use crate::bochs::model::{MODE, Model};
+use crate::monitor::{Mode, edid};
+
+const NO_REGION: Fault = Fault("the device has no such region");
+const OUTSIDE: Fault = Fault("the access leaves the slice");
+const NO_MEMORY: Fault = Fault("the device has no video memory since the last client left");
+
+/// Name of the memory file, as `/proc/PID/maps` shows it.
+const VRAM_NAME: &str = "vgpud-bochs-slice";
+
+/// How often, and how far apart, it is looked whether a client that closes has let go of its slice: of
+/// what a process has open, its socket may be closed first.
+const LOOKS: u32 = 20;
+const LOOKS_APART: Duration = Duration::from_millis(10);
+
+/// One vGPU on a card.
+///
+/// Video memory outlives a reset. The attributes outlive the client, as they are the operator's, but for
+/// the foreground, which a client that goes gives up.
+pub(super) struct BochsSlice {
+    pub(super) model: Model,
+    pub(super) preferred: Mode,
+    aperture: Aperture,
+    seat: u64,
+    common: Common,
+    config: ConfigSpace,
+    regions: Regions,
+    pub(super) mmio: Mmio,
+    /// `None` only if there was none to be had when a client left.
+    slice: Option<Arc<Slice>>,
+    pub(super) vram: Option<Vram>,
+    scanout: ScanoutPublisher,
+    keep: Keep,
+    place: Place,
+    /// What the client of now has made us publish.
+    pub(super) shown: Option<Geometry>,
+    /// For migration.
+    pub(super) is_stopped: bool,
+    /// The state came from a process that had the same slice, which holds what it held.
+    pub(super) was_recalled: bool,
+}
+
+impl BochsSlice {
+    pub(super) fn new(
+        model: Model,
+        settings: Settings,
+        common: Common,
+        seat: u64,
+        services: Services,
+    ) -> io::Result<Self> {
+        let place = Place::new(&services.keep)?;
+        let noted = place.get()?;
+        let len = u64::from(model.vram);
+        let slice = match noted.len {
+            0 => common.slices.take(len),
+            // What another process has left.
+            noted_len if noted_len == len => common.slices.take_again(noted.start, len),
+            _ => None,
+        };
+        let config = config(&model);
+        let mut device = Self {
+            model,
+            preferred: settings.preferred,
+            aperture: settings.aperture,
+            seat,
+            common,
+            regions: Regions::of(&config),
+            config,
+            mmio: Mmio::new(model.vram, edid::block(settings.preferred, model.largest)),
+            slice: None,
+            vram: None,
+            scanout: services.scanout,
+            keep: services.keep,
+            place,
+            shown: None,
+            is_stopped: false,
+            was_recalled: false,
+        };
+        let slice = slice.ok_or_else(|| io::Error::other("no slice of this size is free"))?;
+        device.set_slice(Some(Arc::new(slice)))?;
+        if settings.aperture == Aperture::Direct {
+            tracing::warn!("the client is given the whole card: it has to be trusted with that");
+        }
+        let is_new = noted.len == 0;
+        if !is_new && noted.turn > 0 {
+            device.common.screen.take_again(seat, noted.turn);
+            device.note(noted.turn);
+        } else if is_new && settings.is_foreground {
+            device.set_foreground(true);
+        }
+        Ok(device)
+    }
+
+    /// Takes memory for the next client, which is none if there is no slice.
+    fn set_slice(&mut self, slice: Option<Arc<Slice>>) -> io::Result<()> {
+        self.slice = slice;
+        if let Some(slice) = &self.slice {
+            let parts = Parts {
+                way: self.aperture.way(),
+                seat: self.seat,
+                slice: Arc::clone(slice),
+                memory: self.keep.memory(VRAM_NAME, slice.len())?,
+                screen: Arc::clone(&self.common.screen),
+                scanout: self.scanout.clone(),
+            };
+            let vram = Vram::new(self.aperture, parts)?;
+            self.regions.set_access(RegionIndex::Bar0, vram.access());
+            self.vram = Some(vram);
+        }
+        self.note(0);
+        Ok(())
+    }
+
+    /// Notes where it is, and its turn on the screen, for a process that goes on.
+    fn note(&self, turn: u64) {
+        let slice = self.slice.as_ref();
+        self.place.set(Noted {
+            start: slice.map_or(0, |slice| slice.start()),
+            len: slice.map_or(0, |slice| slice.len()),
+            turn,
+        });
+    }
+
+    /// Clears the slice for the next client, or takes another if the last one may still reach it. If
+    /// there is none to be had, the next client gets faults, and never the memory of the last one.
+    fn renew(&mut self) {
+        self.common.screen.give_up(self.seat);
+        self.regions.set_access(RegionIndex::Bar0, Access::Trapped);
+        self.vram = None;
+        let slice = self.next_slice();
+        if slice.is_none() {
+            tracing::error!(
+                "the last client still has this vGPU's slice, and no other is free: the next one gets no \
+                 video memory"
+            );
+        }
+        if let Err(error) = self.set_slice(slice) {
+            tracing::error!(%error, "cannot allocate fresh video memory");
+        }
+    }
+
+    fn next_slice(&mut self) -> Option<Arc<Slice>> {
+        let len = self.model.vram.into();
+        let Some(slice) = self.slice.take() else {
+            return self.common.slices.take(len).map(Arc::new);
+        };
+        if self.aperture == Aperture::Direct && slice.is_window_held() {
+            if let Some(other) = self.common.slices.take(len) {
+                return Some(Arc::new(other));
+            }
+            for _ in 0..LOOKS {
+                if !slice.is_window_held() {
+                    break;
+                }
+                thread::sleep(LOOKS_APART);
+            }
+            if slice.is_window_held() {
+                return None;
+            }
+        }
+        slice.clear();
+        Some(slice)
+    }
+
+    /// Publishes the picture that the registers describe, if it is not the one shown.
+    pub(super) fn show(&mut self) {
+        let picture = self.mmio.picture();
+        if picture == self.shown {
+            return;
+        }
+        if let Some(vram) = &self.vram {
+            vram.mirror().set_picture(picture);
+        }
+        match (&self.vram, picture) {
+            (Some(vram), Some(geometry)) => {
+                let file = Arc::clone(vram.memory().file());
+                self.scanout.publish(file, geometry);
+            }
+            _ => self.scanout.blank(),
+        }
+        self.shown = picture;
+    }
+
+    /// Shows anew what the registers describe.
+    pub(super) fn show_anew(&mut self) {
+        if let Some(vram) = &self.vram {
+            vram.mirror().set_picture(None);
+        }
+        self.scanout.blank();
+        self.shown = None;
+        self.show();
+    }
+
+    fn set_foreground(&mut self, on: bool) {
+        let turn = match (&self.vram, on) {
+            (Some(vram), true) => vram.mirror().bring_to_front(),
+            (None, true) => self.common.screen.take(self.seat, None),
+            (_, false) => {
+                self.common.screen.give_up(self.seat);
+                0
+            }
+        };
+        self.note(turn);
+    }
+
+    fn vram(&self) -> Result<&Vram, Fault> {
+        self.vram.as_ref().ok_or(NO_MEMORY)
+    }
+}
+
+/// What QEMU's `bochs-display` has.
+fn config(model: &Model) -> ConfigSpace {
+    ConfigSpace::new(IDENTITY)
+        .with_bar(
+            RegionIndex::Bar0,
+            Bar::Memory32 {
+                size: model.vram,
+                prefetchable: true,
+            },
+        )
+        .with_bar(
+            RegionIndex::Bar2,
+            Bar::Memory32 {
+                size: mmio::SIZE,
+                prefetchable: false,
+            },
+        )
+}
+
+impl MediatedDevice for BochsSlice {
+    fn config(&mut self) -> &mut ConfigSpace {
+        &mut self.config
+    }
+
+    fn regions(&self) -> &Regions {
+        &self.regions
+    }
+
+    fn read(&mut self, region: RegionIndex, offset: u64, data: &mut [u8]) -> Result<(), Fault> {
+        match region {
+            RegionIndex::Bar0 => self.vram()?.read(offset, data).ok_or(OUTSIDE),
+            RegionIndex::Bar2 => self.mmio.read_all(offset, data),
+            _ => Err(NO_REGION),
+        }
+    }
+
+    fn write(&mut self, region: RegionIndex, offset: u64, data: &[u8]) -> Result<(), Fault> {
+        match region {
+            RegionIndex::Bar0 => self.vram()?.write(offset, data).ok_or(OUTSIDE),
+            RegionIndex::Bar2 => {
+                self.mmio.write_all(offset, data)?;
+                self.show();
+                Ok(())
+            }
+            _ => Err(NO_REGION),
+        }
+    }
+
+    fn reset(&mut self, cause: Reset) {
+        self.config.reset();
+        self.mmio.reset();
+        self.is_stopped = false;
+        match cause {
+            Reset::Device | Reset::Function => {
+                if let Some(vram) = &self.vram {
+                    vram.mirror().resume();
+                    vram.mirror().set_picture(None);
+                }
+                self.scanout.blank();
+            }
+            Reset::Close => {
+                if let Some(vram) = &self.vram {
+                    vram.mirror().keep_last_picture();
+                }
+                self.renew();
+            }
+        }
+        self.shown = None;
+    }
+
+    /// Without video memory there is nothing that another device could go on with.
+    fn migration(&mut self) -> Option<&mut dyn Migration> {
+        self.vram.is_some().then_some(self as &mut dyn Migration)
+    }
+
+    fn attributes(&self) -> Vec<(&'static str, String)> {
+        vec![
+            (MODE, self.preferred.to_string()),
+            (APERTURE, self.aperture.to_string()),
+            (FOREGROUND, switch(self.common.screen.is_of(self.seat))),
+        ]
+    }
+
+    fn set_attribute(&mut self, name: &str, value: &str) -> Result<(), AttributeError> {
+        match name {
+            MODE => {
+                self.preferred = self.model.parse_mode(value)?;
+                let edid = edid::block(self.preferred, self.model.largest);
+                self.mmio.set_edid(edid);
+            }
+            FOREGROUND => self.set_foreground(parse_switch(name, value)?),
+            APERTURE => {
+                Aperture::parse(value, true)?;
+                return Err(AttributeError::Fixed(name.to_owned()));
+            }
+            _ => return Err(AttributeError::Unknown(name.to_owned())),
+        }
+        Ok(())
+    }
+}
+
+impl Drop for BochsSlice {
+    fn drop(&mut self) {
+        self.common.screen.give_up(self.seat);
+    }
+}

@@ -1,0 +1,79 @@
+//! What a vGPU, and a card, is told when it is created.
+
+use mdev::Attributes;
+use mdev::device::AttributeError;
+
+use super::aperture::{APERTURE, Aperture};
+use crate::bochs::model::{MODE, Model};
+use crate::monitor::Mode;
+
+/// Name of the attribute that says whether the card shows this vGPU.
+pub(super) const FOREGROUND: &str = "foreground";
+
+/// Name of the card's setting that lets vGPUs have the aperture [`Aperture::Direct`].
+const DIRECT: &str = "direct";
+
+/// What one vGPU is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Settings {
+    /// The mode that its monitor prefers.
+    pub(super) preferred: Mode,
+    /// How its client reaches its slice.
+    pub(super) aperture: Aperture,
+    /// Whether the card shows it at once.
+    pub(super) is_foreground: bool,
+}
+
+impl Settings {
+    /// Reads the attributes of a vGPU.
+    pub(super) fn parse(
+        attributes: &Attributes,
+        model: &Model,
+        may_be_direct: bool,
+    ) -> Result<Self, AttributeError> {
+        let mut settings = Self {
+            preferred: model.largest,
+            aperture: Aperture::default(),
+            is_foreground: false,
+        };
+        for (name, value) in &attributes.0 {
+            match name.as_str() {
+                MODE => settings.preferred = model.parse_mode(value)?,
+                APERTURE => settings.aperture = Aperture::parse(value, may_be_direct)?,
+                FOREGROUND => settings.is_foreground = parse_switch(name, value)?,
+                _ => return Err(AttributeError::Unknown(name.clone())),
+            }
+        }
+        Ok(settings)
+    }
+}
+
+/// Whether the settings of a card allow that clients get all of it.
+pub(super) fn may_be_direct(settings: &Attributes) -> Result<bool, AttributeError> {
+    let mut may = false;
+    for (name, value) in &settings.0 {
+        match name.as_str() {
+            DIRECT => may = parse_switch(name, value)?,
+            _ => return Err(AttributeError::Unknown(name.clone())),
+        }
+    }
+    Ok(may)
+}
+
+/// Reads `on` or `off`.
+pub(super) fn parse_switch(name: &str, value: &str) -> Result<bool, AttributeError> {
+    match value {
+        "on" => Ok(true),
+        "off" => Ok(false),
+        _ => Err(AttributeError::Invalid {
+            name: name.to_owned(),
+            value: value.to_owned(),
+            reason: "it is on or off".to_owned(),
+        }),
+    }
+}
+
+/// As it is written.
+pub(super) fn switch(is_on: bool) -> String {
+    if is_on { "on" } else { "off" }.to_owned()
+}
