@@ -11,6 +11,7 @@ use uuid::Uuid;
 use crate::api::{Attribute, EngineState, Policy};
 use crate::catalogue::EngineSpec;
 use crate::worker_process::keeping::Keeping;
+use crate::worker_process::life::Life;
 use crate::worker_process::{Worker, identity};
 
 use super::parent::{Notice, ParentEngine};
