@@ -46,6 +46,10 @@ pub trait DeviceType: Send {
     /// Becomes as it was when it was made, save what attributes say. No request is being handled.
     fn reset(&mut self, cause: Reset);
 
+    /// Takes out of guest memory what it wants of it without being asked by the driver: that memory may
+    /// be about to go, or the state to be saved. No request is being handled.
+    fn settle(&mut self) {}
+
     /// Its attributes, with their values now.
     fn attributes(&self) -> Vec<(&'static str, String)>;
 
@@ -89,6 +93,10 @@ pub trait DeviceType: Send {
 
 /// What handles the requests of a device, on the thread that serves its queues.
 pub trait QueueHandler: Send {
+    /// Does what does not come from the driver, for a device that was woken by its [`Waker`]: called
+    /// whenever a queue has its turn, also one that the driver has not set up.
+    fn attend(&mut self) {}
+
     /// Whether it has a use for a request at a position of a queue, should there be one: a device
     /// that speaks without being asked keeps buffers until then. Asked again after each
     /// notification, and when it is woken by its [`Waker`].

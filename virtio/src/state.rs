@@ -53,6 +53,7 @@ impl Migration for VirtioPci {
 
     fn stop(&mut self) {
         self.engine.set_stopped(true);
+        self.device.settle();
     }
 
     /// What the driver has notified of is looked at again.

@@ -322,7 +322,8 @@ impl MediatedDevice for VirtioPci {
 
     fn dma_unmap(&mut self, _: IovaRange) {
         // One request ends; the next finds the memory gone.
-        self.engine.quiesced(|| ());
+        let Self { device, engine, .. } = self;
+        engine.quiesced(|| device.settle());
     }
 
     fn migration(&mut self) -> Option<&mut dyn Migration> {

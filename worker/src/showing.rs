@@ -1,12 +1,18 @@
-//! What a worker says of the picture, to who asks once and to who watches. The device is not asked.
+//! What a worker says of the picture, to who asks once and to who watches. A device whose picture is
+//! late is asked for it, and not waited for if it has no answer.
 
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
+use std::time::Duration;
 
 use mdev::scanout::{ScanoutPublisher, Watch};
 use worker::protocol::{Answer, CursorImage};
 
 use crate::requests::refuse;
+
+/// How long to wait for a picture that is late. A frame is copied in a millisecond; the rest is for a
+/// machine that is busy. Whoever watches is told later.
+const CATCH_UP_LIMIT: Duration = Duration::from_millis(500);
 
 /// What a connection watches.
 #[derive(Debug)]
@@ -26,6 +32,7 @@ pub(crate) fn scanout(
     let Some(publisher) = publisher.head(head) else {
         return no_head(publisher, head);
     };
+    publisher.catch_up(CATCH_UP_LIMIT);
     // First: what is drawn from here on is told of again.
     let drawn = watching.and_then(|watching| publisher.take_drawn(&watching.watch));
     let Some(scanout) = publisher.current() else {

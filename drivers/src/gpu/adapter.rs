@@ -2,20 +2,22 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use mdev::scanout::{Geometry, ScanoutPublisher};
+use mdev::dma::GuestMemory;
+use mdev::scanout::{Geometry, Rect, ScanoutPublisher};
 use virtio::{Cancelled, Chain, ChainError};
 
 use super::change::Change;
 use super::cursors::Cursors;
 use super::display::Display;
 use super::journal::Journal;
+use super::late::within;
 use super::model::Model;
 use super::protocol::{Answer, HEADER, Header, Reader, command};
 use super::table::Table;
 use super::vram::Vram;
 
 /// The queues, by their number.
-const CONTROL: u16 = 0;
+pub(super) const CONTROL: u16 = 0;
 
 /// The state behind the queues.
 #[derive(Debug)]
@@ -34,6 +36,9 @@ pub(super) struct Adapter {
     pub(super) scanouts: Vec<ScanoutPublisher>,
     /// Of each head: whether the copy of a blob that it shows is of another, or of none yet.
     pub(super) stale: Vec<bool>,
+    /// Of each head: what of a blob was flushed and is not copied yet.
+    pub(super) late: Vec<Rect>,
+    pub(super) memory: GuestMemory,
     pub(super) display: Arc<Mutex<Display>>,
 }
 
@@ -172,11 +177,16 @@ impl Adapter {
     }
 
     /// Publishes what heads show that showed something else before.
-    fn show_changed(&self, before: &[Option<Geometry>]) {
+    fn show_changed(&mut self, before: &[Option<Geometry>]) {
         let after = self.geometries();
-        for ((scanout, before), after) in self.scanouts.iter().zip(before).zip(after) {
+        for (head, (before, after)) in before.iter().zip(after).enumerate() {
             if *before != after {
-                self.publish(scanout, after);
+                if let Some(late) = self.late.get_mut(head) {
+                    *late = Rect::default();
+                }
+                if let Some(scanout) = self.scanouts.get(head) {
+                    self.publish(scanout, after);
+                }
             }
         }
     }
@@ -192,6 +202,11 @@ impl Adapter {
     pub(super) fn show(&self) {
         for ((head, scanout), geometry) in (0..).zip(&self.scanouts).zip(self.geometries()) {
             self.publish(scanout, geometry);
+            if let Some(late) = self.late.get(head as usize).filter(|late| !late.is_empty())
+                && let Some(shown) = self.table.shown(head)
+            {
+                scanout.drawn_late(within(late.intersection(shown.rect), shown.rect));
+            }
             self.show_cursor(head, scanout);
         }
     }

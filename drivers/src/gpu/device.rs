@@ -1,6 +1,7 @@
 //! What the session's thread does: configuration, attributes, resets.
 
 use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use mdev::Services;
@@ -8,11 +9,11 @@ use mdev::device::{AttributeError, Reset, ResizeError};
 use mdev::keep::Keep;
 use mdev::pci::Class;
 use mdev::region_memory::RegionMemory;
-use mdev::scanout::ScanoutPublisher;
+use mdev::scanout::{Rect, ScanoutPublisher};
 use mdev::state::{Fields, StateError};
-use virtio::{Cancelled, Chain, DeviceType, QueueHandler};
+use virtio::{Cancelled, Chain, DeviceType, QueueHandler, Waker};
 
-use super::adapter::Adapter;
+use super::adapter::{Adapter, CONTROL};
 use super::cursors::Cursors;
 use super::display::Display;
 use super::journal::Journal;
@@ -40,19 +41,31 @@ pub(super) struct Gpu {
     /// As the adapter's, for whoever saves it.
     memory: Option<Arc<RegionMemory>>,
     keep: Keep,
+    scanout: ScanoutPublisher,
+    is_asked: Arc<AtomicBool>,
 }
 
 /// The end of it on the thread that serves the queues.
-struct Handler(Arc<Mutex<Adapter>>);
+struct Handler {
+    adapter: Arc<Mutex<Adapter>>,
+    /// Somebody looks.
+    is_asked: Arc<AtomicBool>,
+}
 
 impl QueueHandler for Handler {
+    fn attend(&mut self) {
+        if self.is_asked.swap(false, Ordering::AcqRel) {
+            lock(&self.adapter).catch_up();
+        }
+    }
+
     fn handle(
         &mut self,
         queue: u16,
         position: u64,
         chain: &mut Chain<'_>,
     ) -> Result<u32, Cancelled> {
-        lock(&self.0).handle(queue, position, chain)
+        lock(&self.adapter).handle(queue, position, chain)
     }
 }
 
@@ -86,6 +99,8 @@ impl Gpu {
             journal: Journal::open(&services.keep)?,
             applied: None,
             stale: vec![false; model.heads],
+            late: vec![Rect::default(); model.heads],
+            memory: services.memory.clone(),
             scanouts,
             display: Arc::clone(&display),
         };
@@ -96,6 +111,8 @@ impl Gpu {
             adapter: Arc::new(Mutex::new(adapter)),
             memory: Some(memory),
             keep: services.keep.clone(),
+            scanout: services.scanout.clone(),
+            is_asked: Arc::default(),
         })
     }
 
@@ -154,7 +171,22 @@ impl DeviceType for Gpu {
     }
 
     fn handler(&mut self) -> Box<dyn QueueHandler> {
-        Box::new(Handler(Arc::clone(&self.adapter)))
+        Box::new(Handler {
+            adapter: Arc::clone(&self.adapter),
+            is_asked: Arc::clone(&self.is_asked),
+        })
+    }
+
+    fn wake_with(&mut self, waker: Waker) {
+        let is_asked = Arc::clone(&self.is_asked);
+        self.scanout.ask_with(move || {
+            is_asked.store(true, Ordering::Release);
+            waker.wake(CONTROL);
+        });
+    }
+
+    fn settle(&mut self) {
+        lock(&self.adapter).catch_up();
     }
 
     fn reset(&mut self, cause: Reset) {
@@ -165,6 +197,10 @@ impl DeviceType for Gpu {
         }
         drop(display);
         let mut adapter = lock(&self.adapter);
+        if cause == Reset::Close {
+            // What stays is what was drawn last.
+            adapter.catch_up();
+        }
         adapter.empty();
         if cause == Reset::Close {
             // The pictures stay where they are.

@@ -2,7 +2,7 @@
 //!
 //! What a head shows of a picture in video memory is shown where it lies. A blob lies in guest memory,
 //! which nobody is given who may see the picture: what is flushed of it is copied to video memory,
-//! which is one copy as the transfer of a picture is.
+//! when somebody looks ([`super::late`]).
 
 use mdev::dma::GuestMemory;
 use mdev::scanout::Rect;
@@ -10,30 +10,31 @@ use virtio::{Chain, ChainError};
 
 use super::adapter::{Adapter, Answered, DONE, Failure, read};
 use super::change::Change;
+use super::late::within;
 use super::protocol::{Answer, Reader};
-use super::resources::{Backing, Framebuffer, PIXEL, Picture, Resource};
+use super::resources::{Backing, Framebuffer, Picture, Resource};
 use super::table::{Shown, Source};
 use super::vram::Vram;
 
 /// Lines to be copied: from where in a backing to where in video memory, each so many bytes after the
 /// one before.
-struct Lines {
-    from: u64,
-    from_stride: u64,
-    to: u64,
-    to_stride: u64,
-    count: u64,
+pub(super) struct Lines {
+    pub(super) from: u64,
+    pub(super) from_stride: u64,
+    pub(super) to: u64,
+    pub(super) to_stride: u64,
+    pub(super) count: u64,
     /// Bytes of each.
-    len: u64,
+    pub(super) len: u64,
 }
 
 impl Lines {
     /// What it reaches to in the backing, from where it begins.
-    fn reach(&self) -> u64 {
+    pub(super) fn reach(&self) -> u64 {
         self.from_stride * (self.count - 1) + self.len
     }
 
-    fn copy(
+    pub(super) fn copy(
         mut self,
         backing: &Backing,
         memory: &GuestMemory,
@@ -159,68 +160,19 @@ impl Adapter {
         rect: Rect,
         chain: &Chain<'_>,
     ) -> Result<(), Failure> {
-        let mut drawn = rect.intersection(shown.rect);
         if let Source::Blob(framebuffer, _) = shown.source {
-            if !rect.is_within(framebuffer.width, framebuffer.height) {
-                return Err(Answer::InvalidParameter.into());
-            }
-            if self.is_stale(head) {
-                drawn = shown.rect;
-            }
-            self.refresh(head, drawn, chain.memory())?;
+            return match rect.is_within(framebuffer.width, framebuffer.height) {
+                true => self.flush_blob(head, shown, rect, chain.memory()),
+                false => Err(Answer::InvalidParameter.into()),
+            };
         }
+        let drawn = rect.intersection(shown.rect);
         if let Some(scanout) = self.scanouts.get(head as usize)
             && !drawn.is_empty()
         {
-            scanout.drawn(Rect {
-                x: drawn.x - shown.rect.x,
-                y: drawn.y - shown.rect.y,
-                ..drawn
-            });
+            scanout.drawn(within(drawn, shown.rect));
         }
         Ok(())
-    }
-
-    /// Copies part of a blob to the picture of a head that shows it. `rect` is within what is shown. It
-    /// may end half-way if guest memory is not there.
-    fn refresh(&mut self, head: u32, rect: Rect, memory: &GuestMemory) -> Result<(), Failure> {
-        let Some(shown) = self.table.shown(head).filter(|_| !rect.is_empty()) else {
-            return Ok(());
-        };
-        let Source::Blob(framebuffer, at) = shown.source else {
-            return Ok(());
-        };
-        let resource = self.table.get(shown.id).ok_or(Answer::InvalidResource)?;
-        let backing = resource.backing.as_ref().ok_or(Answer::Unspecified)?;
-        let left = u64::from(rect.x - shown.rect.x) * u64::from(PIXEL);
-        let to_stride = Picture::len(shown.rect.width, 1);
-        let lines = Lines {
-            from: framebuffer.offset(rect.x, rect.y),
-            from_stride: framebuffer.stride.into(),
-            to: at + u64::from(rect.y - shown.rect.y) * to_stride + left,
-            to_stride,
-            count: rect.height.into(),
-            len: Picture::len(rect.width, 1),
-        };
-        if !backing.holds(lines.from, lines.reach()) {
-            return Err(Answer::Unspecified.into());
-        }
-        let vram = self.vram.as_mut().ok_or(Answer::OutOfMemory)?;
-        lines.copy(backing, memory, vram)?;
-        if rect == shown.rect {
-            self.set_stale(head, false);
-        }
-        Ok(())
-    }
-
-    fn is_stale(&self, head: u32) -> bool {
-        self.stale.get(head as usize).copied().unwrap_or(false)
-    }
-
-    fn set_stale(&mut self, head: u32, is_stale: bool) {
-        if let Some(stale) = self.stale.get_mut(head as usize) {
-            *stale = is_stale;
-        }
     }
 
     /// `VIRTIO_GPU_CMD_TRANSFER_TO_HOST_2D`: copies part of a resource out of guest memory. It may end

@@ -11,6 +11,7 @@
 //! - `adapter.rs`: commands carried out, on the thread that serves the queues (`virtio`'s): in
 //!   `creating.rs` those that make resources, in `drawing.rs` those that show them, in `pointing.rs`
 //!   the cursor's.
+//! - `late.rs`: what is flushed and not copied before somebody looks.
 //! - `table.rs`: what there is: the resources, where each lies, and in `table/heads.rs` what a head
 //!   shows.
 //! - `resources.rs`: one resource, and what backs it in guest memory.
@@ -33,6 +34,7 @@ mod display;
 mod drawing;
 mod driver;
 mod journal;
+mod late;
 mod model;
 mod places;
 mod pointing;

@@ -1,6 +1,7 @@
 //! One resource, and what backs it in guest memory.
 
-use mdev::dma::{AccessError, GuestMemory, Iova};
+use mdev::dma::view::Access;
+use mdev::dma::{AccessError, GuestMemory, Iova, IovaRange};
 use mdev::scanout::{PixelFormat, Rect};
 
 /// Bytes of a pixel, in every format.
@@ -67,6 +68,26 @@ impl Backing {
     /// Bytes of all of it.
     pub(super) fn len(&self) -> u64 {
         self.ends.last().copied().unwrap_or(0)
+    }
+
+    /// Whether both ends of a part of it are memory to point to.
+    pub(super) fn has_direct_ends(&self, memory: &GuestMemory, offset: u64, len: u64) -> bool {
+        let Ok(view) = memory.view() else {
+            return false;
+        };
+        let mut ends = [offset, offset + len - 1].into_iter();
+        ends.all(|offset| {
+            let byte = self.byte(offset).and_then(|at| IovaRange::new(at, 1));
+            byte.is_some_and(|byte| view.slices(byte, Access::Read).all(|slice| slice.is_ok()))
+        })
+    }
+
+    /// Where a byte of it lies.
+    fn byte(&self, offset: u64) -> Option<Iova> {
+        let number = self.ends.partition_point(|end| *end <= offset);
+        let (entry, end) = self.entries.get(number).zip(self.ends.get(number))?;
+        let skipped = u64::from(entry.len) - (end - offset);
+        Some(Iova(entry.at.wrapping_add(skipped)))
     }
 
     /// Fills `out` from `offset`. All of it lies in the backing.

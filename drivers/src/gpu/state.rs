@@ -1,6 +1,6 @@
 //! What is saved of a GPU. Video memory and configuration space are the framework's to save.
 
-use mdev::scanout::Cursor;
+use mdev::scanout::{Cursor, Rect};
 use mdev::state::{Fields, StateError};
 
 use super::adapter::Adapter;
@@ -14,6 +14,7 @@ impl Adapter {
         self.table = self.table.emptied(self.model.budget);
         self.applied = None;
         self.stale.fill(false);
+        self.late.fill(Rect::default());
         if let Some(journal) = &mut self.journal {
             journal.rewrite(&[]);
         }
@@ -57,6 +58,7 @@ impl Adapter {
         self.table = table;
         self.applied = None;
         self.stale.fill(true);
+        self.late.fill(Rect::default());
         for (head, image) in images {
             if let Some(look) = self.table.pointer(head).and_then(|pointer| pointer.look)
                 && let Err(error) = self.cursors.write(head as usize, &look, &image)
@@ -75,6 +77,7 @@ impl Adapter {
         self.applied = noted.position;
         // It may have died before it copied what it was to show, or cleared what was let go.
         self.stale.fill(true);
+        self.put_off_all();
         if let Some(vram) = &mut self.vram {
             for part in self.table.free() {
                 vram.clear(part.at, part.len);

@@ -1,5 +1,9 @@
 //! Resources in guest memory.
 
+use mdev::migration::snapshot;
+use vfu::wire::dma::DmaUnmap;
+use virtio::guest::{End, RAM};
+
 use super::*;
 
 const GUEST_MEMORY: u32 = 1;
@@ -278,5 +282,79 @@ fn without_blobs_there_are_none() {
         guest.write(0, &[0; 4]);
         let features = u32::from_le_bytes(guest.read(4));
         assert_eq!(features & 0xf, 1 << 1 | 1 << 2 | blobs);
+    }
+}
+
+/// A guest whose first head shows a blob, and what was flushed of it since somebody looked last.
+fn flushed(instance: &Instance) -> (Guest, Vec<u8>) {
+    let mut guest = instance.guest(0);
+    assert_eq!(ask(&mut guest, CREATE_BLOB, &blob(1, 512)), OK);
+    let before = draw(&guest, 1);
+    let whole = [0, 0, 16, 8];
+    assert_eq!(
+        ask(&mut guest, SCANOUT_BLOB, &scanout(whole, 0, 1, DENSE)),
+        OK
+    );
+    assert!(instance.shown().unwrap() == before);
+    let pixels = draw(&guest, 2);
+    assert_eq!(ask(&mut guest, FLUSH, &[0, 0, 16, 8, 1, 0]), OK);
+    assert!(instance.lies_on(0).unwrap() == before, "nobody looks");
+    (guest, pixels)
+}
+
+#[test]
+fn a_blob_is_copied_when_somebody_looks_or_its_memory_goes() {
+    for has_gone in [false, true] {
+        let instance = Instance::new();
+        let (mut guest, pixels) = flushed(&instance);
+        if has_gone {
+            let all = DmaUnmap::One { iova: 0, size: RAM };
+            guest.client.dma_unmap(&all).unwrap();
+            assert!(instance.lies_on(0).unwrap() == pixels);
+        }
+        assert!(instance.shown().unwrap() == pixels, "{has_gone}");
+    }
+}
+
+#[test]
+fn what_a_guest_has_flushed_last_stays_when_it_goes() {
+    let instance = Instance::new();
+    let (guest, drawn) = flushed(&instance);
+    let picture = instance.scanout.current().unwrap();
+    drop(guest);
+    // The next one is served once the last has gone.
+    let _next = instance.guest(0);
+    assert!(instance::pixels(&picture) == drawn);
+}
+
+#[test]
+fn a_state_has_what_was_flushed_before_it_was_saved() {
+    let instance = Instance::new();
+    let (_guest, pixels) = flushed(&instance);
+    let save = |device: &mut dyn mdev::MediatedDevice| {
+        snapshot::save(device, &mut Vec::new()).map_err(|error| error.to_string())
+    };
+    assert_eq!(instance.mail.call(save).unwrap(), Ok(()));
+    assert!(instance.lies_on(0).unwrap() == pixels);
+}
+
+#[test]
+fn a_driver_that_did_wrong_is_still_looked_at() {
+    let instance = Instance::new();
+    let (mut guest, pixels) = flushed(&instance);
+    // There is no such descriptor.
+    guest.kick(0, 0xffff, 1);
+    assert_eq!(guest.wait(0), End::NeedsReset);
+    assert!(instance.shown().unwrap() == pixels);
+}
+
+#[test]
+fn a_picture_stays_late_while_the_device_may_not_read_memory() {
+    let instance = Instance::new();
+    let (mut guest, pixels) = flushed(&instance);
+    let before = instance.lies_on(0);
+    for (command, shown) in [([2, 0], before.unwrap()), ([6, 0], pixels)] {
+        guest.client.region_write(7, 4, &command).unwrap();
+        assert!(instance.shown().unwrap() == shown);
     }
 }

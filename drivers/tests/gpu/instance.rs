@@ -12,11 +12,14 @@ use std::time::Duration;
 use mdev::device::AttributeError;
 use mdev::instance::{self, Clients};
 use mdev::mailbox::{Mail, MailSender, Mailbox};
-use mdev::scanout::ScanoutPublisher;
+use mdev::scanout::{Scanout, ScanoutPublisher};
 use mdev::session::Surroundings;
 use mdev::{Attributes, Services};
 use vfu::Errno;
 use virtio::guest::Guest;
+
+/// Longer than anything here takes.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A GPU in its own thread.
 pub(crate) struct Instance {
@@ -82,20 +85,31 @@ impl Instance {
         self.shown_on(0)
     }
 
-    /// The pixels that a head shows.
+    /// The pixels that a head shows to who has it brought up to date.
     pub(crate) fn shown_on(&self, head: u32) -> Option<Vec<u8>> {
-        let picture = self.scanout.head(head).unwrap().current()?;
-        let geometry = picture.geometry;
-        let mut pixels = Vec::new();
-        for y in 0..u64::from(geometry.height) {
-            let mut line = vec![0; geometry.width as usize * 4];
-            let at = geometry.offset + y * u64::from(geometry.stride);
-            let read = rustix::io::pread(&picture.memory, &mut line, at);
-            assert_eq!(read, Ok(line.len()));
-            pixels.extend(line);
-        }
-        Some(pixels)
+        self.scanout.head(head).unwrap().catch_up(PATIENCE);
+        self.lies_on(head)
     }
+
+    /// The pixels that lie there, for who asks for no more.
+    pub(crate) fn lies_on(&self, head: u32) -> Option<Vec<u8>> {
+        let picture = self.scanout.head(head).unwrap().current()?;
+        Some(pixels(&picture))
+    }
+}
+
+/// The pixels of a picture, as they lie.
+pub(crate) fn pixels(picture: &Scanout) -> Vec<u8> {
+    let geometry = picture.geometry;
+    let mut pixels = Vec::new();
+    for y in 0..u64::from(geometry.height) {
+        let mut line = vec![0; geometry.width as usize * 4];
+        let at = geometry.offset + y * u64::from(geometry.stride);
+        let read = rustix::io::pread(&picture.memory, &mut line, at);
+        assert_eq!(read, Ok(line.len()));
+        pixels.extend(line);
+    }
+    pixels
 }
 
 impl Drop for Instance {

@@ -1,12 +1,15 @@
-//! Where a device says what it shows.
+//! Where a device says what it shows, at once or late ([`late`]).
+
+mod late;
 
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 
 use super::watch::Ear;
 use super::{Cursor, Geometry, Rect, Refresh, Scanout, Watch};
+use late::{Asking, Lateness};
 
 /// Most heads of a display.
 pub const MAX_HEADS: u32 = 16;
@@ -24,6 +27,10 @@ pub struct ScanoutPublisher {
 struct Display {
     heads: [Mutex<Head>; MAX_HEADS as usize],
     count: AtomicU32,
+    /// Asks for what is late.
+    asking: Mutex<Option<Asking>>,
+    /// The device has answered, for some head.
+    answered: Condvar,
 }
 
 #[derive(Debug, Default)]
@@ -32,6 +39,7 @@ struct Head {
     published: u64,
     /// Whether the device says what is drawn.
     tells: bool,
+    late: Lateness,
     cursor: Cursor,
     /// Changes of the cursor.
     pointed: u64,
@@ -47,6 +55,8 @@ impl Default for ScanoutPublisher {
             display: Arc::new(Display {
                 heads: std::array::from_fn(|_| Mutex::default()),
                 count: AtomicU32::new(1),
+                asking: Mutex::default(),
+                answered: Condvar::new(),
             }),
             head: 0,
         }
@@ -84,7 +94,9 @@ impl ScanoutPublisher {
             geometry,
             sequence: head.published,
         });
+        head.late.end();
         head.tell(Rect::whole(geometry.width, geometry.height));
+        self.display.answered.notify_all();
     }
 
     /// Shows nothing from now on.
@@ -92,7 +104,9 @@ impl ScanoutPublisher {
         let mut head = self.lock();
         head.published += 1;
         head.current = None;
+        head.late.end();
         head.tell(Rect::default());
+        self.display.answered.notify_all();
     }
 
     /// What is shown now; `None` if the guest has set no mode.
@@ -138,9 +152,15 @@ impl ScanoutPublisher {
     /// one: a rectangle with all of it, which is empty if nothing was. `None` if the device does not say
     /// what it draws. To be called before the pixels are read: what is drawn meanwhile is then told of.
     pub fn take_drawn(&self, watch: &Watch) -> Option<Rect> {
-        let head = self.lock();
+        let mut head = self.lock();
         let drawn = watch.take();
-        head.tells.then_some(drawn)
+        let drawn = head.tells.then_some(drawn);
+        let is_early = head.late.told(drawn.unwrap_or_default());
+        drop(head);
+        if is_early {
+            self.ask();
+        }
+        drawn
     }
 
     /// The cursor has another image, or none, or another hot spot, and another place. The image's

@@ -37,6 +37,7 @@ impl Worker {
     /// Serves queues until nobody could ask for it any more.
     pub(super) fn run(mut self) {
         while let Some(turn) = self.next() {
+            self.handler.attend();
             let outcome = match self.current(&turn) {
                 None => Ok(Outcome::Idle),
                 Some(setup) => self.serve(turn.queue, setup, turn.is_unsure),

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 
 use ::worker::control::Control;
 use ::worker::parking::CLIENT;
+use rustix::process::Signal;
 use virtio::feature;
 use virtio::guest::{FREE, Guest};
 
@@ -165,6 +166,22 @@ fn no_picture_blob_or_cursor_is_lost_by_a_gpu_whose_worker_is_killed() {
     let turn = heard.try_iter().last().unwrap();
     check_pictures(&host.control(), turn);
     check_cursor(&host.control(), turn);
+    drop(guest);
+    host.stop();
+}
+
+#[test]
+fn a_blob_that_nobody_had_looked_at_before_a_worker_was_killed_is_shown_by_the_next() {
+    let mut host = Host::start_with("gpu-2d-hd", &["-o", "heads=2"]);
+    let mut guest = Guest::new(host.connect(), 0);
+    host.wait_parked(CLIENT);
+    for turn in 0..3 {
+        draw(&mut guest, turn, turn > 0);
+    }
+    host.kill(Signal::KILL);
+    host.recover().unwrap();
+    host.wait_for_control();
+    check_pictures(&host.control(), 2);
     drop(guest);
     host.stop();
 }

@@ -1,5 +1,8 @@
 //! Who is told what.
 
+use std::sync::atomic::AtomicUsize;
+use std::time::Duration;
+
 use rustix::event::{EventfdFlags, eventfd};
 
 use super::super::{CursorImage, PixelFormat};
@@ -165,4 +168,83 @@ fn who_looks_finds_what_was_brought_into_the_file_for_that() {
     assert!(!publisher.is_watched());
     drop(redraws);
     assert_eq!(publisher.current().unwrap().geometry.height, 3);
+}
+
+/// One that shows a picture, and how often its device was asked for what is late, which it answers by
+/// `answer`.
+fn asked(
+    answer: impl Fn(&ScanoutPublisher) + Send + Sync + 'static,
+) -> (ScanoutPublisher, Arc<AtomicUsize>) {
+    let publisher = ScanoutPublisher::default();
+    publisher.promise_drawn();
+    publisher.publish(memory(), GEOMETRY);
+    let asked = Arc::new(AtomicUsize::new(0));
+    let (device, count) = (publisher.clone(), Arc::clone(&asked));
+    publisher.ask_with(move || {
+        count.fetch_add(1, Ordering::Relaxed);
+        answer(&device);
+    });
+    (publisher, asked)
+}
+
+#[test]
+fn a_device_is_asked_for_what_is_late_once_and_only_if_somebody_looks() {
+    let (publisher, asked) = asked(|device| device.caught_up(rect(1, 1, 2, 2)));
+    let watch = publisher.watch().unwrap();
+    publisher.take_drawn(&watch);
+    for round in 0..3 {
+        publisher.drawn_late(rect(1, 1, 1, 1));
+        publisher.drawn_late(rect(2, 2, 1, 1));
+        assert!(has_come(&watch));
+        assert_eq!(asked.load(Ordering::Relaxed), round);
+        for _ in 0..2 {
+            publisher.catch_up(Duration::from_secs(20));
+        }
+        assert_eq!(publisher.take_drawn(&watch), Some(rect(1, 1, 2, 2)));
+        assert_eq!(publisher.take_drawn(&watch), Some(Rect::default()));
+        assert!(!has_come(&watch), "it was told of already");
+        assert_eq!(asked.load(Ordering::Relaxed), round + 1);
+    }
+    // There is another picture, or none: nothing is late any more.
+    publisher.drawn_late(rect(0, 0, 1, 1));
+    publisher.publish(memory(), GEOMETRY);
+    publisher.catch_up(Duration::from_secs(20));
+    publisher.drawn_late(rect(0, 0, 1, 1));
+    publisher.blank();
+    publisher.catch_up(Duration::from_secs(20));
+    assert_eq!(asked.load(Ordering::Relaxed), 3);
+}
+
+#[test]
+fn who_was_told_before_the_picture_was_there_is_told_again() {
+    let answers = AtomicUsize::new(0);
+    let (publisher, asked) = asked(move |device| {
+        // It cannot, then it says nothing, then it can.
+        match answers.fetch_add(1, Ordering::Relaxed) {
+            0 => device.not_caught_up(),
+            1 => {}
+            _ => device.caught_up(rect(1, 1, 1, 1)),
+        }
+    });
+    let watch = publisher.watch().unwrap();
+    publisher.take_drawn(&watch);
+    publisher.drawn_late(rect(1, 1, 1, 1));
+    assert!(has_come(&watch));
+    publisher.catch_up(Duration::from_secs(20));
+    // Asked again, without waiting.
+    assert_eq!(publisher.take_drawn(&watch), Some(rect(1, 1, 1, 1)));
+    assert!(!has_come(&watch));
+    assert_eq!(asked.load(Ordering::Relaxed), 2);
+    publisher.catch_up(Duration::from_millis(1));
+    assert_eq!(asked.load(Ordering::Relaxed), 3);
+    assert!(has_come(&watch));
+    assert_eq!(publisher.take_drawn(&watch), Some(rect(1, 1, 1, 1)));
+}
+
+#[test]
+fn nobody_waits_longer_than_they_want_for_a_device_that_says_nothing() {
+    let (publisher, asked) = asked(|_| ());
+    publisher.drawn_late(rect(0, 0, 1, 1));
+    publisher.catch_up(Duration::from_millis(1));
+    assert_eq!(asked.load(Ordering::Relaxed), 1);
 }
