@@ -10,7 +10,8 @@
 //!   of an engine.
 //! - `engine`: one engine. Picks by start-time fair queueing, charges when a job has ended.
 //! - `account`: what one client has waiting on one engine, and what it owes there.
-//! - `meter`: a rate that a client is held to, or held up by, as one point in time.
+//! - `meter`: a rate that a client is held to, or held up by, as one point in time; `rates`: which
+//!   rates settings mean.
 //! - `order`: a heap whose entries can be moved, for picks in O(log n) that allocate nothing.
 //! - [`decision`]: what comes out, with its reasons.
 //! - [`lease`]: time that a worker may spend without asking, as words in pages shared with it.
@@ -30,6 +31,7 @@ pub mod error;
 pub mod lease;
 mod meter;
 mod order;
+mod rates;
 mod scheduler;
 pub mod settings;
 pub mod units;

@@ -30,9 +30,10 @@ const ERROR: f64 = 0.03;
 /// What one that is alone loses to being scheduled.
 const COST: f64 = 1.02;
 
-/// Jobs of the light one, and of the hog beside it.
+/// Jobs of the light one; how many hogs are beside it, and how long theirs take: as long as a lease,
+/// and such that one begins shortly before a lease ends.
 const LIGHT_US: u32 = 100;
-const HOG_US: u32 = 2000;
+const HOGS: [(usize, u32); 2] = [(1, 2000), (3, 1500)];
 
 pub(crate) fn measure(programs: &Programs, quick: bool, report: &mut Report) -> anyhow::Result<()> {
     let span = if quick { QUICK } else { SPAN };
@@ -45,7 +46,10 @@ pub(crate) fn measure(programs: &Programs, quick: bool, report: &mut Report) -> 
     }
     caps(programs, span, report)?;
     cost(programs, quick, report)?;
-    light(programs, quick, report)
+    for hogs in HOGS {
+        light(programs, hogs, quick, report)?;
+    }
+    Ok(())
 }
 
 /// vGPUs that share one engine, each with a client.
@@ -191,10 +195,15 @@ fn round(spinner: &mut Spinner, jobs: u64) -> anyhow::Result<f64> {
     Ok(took)
 }
 
-/// How long the jobs of a light vGPU take, alone and beside one that is always busy.
-fn light(programs: &Programs, quick: bool, report: &mut Report) -> anyhow::Result<()> {
+/// How long the jobs of a light vGPU take, alone and beside some that are always busy.
+fn light(
+    programs: &Programs,
+    (hogs, hog_us): (usize, u32),
+    quick: bool,
+    report: &mut Report,
+) -> anyhow::Result<()> {
     let jobs = if quick { 50 } else { 1000 };
-    let settings = ["weight=100".to_owned(), "priority=normal".to_owned()];
+    let settings = vec!["weight=100".to_owned(); 1 + hogs];
     let mut sharers = Sharers::start(programs, &settings, LIGHT_US)?;
     let Some((light, others)) = sharers.spinners.split_first_mut() else {
         return Err(anyhow!("nobody"));
@@ -202,11 +211,10 @@ fn light(programs: &Programs, quick: bool, report: &mut Report) -> anyhow::Resul
     let alone = some(light, jobs)?;
     let is_over = AtomicBool::new(false);
     let beside = thread::scope(|scope| {
-        let hog = &mut others[0];
-        hog.set_length(HOG_US);
+        others.iter_mut().for_each(|hog| hog.set_length(hog_us));
         let feeding = scope.spawn(|| -> anyhow::Result<()> {
             while !is_over.load(Ordering::Relaxed) {
-                hog.feed()?;
+                others.iter_mut().try_for_each(Spinner::feed)?;
                 thread::sleep(FEED);
             }
             Ok(())
@@ -220,16 +228,16 @@ fn light(programs: &Programs, quick: bool, report: &mut Report) -> anyhow::Resul
         beside
     })?;
     let (p99_alone, p99) = (percentile_99(&alone), percentile_99(&beside));
-    let most = 2.0 * p99_alone + f64::from(HOG_US);
+    let most = 2.0 * p99_alone + f64::from(hog_us);
     let verdict = report.judge(Some(p99 <= most));
     report.line(&format!(
-        "a job of {LIGHT_US} µs, 99 of 100 within {p99_alone:.0} µs alone, {p99:.0} µs beside jobs \
-         of {HOG_US} µs (middle {:.0} and {:.0}); wanted {most:.0}: {verdict}",
+        "a job of {LIGHT_US} µs, 99 of 100 within {p99_alone:.0} µs alone, {p99:.0} µs beside {hogs} \
+         with jobs of {hog_us} µs (middle {:.0} and {:.0}); wanted {most:.0}: {verdict}",
         median(&alone),
         median(&beside),
     ));
     report.add(
-        "shares/light",
+        &format!("shares/light beside {hogs}"),
         json!({ "alone_us": p99_alone, "beside_us": p99, "wanted_us": most, "verdict": verdict }),
     );
     Ok(())

@@ -31,8 +31,9 @@ pub(super) struct State {
     running: Option<(u64, Time)>,
     jobs: u64,
     waited: Nanos,
-    /// The lease under which the lender was told that jobs wait.
-    told: Option<u64>,
+    /// The lease under which the lender was told that jobs wait, and whether any of those were to be
+    /// shown.
+    told: Option<(u64, bool)>,
 }
 
 impl State {
@@ -62,6 +63,20 @@ impl State {
         if let Some(lender) = &self.lender {
             lender.usage().set_queued(class, queued);
         }
+    }
+
+    /// Whether the lender knows what waits. A job that is to be shown is told of, though others wait
+    /// already: it comes before those of other vGPUs.
+    fn has_told(&self) -> bool {
+        let (sequence, is_shown) = self.word();
+        let told = self.told;
+        told.is_some_and(|(told, knew)| told == sequence && (knew || !is_shown))
+    }
+
+    /// What the lender is told, as far as that is kept.
+    fn word(&self) -> (u64, bool) {
+        let is_shown = self.queued[Class::Display as usize] > 0;
+        (self.spender.sequence(), is_shown)
     }
 
     fn has_queued(&self) -> bool {
@@ -109,8 +124,8 @@ impl State {
 
     /// How to wait; `None` if there is more by now.
     fn wait(&mut self, lender: &Arc<Lender>, now: Time, wait: Wait) -> Option<NotYet> {
-        if !lender.is_gone() && self.told != Some(self.spender.sequence()) {
-            self.told = Some(self.spender.sequence());
+        if !lender.is_gone() && !self.has_told() {
+            self.told = Some(self.word());
             lender.tell();
         }
         let mut until = None;
@@ -150,7 +165,7 @@ impl State {
         let is_idle = !self.has_queued();
         if is_over || (is_idle && grant.is_contended()) {
             if !is_idle {
-                self.told = Some(self.spender.sequence());
+                self.told = Some(self.word());
             }
             lender.tell();
         }

@@ -196,3 +196,23 @@ fn a_job_is_told_of_anew_where_the_one_before_it_was_taken_back() {
     assert!(waits(&job));
     assert!(lender.was_told());
 }
+
+#[test]
+fn what_is_to_be_shown_is_told_of_though_another_job_waits_already() {
+    let lease = EngineLease::awaited().unwrap();
+    let mut lender = TestLender::connect(&lease);
+    lender.grant(Nanos::from_millis(1), Time(1));
+    let render = begin(&lease);
+    assert!(waits(&render));
+    assert!(lender.was_told());
+    let picture = lease.submit(Class::Display);
+    let picture = thread::spawn(move || picture.begin().map(drop));
+    let begun = std::time::Instant::now();
+    while !lender.was_told() {
+        assert!(begun.elapsed() < DEADLINE, "it is not told of");
+        thread::sleep(Duration::from_millis(1));
+    }
+    assert_eq!(lender.usage.queued(Class::Display), 1);
+    let _interrupt = lease.interrupt();
+    assert!(picture.join().unwrap().is_err());
+}

@@ -4,9 +4,10 @@ use std::collections::VecDeque;
 
 use super::decision::{Class, JobId, Why};
 use super::error::SchedError;
-use super::meter::{Meter, Rate, Slack};
+use super::meter::{Meter, Slack};
+use super::rates::Rates;
 use super::settings::{Policy, Priority, Settings};
-use super::units::{Nanos, PerMille, Time, VirtualTime, Weight};
+use super::units::{Nanos, Time, VirtualTime, Weight};
 
 /// Most jobs that a client has waiting on an engine. A guest makes as many as it likes; beyond this
 /// they stay where they are, in its own ring.
@@ -154,6 +155,25 @@ impl Account {
             .or_else(|| self.render_jobs.pop_front())
     }
 
+    /// A job that waits is one of the display class from now on. `false` if none of that name waits
+    /// as another.
+    pub(super) fn hurry(&mut self, job: JobId) -> bool {
+        let place = self.render_jobs.iter().position(|it| it.job == job);
+        let Some(waiting) = place.and_then(|place| self.render_jobs.remove(place)) else {
+            return false;
+        };
+        self.display_jobs.push_back(Waiting {
+            class: Class::Display,
+            ..waiting
+        });
+        true
+    }
+
+    /// What so much of the engine costs it in virtual time.
+    pub(super) fn cost(&self, service: Nanos) -> VirtualTime {
+        VirtualTime::of(service, self.weight)
+    }
+
     pub(super) fn priority(&self) -> Priority {
         self.priority
     }
@@ -220,7 +240,7 @@ impl Account {
 
     /// Charges `service` in virtual time.
     fn advance(&mut self, service: Nanos, pick: Pick) {
-        let after = self.virtual_time + VirtualTime::of(service, self.weight);
+        let after = self.virtual_time + self.cost(service);
         self.virtual_time = match pick.why {
             Why::Turn => after,
             Why::Reservation | Why::Display => {
@@ -248,40 +268,4 @@ impl Account {
 pub(super) struct Pick {
     pub(super) why: Why,
     pub(super) virtual_time: VirtualTime,
-}
-
-/// The rates that settings mean on an engine.
-struct Rates {
-    cap: Option<Rate>,
-    share: Option<Rate>,
-    reservation: Option<Rate>,
-    display: Rate,
-}
-
-impl Rates {
-    /// Most of an engine that one client's display class gets before others, in thousandths, and
-    /// most for those of all clients together. Without it a guest calls all it does display.
-    const DISPLAY: u32 = 100;
-    const DISPLAYS: u32 = 500;
-
-    fn new(settings: &Settings, sharing: Sharing) -> Self {
-        let rate = |share: PerMille| Rate::of(share, sharing.depth);
-        let thousandths = |n| PerMille::new(n).map_or(rate(PerMille::ALL), rate);
-        let cap = settings.cap().map(rate);
-        let reserved = settings.reservation().map(rate);
-        let (share, reservation) = match sharing.policy {
-            Policy::BestEffort => (None, reserved),
-            Policy::EqualShare => (Some(rate(PerMille::ALL).each(sharing.clients)), None),
-            Policy::FixedShare => (reserved, None),
-        };
-        let display =
-            thousandths(Self::DISPLAY).min(thousandths(Self::DISPLAYS).each(sharing.clients));
-        let ceilings = [cap, share].into_iter().flatten();
-        Self {
-            cap,
-            share,
-            reservation,
-            display: ceilings.fold(display, Rate::min),
-        }
-    }
 }

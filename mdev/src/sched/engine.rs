@@ -1,4 +1,5 @@
-//! One engine: who is next, and what a job has cost. In `places`: the orders in which clients stand.
+//! One engine: who is next, and what a job has cost. In `places`: the orders in which clients stand;
+//! in `waking`: for whom what runs is to make way.
 //!
 //! Start-time fair queueing with a depth: SFQ (Goyal, Vin and Cheng, SIGCOMM 1996), SFQ(D) (Jin,
 //! Chase and Kaur, SIGMETRICS 2004). Each client has a virtual time, its service divided by its
@@ -6,6 +7,7 @@
 //! that wakes starts there: it has saved up nothing while it slept.
 
 mod places;
+mod waking;
 
 use super::account::{Account, Pick, Sharing, Waiting};
 use super::decision::{Class, Job, JobId, Why};

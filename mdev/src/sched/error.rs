@@ -50,8 +50,8 @@ pub enum SchedError {
     /// No such client, or one that has left.
     #[error("no such client")]
     UnknownClient,
-    /// No such job is running; its client may have left.
-    #[error("no such job is running")]
+    /// No such job is running, or waiting; its client may have left.
+    #[error("no such job")]
     UnknownJob,
 }
 

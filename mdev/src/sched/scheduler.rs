@@ -165,6 +165,35 @@ impl Scheduler {
         Ok(id)
     }
 
+    /// A job that waits turns out to be one of the display class. An error if it does not wait, or
+    /// waits as such.
+    pub fn hurry(
+        &mut self,
+        now: Time,
+        engine: EngineId,
+        client: ClientId,
+        job: JobId,
+    ) -> Result<(), SchedError> {
+        let slot = self.clients.find(client)?;
+        let now = self.at(now);
+        let is_there = self.engine(engine)?.hurry(now, slot, job);
+        is_there.then_some(()).ok_or(SchedError::UnknownJob)
+    }
+
+    /// Which of these running jobs, each with what it has used by now, is to make way for whoever is
+    /// next, if any: that one would be picked before it, had it just ended. Jobs are not interrupted;
+    /// but where one stands for the time that a client was granted, whoever wakes need not wait for
+    /// all of that.
+    pub fn displaced(
+        &mut self,
+        now: Time,
+        engine: EngineId,
+        running: &[(JobId, Nanos)],
+    ) -> Result<Option<JobId>, SchedError> {
+        let now = self.at(now);
+        Ok(self.engine(engine)?.displaced(now, running))
+    }
+
     /// A job has ended, and has used that much of the engine: the time from when it was at the
     /// engine's head until it was done, as somebody has measured it who is not its client.
     pub fn complete(

@@ -3,9 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use mdev::sched::{Class, JobId, Nanos, Policy, Settings, Time};
+use proptest::collection::vec;
 use proptest::prelude::*;
 
-use crate::histories::{History, anything};
+use crate::histories::{History, Step, anything, length};
 use crate::world::{Happened, Number, World};
 use crate::{config, say};
 
@@ -126,6 +127,59 @@ fn the_same_history_gives_the_same_decisions() {
             format!("{:?}", other.scheduler)
         );
         Ok(())
+    });
+    run.unwrap_or_else(|failure| panic!("{failure}"));
+}
+
+/// The same without ceilings, which a job that ends early may lift.
+fn uncapped(settings: Settings) -> Settings {
+    let (weight, priority) = (settings.weight(), settings.priority());
+    Settings::new(weight, None, settings.reservation(), priority).unwrap()
+}
+
+/// Had the job that is to make way just ended, another client's would be next.
+fn another_one_is_next(history: &History, used: &[Nanos]) -> Result<(), TestCaseError> {
+    let mut world = history.run();
+    let running = world.running();
+    let asked = running
+        .iter()
+        .zip(used)
+        .map(|((_, job), used)| (*job, *used));
+    let asked: Vec<_> = asked.collect();
+    let (now, engine) = (world.now, world.engine);
+    let displaced = world.scheduler.displaced(now, engine, &asked).unwrap();
+    let Some(&(job, used)) = asked.iter().find(|(job, _)| Some(*job) == displaced) else {
+        prop_assert_eq!(displaced, None, "it does not run");
+        return Ok(());
+    };
+    world.scheduler.complete(now, engine, job, used).unwrap();
+    let next = world.scheduler.next(now, engine).unwrap();
+    let owner = |of: JobId| running.iter().find(|(_, job)| *job == of).map(|it| it.0);
+    let next = next.map(|next| world.clients.iter().position(|it| *it == Some(next.client)));
+    prop_assert!(next.is_some_and(|next| next != owner(job)), "{next:?}");
+    Ok(())
+}
+
+#[test]
+fn what_makes_way_is_followed_by_a_job_of_another_client() {
+    let histories = (anything(), vec(length(), 8)).prop_map(|(mut history, used)| {
+        history.policy = Policy::BestEffort;
+        history
+            .clients
+            .iter_mut()
+            .for_each(|it| *it = uncapped(*it));
+        history
+            .steps
+            .retain(|step| !matches!(step, Step::Policy(_)));
+        for step in &mut history.steps {
+            if let Step::Join(settings) | Step::Set(_, settings) = step {
+                *settings = uncapped(*settings);
+            }
+        }
+        (history, used)
+    });
+    let run = say(config(), &histories, |(history, used)| {
+        another_one_is_next(&history, &used)
     });
     run.unwrap_or_else(|failure| panic!("{failure}"));
 }

@@ -1,6 +1,6 @@
 //! Small histories, decision by decision. Times in the tables are milliseconds.
 
-use mdev::sched::{Nanos, PerMille, Policy, Priority, Settings, Weight};
+use mdev::sched::{Nanos, PerMille, Policy, Priority, SchedError, Settings, Weight};
 
 use crate::world::{Number, Work, World};
 
@@ -212,4 +212,79 @@ fn the_place_of_a_client_that_dies_is_free_at_once() {
     world.leave(0);
     world.wait(ms(1));
     assert_eq!(world.started(), [(0, 0), (10, 1)]);
+}
+
+#[test]
+fn what_runs_makes_way_for_whoever_would_be_picked_before_it() {
+    // Who runs, and for how long by now; who has come; whether it makes way.
+    for (runs, used, comes, makes_way) in [
+        (weight(100), ms(1), Work::render(ms(1)), true),
+        (weight(100), Nanos(0), Work::render(ms(1)), false),
+        (weight(100), Nanos(0), Work::display(ms(1)), true),
+        (priority(Priority::High), ms(9), Work::render(ms(1)), false),
+        (priority(Priority::High), ms(11), Work::render(ms(1)), true),
+        (
+            priority(Priority::Low),
+            Nanos(0),
+            Work::render(ms(1)),
+            false,
+        ),
+        (priority(Priority::Low), Nanos(1), Work::render(ms(1)), true),
+    ] {
+        let mut world = hogs(1, Policy::BestEffort, &[(runs, 50)]);
+        let [(_, first)] = world.running()[..] else {
+            panic!("one runs");
+        };
+        world.wait(ms(1));
+        let comer = world.join(weight(100)).unwrap();
+        world.arrive(comer, comes);
+        let displaced = world
+            .scheduler
+            .displaced(world.now, world.engine, &[(first, used)]);
+        let expected = makes_way.then_some(first);
+        assert_eq!(displaced, Ok(expected), "{runs:?} {used:?} {comes:?}");
+    }
+}
+
+#[test]
+fn of_several_that_run_the_furthest_ahead_makes_way_and_only_for_who_is_behind() {
+    let mut world = World::new(2, Policy::BestEffort);
+    let clients = [100, 400, 100].map(|of| world.join(weight(of)).unwrap());
+    for client in &clients[..2] {
+        world.arrive(*client, Work::render(ms(50)));
+    }
+    world.wait(ms(4));
+    let running = world.running();
+    let used = |at: usize| (running[at].1, ms(4));
+    let ask = |world: &mut World, running: &[_]| {
+        let (now, engine) = (world.now, world.engine);
+        world.scheduler.displaced(now, engine, running).unwrap()
+    };
+    assert_eq!(ask(&mut world, &[used(0), used(1)]), None, "nobody waits");
+    world.arrive(clients[2], Work::render(ms(1)));
+    // Four of one at weight 100 are more than four at weight 400.
+    assert_eq!(ask(&mut world, &[used(0), used(1)]), Some(running[0].1));
+    assert_eq!(ask(&mut world, &[used(1)]), Some(running[1].1));
+    assert_eq!(ask(&mut world, &[]), None);
+}
+
+#[test]
+fn a_job_that_turns_out_to_be_a_picture_overtakes_what_is_not() {
+    let mut world = hogs(
+        1,
+        Policy::BestEffort,
+        &[(weight(100), 10), (weight(100), 10)],
+    );
+    let screen = world.join(weight(100)).unwrap();
+    let client = world.clients[screen].unwrap();
+    let job = world.arrive(screen, Work::render(ms(1))).unwrap();
+    let (now, engine) = (world.now, world.engine);
+    let scheduler = &mut world.scheduler;
+    scheduler.hurry(now, engine, client, job).unwrap();
+    assert_eq!(
+        scheduler.hurry(now, engine, client, job),
+        Err(SchedError::UnknownJob)
+    );
+    world.wait(ms(12));
+    assert_eq!(letters(&world), "acb");
 }

@@ -226,6 +226,14 @@ impl World {
         self.note(Happened::Quiet(self.depth - self.running.len()));
     }
 
+    /// What runs, and whose it is.
+    pub(crate) fn running(&self) -> Vec<(Number, JobId)> {
+        let running = self.running.iter().map(|Reverse((_, job))| *job);
+        let mut running: Vec<_> = running.map(|job| (self.works[&job].0, job)).collect();
+        running.sort_unstable();
+        running
+    }
+
     pub(crate) fn usage(&self, number: Number) -> Usage {
         let client = self.clients[number].unwrap();
         self.scheduler.usage(self.engine, client).unwrap()

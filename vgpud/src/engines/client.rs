@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
 use mdev::sched::lease::{GrantWords, Granter, Lease, Page, UsageReader, UsageWords};
-use mdev::sched::{Class, ClientId, Decision, Nanos, Time};
+use mdev::sched::{Class, ClientId, Decision, JobId, Nanos, Time};
 use rustix::net::{RecvFlags, SendFlags, recv, send};
 use uuid::Uuid;
 
@@ -97,8 +97,8 @@ pub(super) struct Client {
     reader: UsageReader,
     /// From when on it may have used what it has not said.
     unheard_from: Time,
-    /// Whether it waits for its turn.
-    pub(super) is_waiting: bool,
+    /// It waits for its turn: as what, and for what kind of job.
+    pub(super) waiting: Option<(JobId, Class)>,
     pub(super) held: Option<Held>,
     pub(super) stuck: Option<Stuck>,
     pub(super) counts: Counts,
@@ -131,7 +131,7 @@ impl Client {
             grant,
             usage,
             unheard_from: now,
-            is_waiting: false,
+            waiting: None,
             held: None,
             stuck: None,
             counts: Counts::default(),
@@ -203,6 +203,16 @@ impl Client {
         display.saturating_add(render)
     }
 
+    /// What it has used of the lease that it has, with the job that runs.
+    pub(super) fn used_of_lease(&self, now: Time) -> Nanos {
+        let Some(held) = &self.held else {
+            return Nanos(0);
+        };
+        let running = self.usage.running();
+        let running = running.map_or(Nanos(0), |(_, begun)| now.since(begun.max(held.at)));
+        Nanos(held.used.0 + running.0)
+    }
+
     /// Whether the lease that it has is of use to nobody.
     pub(super) fn is_idle(&self) -> bool {
         self.usage.running().is_none() && !self.has_queued()
@@ -271,7 +281,7 @@ impl Client {
             api::EngineState::Stopped
         } else if self.held.is_some() && !self.is_idle() {
             api::EngineState::Running
-        } else if self.is_waiting || self.has_queued() {
+        } else if self.waiting.is_some() || self.has_queued() {
             api::EngineState::Waiting
         } else {
             api::EngineState::Idle

@@ -1,6 +1,6 @@
 //! The engine of one parent: what the scheduler decides becomes leases.
 //!
-//! - `granting`: leases are granted, and taken back,
+//! - `granting`: leases are granted, and taken back; `waking`: sooner, for whoever has just come,
 //! - `trouble`: jobs that take too long, processes that stand still, workers that lie.
 //!
 //! A job of the scheduler is a lease here: it arrives when a worker has jobs and no lease, runs while
@@ -11,13 +11,14 @@
 
 mod granting;
 mod trouble;
+mod waking;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
-use mdev::sched::{EngineId, Nanos, PerMille, SchedError, Scheduler, Settings, Time};
+use mdev::sched::{Class, EngineId, Nanos, PerMille, SchedError, Scheduler, Settings, Time};
 use uuid::Uuid;
 
 use crate::api;
@@ -195,7 +196,13 @@ impl ParentEngine {
             // It is ending; until that is seen nothing is granted to it.
             client.given.is_stopped = true;
         }
+        let had_lease = client.held.is_some();
+        let before = client.waiting;
         self.look(now, slot);
+        let waiting = self.clients.get(&slot).and_then(|client| client.waiting);
+        if !had_lease && waiting != before {
+            self.make_way(now);
+        }
         self.settle(now);
         is_open
     }
@@ -238,9 +245,11 @@ impl ParentEngine {
             let waits = client.given.frame_rate_limit.is_some()
                 && !client.given.is_stopped
                 && client.stuck.is_none()
-                && !client.is_waiting
                 && client.held.is_none()
-                && client.has_queued();
+                && client
+                    .waiting
+                    .is_none_or(|(_, class)| class == Class::Render)
+                && client.usage.queued(Class::Display) > 0;
             waits.then_some(client.next_frame)
         });
         let change = self.scheduler.next_change(self.engine).ok().flatten();

@@ -17,6 +17,8 @@ use crate::worker_process::{Worker, identity};
 use super::parent::{Notice, ParentEngine};
 use super::settings::Given;
 
+mod waking;
+
 const START: Time = Time(1_000_000_000_000);
 const STEP: Nanos = Nanos::from_micros(100);
 
@@ -182,6 +184,7 @@ fn who_has_jobs_and_does_none_is_charged_for_what_nobody_else_could_use() {
 fn a_job_that_does_not_end_loses_its_place_at_its_limit_and_is_ended_by_steps() {
     let mut host = Host::new(100);
     let stuck = host.join(ms(3_600_000), &[]);
+    host.wait(ms(1));
     let other = host.join(ms(1), &[]);
     host.wait(ms(60));
     assert_eq!(host.used_ms(other), 0);

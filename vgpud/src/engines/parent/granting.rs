@@ -65,7 +65,7 @@ impl ParentEngine {
         let Some(client) = self.clients.get_mut(&slot) else {
             return;
         };
-        let is_free = client.held.is_none() && !client.is_waiting && client.stuck.is_none();
+        let is_free = client.held.is_none() && client.stuck.is_none();
         if !is_free || client.given.is_stopped {
             return;
         }
@@ -75,12 +75,21 @@ impl ParentEngine {
             (_, 1..) => Class::Render,
             _ => return,
         };
-        let job = Job {
-            class,
-            estimate: SLICE,
-        };
-        let arrived = self.scheduler.arrive(now, self.engine, client.id, job);
-        client.is_waiting = arrived.is_ok();
+        match client.waiting {
+            None => {
+                let job = Job {
+                    class,
+                    estimate: SLICE,
+                };
+                let arrived = self.scheduler.arrive(now, self.engine, client.id, job);
+                client.waiting = arrived.ok().map(|job| (job, class));
+            }
+            Some((job, Class::Render)) if class == Class::Display => {
+                let hurried = self.scheduler.hurry(now, self.engine, client.id, job);
+                client.waiting = hurried.ok().map(|()| (job, class));
+            }
+            Some(_) => {}
+        }
     }
 
     /// Grants what can be granted; whoever has the engine and does nothing with it, or has it for
@@ -119,7 +128,7 @@ impl ParentEngine {
         let Some(client) = self.clients.get_mut(&slot) else {
             return;
         };
-        client.is_waiting = false;
+        client.waiting = None;
         if client.given.is_stopped || client.is_idle() {
             let _ = self
                 .scheduler
@@ -162,6 +171,7 @@ impl ParentEngine {
 
     /// Takes a lease back: it is back once no job runs.
     pub(super) fn take_back(&mut self, now: Time, slot: usize) {
+        let others_wait = self.others_wait();
         let held = self
             .clients
             .get(&slot)
@@ -188,8 +198,8 @@ impl ParentEngine {
             Some((job, begun)) => self.look_after(now, slot, job, (begun, revoked)),
             None => {
                 let mut used = held.used;
-                if now >= held.expiry && has_queued {
-                    // It had the engine and jobs for it: nobody else could use that time.
+                if now >= held.expiry && has_queued && others_wait {
+                    // It had the engine and jobs for it, and others could not use that time.
                     used = used.max(now.since(held.at));
                 }
                 self.finish(now, slot, used);
@@ -261,7 +271,7 @@ impl ParentEngine {
             api::Policy::FixedShare => shares.reservation().map_or(1, of_all),
             api::Policy::BestEffort => {
                 let busy = self.clients.values().filter(|other| {
-                    other.id == client.id || other.held.is_some() || other.is_waiting
+                    other.id == client.id || other.held.is_some() || other.waiting.is_some()
                 });
                 let weights = busy.map(|other| u64::from(other.given.shares.weight().value()));
                 let weights: u64 = weights.sum();
