@@ -9,6 +9,7 @@
 //! - [`window`]: part of it for another process to map.
 //! - [`interrupts`]: the eventfds that it signals.
 //! - [`dma`]: memory that it may reach, at addresses that [`iova_space`] gives out.
+//! - [`job`]: what its engine is to do with memory, which is held meanwhile.
 //! - [`binding`]: devices given to user space, and given back; never those in `usage`.
 //! - [`error`]: what can go wrong, and what to do about it.
 //!
@@ -29,6 +30,7 @@ mod info;
 pub mod interrupts;
 mod ioctl;
 pub mod iova_space;
+pub mod job;
 pub mod mapping;
 pub mod sysfs;
 mod usage;
@@ -42,6 +44,7 @@ pub use error::HostError;
 pub use files::HostFiles;
 pub use identity::HostIdentity;
 pub use interrupts::Interrupt;
+pub use job::{Hold, Job, Seat};
 pub use mapping::RegionMapping;
 pub use sysfs::PciBus;
 pub use window::HostWindow;
