@@ -6,11 +6,13 @@
 //!
 //! Beside them `monitor`: what a guest finds at the end of a display's cable.
 //!
-//! Read `serial` first: it is the smallest. Then `edu`, the smallest with DMA and a thread.
+//! Read `serial` first: it is the smallest. Then `edu`, the smallest with DMA and a thread; and
+//! `edu_host`, which shares a physical device.
 
 pub mod bochs;
 pub mod bochs_host;
 pub mod edu;
+pub mod edu_host;
 pub mod gpu;
 pub mod input;
 mod monitor;
@@ -29,7 +31,8 @@ pub const DRIVERS: &[&dyn Driver] = &[
 ];
 
 /// Every driver of physical devices.
-pub const PARENT_DRIVERS: &[&dyn ParentDriver] = &[&bochs_host::BochsParentDriver];
+pub const PARENT_DRIVERS: &[&dyn ParentDriver] =
+    &[&edu_host::EduHostDriver, &bochs_host::BochsParentDriver];
 
 /// The driver that shares physical devices of that kind, if there is one.
 pub fn parent_driver(identity: &HostIdentity) -> Option<&'static dyn ParentDriver> {

@@ -16,6 +16,7 @@ use super::ended::STORE_LEN;
 use super::engine::{Engine, TransferJob};
 use super::interrupt::Interrupt;
 use super::model::{MEMORY, MEMORY_LEN, Model};
+use super::mover::{Copier, Mover};
 use super::registers::{IDENTIFICATION, PANIC, Register, command, status};
 use super::settings::{DMA, DMA_MASK, PANIC_REGISTER, SPIN_REGISTER, Settings, Way};
 use super::transfer::{Direction, Request};
@@ -25,7 +26,7 @@ const MEMORY_FAILED: Fault = Fault("the memory could not be reached");
 
 /// One educational device.
 #[derive(Debug)]
-pub(super) struct EduDevice {
+pub(crate) struct EduDevice {
     pub(super) model: Model,
     config: ConfigSpace,
     regions: Regions,
@@ -60,21 +61,38 @@ const BUFFER_NAME: &str = "vgpud-edu-buffer";
 /// The memory of a fresh device.
 fn fresh_memory(model: Model, keep: &Keep) -> io::Result<Option<RegionMemory>> {
     match model {
-        Model::Plain => Ok(None),
+        Model::Plain | Model::Shared => Ok(None),
         Model::Full => keep.memory(MEMORY_NAME, MEMORY_LEN.into()).map(Some),
     }
+}
+
+/// Where the buffer is, and what has ended: at the start a page that another process finds again, if
+/// something keeps it.
+pub(crate) fn store(keep: &Keep) -> io::Result<Arc<RegionMemory>> {
+    keep.memory(BUFFER_NAME, STORE_LEN).map(Arc::new)
 }
 
 impl EduDevice {
     /// A device as it is just after power-on.
     pub(super) fn new(model: Model, settings: Settings, services: Services) -> io::Result<Self> {
+        let outlasting = services.keep.is_active();
+        let store = outlasting.then(|| store(&services.keep)).transpose()?;
+        let mover = Copier::new(store.clone());
+        Self::moved_by(model, settings, services, store, Box::new(mover))
+    }
+
+    /// The same; `mover` has its buffer, which is in `store` as well.
+    pub(crate) fn moved_by(
+        model: Model,
+        settings: Settings,
+        services: Services,
+        buffer: Option<Arc<RegionMemory>>,
+        mover: Box<dyn Mover>,
+    ) -> io::Result<Self> {
         let config = model.config();
         let interrupt = Arc::new(Interrupt::new(services.interrupts));
         let keep = services.keep;
         let memory = fresh_memory(model, &keep)?;
-        let outlasting = keep.is_active();
-        let buffer = outlasting.then(|| keep.memory(BUFFER_NAME, STORE_LEN));
-        let buffer = buffer.transpose()?.map(Arc::new);
         Ok(Self {
             model,
             regions: Model::regions(&config, memory.as_ref()),
@@ -87,6 +105,7 @@ impl EduDevice {
                 services.engine,
                 Arc::clone(&interrupt),
                 buffer.clone(),
+                mover,
             )?,
             interrupt,
             memory,
@@ -272,7 +291,7 @@ impl MediatedDevice for EduDevice {
     }
 
     fn migration(&mut self) -> Option<&mut dyn Migration> {
-        let has_all = self.model == Model::Plain || self.memory.is_some();
+        let has_all = self.model != Model::Full || self.memory.is_some();
         has_all.then_some(self as &mut dyn Migration)
     }
 

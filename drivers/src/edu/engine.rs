@@ -21,6 +21,7 @@ use mdev::sched::Class;
 
 use super::ended::Ended;
 use super::interrupt::Interrupt;
+use super::mover::{Flow, Mover};
 use super::registers::{cause, spin};
 use super::settings::Way;
 use super::transfer::{BUFFER_LEN, Buffer, Transfer, TransferError};
@@ -31,6 +32,8 @@ use thread::Worker;
 pub(super) struct Engine {
     memory: GuestMemory,
     lease: EngineLease,
+    /// Whether transfers may wait for those of others, without a lease too.
+    may_wait: bool,
     /// `None` only while it is dropped.
     jobs: Option<Sender<Job>>,
     shared: Arc<Shared>,
@@ -69,7 +72,7 @@ pub(super) struct TransferJob {
 #[derive(Debug)]
 struct Shared {
     state: Mutex<State>,
-    /// A transfer has ended.
+    /// A transfer has ended, or touches no memory any more.
     ended: Condvar,
     interrupt: Arc<Interrupt>,
     /// Whether a spin is to end before its time.
@@ -87,7 +90,7 @@ pub(super) struct State {
     pub(super) is_transferring: bool,
     /// What is transferred, if it can be.
     pub(super) transfer: Option<Transfer>,
-    /// The transfer waits for its turn, and touches no memory yet.
+    /// The transfer touches no memory: it waits for its turn, say.
     pub(super) is_transfer_waiting: bool,
     /// The errno of the last transfer that has ended, or 0.
     pub(super) dma_error: i32,
@@ -119,16 +122,29 @@ impl Shared {
     }
 }
 
+impl Flow for Shared {
+    fn touch(&self, is_touching: bool) {
+        self.state().is_transfer_waiting = !is_touching;
+        if !is_touching {
+            self.ended.notify_all();
+        }
+    }
+
+    fn is_hasty(&self) -> bool {
+        self.is_hasty.load(Ordering::Relaxed)
+    }
+}
+
 impl Engine {
     /// Starts the thread.
     ///
-    /// What the buffer holds is stored in `store` too, if there is one, before it is told that a
-    /// job has ended.
+    /// Which transfer has ended is noted in `store`, if there is one, before the guest is told.
     pub(super) fn start(
         memory: GuestMemory,
         lease: EngineLease,
         interrupt: Arc<Interrupt>,
         store: Option<Arc<RegionMemory>>,
+        mover: Box<dyn Mover>,
     ) -> io::Result<Self> {
         let shared = Arc::new(Shared {
             state: Mutex::default(),
@@ -138,10 +154,11 @@ impl Engine {
         });
         shared.state().ended = store.as_deref().map_or_else(Ended::default, Ended::load);
         let (jobs, received) = mpsc::channel();
+        let may_wait = mover.may_wait();
         let worker = Worker {
             shared: Arc::clone(&shared),
             memory: memory.clone(),
-            buffer: [0; BUFFER_LEN],
+            mover,
             store,
         };
         let thread = Builder::new()
@@ -150,6 +167,7 @@ impl Engine {
         Ok(Self {
             memory,
             lease,
+            may_wait,
             jobs: Some(jobs),
             shared,
             thread: Some(thread),
@@ -214,7 +232,8 @@ impl Engine {
         state.is_transferring = true;
         state.transfer = job.transfer.as_ref().ok().cloned();
         // Behind a spin, or for its turn. One that is next is as good as begun.
-        state.is_transfer_waiting = self.lease.is_scheduled() || !state.spins.is_empty();
+        state.is_transfer_waiting =
+            self.may_wait || self.lease.is_scheduled() || !state.spins.is_empty();
         self.give(Job::Transfer(job, self.lease.submit(Class::Render)));
     }
 

@@ -11,6 +11,7 @@
 //! - `device.rs`: the PCI function and its registers; they belong to the session's thread.
 //! - [`registers`]: the names of registers and bits.
 //! - `engine.rs`: the thread that computes and copies, and what both threads know of its work.
+//! - `mover.rs`: who does transfers, and has the buffer: here it is this process.
 //! - `ended.rs`: the last transfer that has ended, for another process to go on from.
 //! - `transfer.rs`: one transfer, by a pin or by copies.
 //! - `interrupt.rs`: the causes that are pending, and their way to the guest; for both threads.
@@ -29,17 +30,18 @@
 //!
 //! Not here: a queue of commands, and a second engine: a factorial waits for the transfer before it.
 
-mod device;
+pub(crate) mod device;
 mod driver;
 mod ended;
 mod engine;
 mod interrupt;
-mod model;
+pub(crate) mod model;
+pub(crate) mod mover;
 pub mod registers;
-mod settings;
+pub(crate) mod settings;
 mod state;
 #[cfg(test)]
 mod tests;
-mod transfer;
+pub(crate) mod transfer;
 
 pub use driver::EduDriver;

@@ -32,36 +32,44 @@ const MAPPED: [Range<u64>; 2] = [0..0x1000, 0x2000..0x4000];
 
 /// The types.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Model {
+pub(crate) enum Model {
     /// QEMU's device.
     Plain,
     /// With memory, and more vectors than one: what else a vfio-user device can have.
     Full,
+    /// QEMU's device, on a physical one that it shares with others.
+    Shared,
 }
 
 impl Model {
+    /// Those that need no physical device.
     pub(super) const ALL: [Self; 2] = [Self::Plain, Self::Full];
 
     /// The name of the type.
-    pub(super) fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Plain => "edu-1",
             Self::Full => "edu-2",
+            Self::Shared => "edu-shared",
         }
     }
 
     /// What one gets, in a sentence.
-    pub(super) fn description(self) -> &'static str {
+    pub(crate) fn description(self) -> &'static str {
         match self {
             Self::Plain => "QEMU's educational device: factorials, DMA, INTx and MSI",
             Self::Full => {
                 "The educational device with memory of its own, 16 KiB in BAR2, four vectors of MSI, \
                  and a function-level reset"
             }
+            Self::Shared => {
+                "QEMU's educational device: its transfers are those of a physical one, which others \
+                 share"
+            }
         }
     }
 
-    pub(super) fn config(self) -> ConfigSpace {
+    pub(crate) fn config(self) -> ConfigSpace {
         let bar = |size| Bar::Memory32 {
             size,
             prefetchable: false,
@@ -70,7 +78,7 @@ impl Model {
             .with_bar(RegionIndex::Bar0, bar(BAR_SIZE))
             .with_interrupt_pin(Pin::A);
         match self {
-            Self::Plain => config.with_capability(Capability::Msi { vectors: 1 }),
+            Self::Plain | Self::Shared => config.with_capability(Capability::Msi { vectors: 1 }),
             Self::Full => config
                 .with_bar(MEMORY, bar(MEMORY_LEN))
                 .with_capability(Capability::Msi { vectors: 4 })
@@ -81,7 +89,7 @@ impl Model {
     }
 
     /// The regions, with the memory if the type has any.
-    pub(super) fn regions(config: &ConfigSpace, memory: Option<&RegionMemory>) -> Regions {
+    pub(crate) fn regions(config: &ConfigSpace, memory: Option<&RegionMemory>) -> Regions {
         let mut regions = Regions::of(config);
         regions.add_doorbell(
             RegionIndex::Bar0,

@@ -6,31 +6,31 @@ use mdev::Attributes;
 use mdev::device::AttributeError;
 
 /// How transfers reach guest memory. May be changed while the device runs.
-pub(super) const DMA: &str = "dma";
+pub(crate) const DMA: &str = "dma";
 
 /// How wide the device's addresses are. Fixed, as in hardware: a guest's driver asks once.
-pub(super) const DMA_MASK: &str = "dma-mask";
+pub(crate) const DMA_MASK: &str = "dma-mask";
 
 /// Whether there is a register that ends the process: for who tries what becomes of a machine whose
 /// worker dies. Fixed.
-pub(super) const PANIC_REGISTER: &str = "panic-register";
+pub(crate) const PANIC_REGISTER: &str = "panic-register";
 
 /// Whether there is a register that has the engine be busy for a time: for who measures how an
 /// engine is shared. Fixed.
-pub(super) const SPIN_REGISTER: &str = "spin-register";
+pub(crate) const SPIN_REGISTER: &str = "spin-register";
 
 /// What attributes say.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Settings {
-    pub(super) way: Way,
-    pub(super) mask: DmaMask,
-    pub(super) has_panic_register: bool,
-    pub(super) has_spin_register: bool,
+pub(crate) struct Settings {
+    pub(crate) way: Way,
+    pub(crate) mask: DmaMask,
+    pub(crate) has_panic_register: bool,
+    pub(crate) has_spin_register: bool,
 }
 
 impl Settings {
     /// Takes attributes in order: a later one wins.
-    pub(super) fn parse(attributes: &Attributes) -> Result<Self, AttributeError> {
+    pub(crate) fn parse(attributes: &Attributes) -> Result<Self, AttributeError> {
         let mut settings = Self::default();
         for (name, value) in &attributes.0 {
             match name.as_str() {
@@ -47,7 +47,7 @@ impl Settings {
 
 /// How a transfer reaches guest memory.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) enum Way {
+pub(crate) enum Way {
     /// It pins the memory first. What cannot be pinned is copied.
     #[default]
     Pin,
@@ -56,7 +56,7 @@ pub(super) enum Way {
 }
 
 impl Way {
-    pub(super) fn parse(value: &str) -> Result<Self, AttributeError> {
+    pub(crate) fn parse(value: &str) -> Result<Self, AttributeError> {
         match value {
             "pin" => Ok(Self::Pin),
             "copy" => Ok(Self::Copy),
@@ -76,13 +76,13 @@ impl fmt::Display for Way {
 
 /// How many bits an address has that the device can put on the bus: `DMA_BIT_MASK` of Linux.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct DmaMask {
+pub(crate) struct DmaMask {
     /// 12 to 64.
     bits: u32,
 }
 
 impl DmaMask {
-    fn parse(value: &str) -> Result<Self, AttributeError> {
+    pub(crate) fn parse(value: &str) -> Result<Self, AttributeError> {
         let bits = value.parse().ok().filter(|bits| (12..=64).contains(bits));
         let bits = bits
             .ok_or_else(|| invalid(DMA_MASK, value, "it is the number of bits, from 12 to 64"))?;
@@ -90,7 +90,7 @@ impl DmaMask {
     }
 
     /// The highest address.
-    pub(super) fn last(self) -> u64 {
+    pub(crate) fn last(self) -> u64 {
         u64::MAX >> (u64::BITS - self.bits)
     }
 }

@@ -9,42 +9,42 @@ use rustix::io::Errno;
 use super::settings::{DmaMask, Way};
 
 /// Where the device sees its buffer ("DMA controller" in `docs/specs/edu.rst`).
-pub(super) const BUFFER: u64 = 0x4_0000;
+pub(crate) const BUFFER: u64 = 0x4_0000;
 /// Bytes of it.
-pub(super) const BUFFER_LEN: usize = 4096;
+pub(crate) const BUFFER_LEN: usize = 4096;
 
 /// The memory of the device, which no address of the guest reaches: only transfers do.
-pub(super) type Buffer = [u8; BUFFER_LEN];
+pub(crate) type Buffer = [u8; BUFFER_LEN];
 
 /// Which way bytes go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Direction {
+pub(crate) enum Direction {
     FromRam,
     ToRam,
 }
 
 /// A transfer as the guest asks for it.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Request {
-    pub(super) direction: Direction,
-    pub(super) source: u64,
-    pub(super) destination: u64,
-    pub(super) count: u64,
+pub(crate) struct Request {
+    pub(crate) direction: Direction,
+    pub(crate) source: u64,
+    pub(crate) destination: u64,
+    pub(crate) count: u64,
 }
 
 /// A transfer that the device is able to do, if the guest's memory is.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Transfer {
-    direction: Direction,
+pub(crate) struct Transfer {
+    pub(crate) direction: Direction,
     /// `None` for a transfer of nothing.
-    ram: Option<IovaRange>,
+    pub(crate) ram: Option<IovaRange>,
     /// As long as `ram`, and within the buffer.
-    buffer: Range<usize>,
+    pub(crate) buffer: Range<usize>,
 }
 
 /// Why a transfer was not done.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum TransferError {
+pub(crate) enum TransferError {
     /// The device has only the one buffer.
     #[error("{count} bytes at {at:#x} are not in the device's buffer")]
     OutsideBuffer {
@@ -64,22 +64,30 @@ pub(super) enum TransferError {
     /// Guest memory is not there, or not to be used so.
     #[error(transparent)]
     Memory(#[from] AccessError),
+    /// The physical device did not do it.
+    #[error("the device did not do it: {0}")]
+    Device(&'static str),
+    /// It is to be done another time, or never.
+    #[error("the transfer was interrupted")]
+    Interrupted,
 }
 
 impl TransferError {
     /// What the guest is told.
-    pub(super) fn errno(&self) -> Errno {
+    pub(crate) fn errno(&self) -> Errno {
         match self {
             Self::OutsideBuffer { .. } => Errno::INVAL,
             Self::PastMask { .. } => Errno::RANGE,
             Self::Memory(error) => error.errno(),
+            Self::Device(_) => Errno::IO,
+            Self::Interrupted => Errno::INTR,
         }
     }
 }
 
 impl Request {
     /// The transfer, if the device can do it.
-    pub(super) fn check(&self, mask: DmaMask) -> Result<Transfer, TransferError> {
+    pub(crate) fn check(&self, mask: DmaMask) -> Result<Transfer, TransferError> {
         let (ram, bus) = match self.direction {
             Direction::FromRam => (self.source, self.destination),
             Direction::ToRam => (self.destination, self.source),
@@ -119,13 +127,13 @@ impl Request {
 
 impl Transfer {
     /// Whether it reads or writes guest memory in this range.
-    pub(super) fn touches(&self, range: IovaRange) -> bool {
+    pub(crate) fn touches(&self, range: IovaRange) -> bool {
         self.ram.is_some_and(|ram| ram.overlaps(range))
     }
 
     /// Does all of it, or, on error, nothing to the buffer. Guest memory that is reached by
     /// messages may be half written if the client refuses the second of two.
-    pub(super) fn run(
+    pub(crate) fn run(
         &self,
         memory: &GuestMemory,
         buffer: &mut Buffer,

@@ -5,15 +5,21 @@
 //! - [`edu`]: the device's registers.
 //! - [`registers`], [`transfers`], [`interrupts`], [`pins`]: what is tried; each says what it saw.
 //! - [`limits`]: where the kernel ends it.
+//! - [`seats`]: vGPUs on the device, served in this process; [`driver`] is what a guest of one does,
+//!   [`traffic`] its transfers at random, [`unmaps`] memory taken away under them.
 //! - [`eventfd`]: what interrupts are waited for with.
 
+mod driver;
 mod edu;
 mod eventfd;
 mod interrupts;
 mod limits;
 mod pins;
 mod registers;
+mod seats;
+mod traffic;
 mod transfers;
+mod unmaps;
 
 use std::error::Error;
 use std::process::ExitCode;
@@ -33,6 +39,8 @@ const USAGE: &str = "usage: physical COMMAND
   notices ADDRESS           have the kernel say what it has to say of a device
   pins ADDRESS BITS         try its transfers with pinned pages of a guest's memory
   guests ADDRESS BITS       the same with two guests that have the same addresses
+  seats ADDRESS COUNT       have two vGPUs on it do so many transfers each, at once
+  unmaps ADDRESS COUNT      have two vGPUs lose memory in the middle of so many transfers each
   locked ADDRESS PAGES      be a user who may lock so many pages for a device, and try
   entries ADDRESS COUNT     try that so many mappings are allowed
   addresses ADDRESS         try how many pages have addresses of 16 bits
@@ -64,6 +72,8 @@ fn dispatch(args: &[&str]) -> Result<(), Failure> {
         ["notices", address] => interrupts::notices(&open(address, "64")?),
         ["pins", address, bits] => pins::run(&Edu::new(open(address, bits)?)?),
         ["guests", address, bits] => pins::guests(&Edu::new(open(address, bits)?)?),
+        ["seats", address, count] => traffic::run(address, count.parse()?),
+        ["unmaps", address, count] => unmaps::run(address, count.parse()?),
         ["locked", address, pages] => limits::locked(address, pages.parse()?),
         ["entries", address, count] => limits::entries(&open(address, "32")?, count.parse()?),
         // The page at 0 is not given out.

@@ -8,7 +8,7 @@ use std::sync::{Arc, OnceLock, PoisonError};
 use std::time::Instant;
 
 use vfu::Errno;
-use vfu::wire::dma::{DmaMap, DmaUnmap};
+use vfu::wire::dma::{DmaFlags, DmaMap, DmaUnmap};
 
 use super::dirty::DirtyReport;
 use super::iova::{Iova, IovaRange};
@@ -23,6 +23,7 @@ use crate::device::MediatedDevice;
 use crate::host::HostError;
 use crate::keep::Keep;
 use crate::keep::logs::{KeptMapping, MappingLog};
+use crate::region_memory::RegionMemory;
 
 /// Most bytes that are copied before the session may change a mapping again.
 const COPY_LEN: usize = 1 << 20;
@@ -339,6 +340,25 @@ impl GuestMemory {
         memory.shared.trust.connect(false);
         memory.set_bus_master(true);
         memory
+    }
+
+    /// Memory that is a file of this process's own, from its start at `range`: for what a physical device
+    /// is to reach besides a guest's.
+    pub fn of_file(
+        file: &RegionMemory,
+        range: IovaRange,
+        limits: DmaLimits,
+    ) -> std::io::Result<Self> {
+        let map = DmaMap {
+            flags: DmaFlags::READ | DmaFlags::WRITE,
+            offset: 0,
+            iova: range.start().0,
+            size: range.len().unwrap_or(u64::MAX),
+        };
+        let memory = Self::standing_alone(limits);
+        let fd = file.file().try_clone()?;
+        memory.map(&map, Some(fd)).map_err(std::io::Error::other)?;
+        Ok(memory)
     }
 
     /// Has pinned pages made known to a physical device. Once, before anything is pinned.

@@ -13,14 +13,15 @@ use mdev::region_memory::RegionMemory;
 
 use super::{Job, Shared, TransferJob};
 use crate::edu::ended::Ended;
+use crate::edu::mover::Mover;
 use crate::edu::registers::{cause, spin};
-use crate::edu::transfer::{Buffer, TransferError};
+use crate::edu::transfer::TransferError;
 
 /// What the thread owns.
 pub(super) struct Worker {
     pub(super) shared: Arc<Shared>,
     pub(super) memory: GuestMemory,
-    pub(super) buffer: Buffer,
+    pub(super) mover: Box<dyn Mover>,
     pub(super) store: Option<Arc<RegionMemory>>,
 }
 
@@ -32,11 +33,8 @@ impl Worker {
                 Job::Factorial(number, ticket) => self.compute(number, ticket),
                 Job::Transfer(job, ticket) => self.transfer(job, ticket),
                 Job::Spin(value, ticket) => self.spin(value, ticket),
-                Job::Tell(told) => _ = told.send(Box::new(self.buffer)),
-                Job::Hold(buffer) => {
-                    self.buffer = *buffer;
-                    self.store();
-                }
+                Job::Tell(told) => _ = told.send(Box::new(self.mover.buffer())),
+                Job::Hold(buffer) => self.mover.hold(&buffer),
                 Job::Forget => self.note(Ended::default()),
                 Job::Fence(done) => _ = done.send(()),
             }
@@ -54,14 +52,6 @@ impl Worker {
         if state.interrupt_after_factorial {
             // Under the lock: a checkpoint has both, or neither.
             self.shared.interrupt.raise(cause::FACTORIAL);
-        }
-    }
-
-    fn store(&self) {
-        if let Some(store) = &self.store
-            && let Err(error) = store.write(0, &self.buffer)
-        {
-            tracing::warn!("the buffer is not stored: {error}");
         }
     }
 
@@ -96,16 +86,16 @@ impl Worker {
         let Ok(_turn) = ticket.begin() else {
             return;
         };
-        self.shared.state().is_transfer_waiting = false;
-        let done = job
-            .transfer
-            .and_then(|transfer| transfer.run(&self.memory, &mut self.buffer, job.way));
+        let done = job.transfer.and_then(|transfer| {
+            self.mover
+                .run(&transfer, &self.memory, job.way, &*self.shared)
+        });
         if let Err(error) = &done {
             tracing::debug!("a transfer was not done: {error}");
         }
-        self.store();
         let mut state = self.shared.state();
-        if state.is_stopped && done.as_ref().is_err_and(is_cancelled) {
+        let is_interrupted = matches!(done, Err(TransferError::Interrupted));
+        if is_interrupted || state.is_stopped && done.as_ref().is_err_and(is_cancelled) {
             state.transfer = None;
             self.shared.ended.notify_all();
             return;

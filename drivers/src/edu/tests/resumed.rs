@@ -13,6 +13,7 @@ use vfu::wire::dma::{DmaFlags, DmaMap};
 use crate::edu::ended::STORE_LEN;
 use crate::edu::engine::{Engine, TransferJob};
 use crate::edu::interrupt::Interrupt;
+use crate::edu::mover::Copier;
 use crate::edu::registers::cause;
 use crate::edu::settings::{DmaMask, Way};
 use crate::edu::transfer::{BUFFER, Direction, Request};
@@ -58,7 +59,8 @@ fn a_transfer_that_has_ended_is_not_done_again_and_is_told_of_again() {
             memory.clone(),
             EngineLease::default(),
             Arc::clone(&interrupt),
-            store,
+            store.clone(),
+            Box::new(Copier::new(store)),
         )
         .unwrap();
         (engine, interrupt)
@@ -107,6 +109,7 @@ fn after_a_reset_no_transfer_has_ended() {
         EngineLease::default(),
         interrupt,
         Some(Arc::clone(&store)),
+        Box::new(Copier::new(Some(Arc::clone(&store)))),
     )
     .unwrap();
     memory.write(Iova(0), b"one").unwrap();
