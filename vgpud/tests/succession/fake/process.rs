@@ -241,6 +241,7 @@ impl Fake {
             sandbox: Sandbox::default(),
             mappings: 0,
             pinned_pages: 0,
+            seats: None,
         }
     }
 }
