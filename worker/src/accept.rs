@@ -5,6 +5,7 @@
 //! others, and holds up nobody.
 
 use std::collections::VecDeque;
+use std::os::fd::BorrowedFd;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::time::{Duration, Instant};
 
@@ -25,24 +26,33 @@ struct Silent {
     since: Instant,
 }
 
-/// The body of the thread: ends with the device's.
-pub(crate) fn run(listener: &UnixListener, mail: &MailSender) {
+/// The body of the thread: ends with the device's, or once `over` can be read.
+pub(crate) fn run(listener: &UnixListener, mail: &MailSender, over: BorrowedFd<'_>) {
     let mut silent = VecDeque::new();
     loop {
-        let ready = wait(listener, &silent);
+        let ready = wait(listener, over, &silent);
         let hand_on = hand_on_spoken(&mut silent, mail);
-        if hand_on.is_err() {
-            return;
-        }
-        if ready {
-            take_next(listener, &mut silent);
+        match ready {
+            _ if hand_on.is_err() => return,
+            Some(Woken::Over) => return,
+            Some(Woken::Connected) => take_next(listener, &mut silent),
+            None => {}
         }
     }
 }
 
-/// Sleeps until somebody connects, speaks, or was silent for too long. `true` if somebody connects.
-fn wait(listener: &UnixListener, silent: &VecDeque<Silent>) -> bool {
-    let mut fds = vec![PollFd::new(listener, PollFlags::IN)];
+/// What ended a sleep, apart from clients that spoke or were silent for too long.
+enum Woken {
+    Over,
+    Connected,
+}
+
+/// Sleeps until somebody connects, speaks, or was silent for too long, or it is over.
+fn wait(listener: &UnixListener, over: BorrowedFd<'_>, silent: &VecDeque<Silent>) -> Option<Woken> {
+    let mut fds = vec![
+        PollFd::new(&over, PollFlags::IN),
+        PollFd::new(listener, PollFlags::IN),
+    ];
     fds.extend(
         silent
             .iter()
@@ -53,8 +63,15 @@ fn wait(listener: &UnixListener, silent: &VecDeque<Silent>) -> bool {
         .map(|oldest| PATIENCE.saturating_sub(oldest.since.elapsed()));
     let limit = left.and_then(|left| Timespec::try_from(left).ok());
     // An interrupted wait is over early, and the next one begins.
-    let woken = poll(&mut fds, limit.as_ref()).is_ok_and(|ready| ready > 0);
-    woken && fds[0].revents().contains(PollFlags::IN)
+    if poll(&mut fds, limit.as_ref()).is_err() {
+        return None;
+    }
+    let is_ready = |number: usize| fds[number].revents().contains(PollFlags::IN);
+    match (is_ready(0), is_ready(1)) {
+        (true, _) => Some(Woken::Over),
+        (false, true) => Some(Woken::Connected),
+        (false, false) => None,
+    }
 }
 
 /// Hands on those who have spoken, and drops those who are gone or were silent for too long.
@@ -104,10 +121,11 @@ fn take_next(listener: &UnixListener, silent: &mut VecDeque<Silent>) {
 #[cfg(test)]
 mod tests {
     use std::io::Write;
-    use std::os::fd::OwnedFd;
+    use std::os::fd::{AsFd, OwnedFd};
     use std::thread;
 
     use mdev::mailbox::Mailbox;
+    use rustix::event::{EventfdFlags, eventfd};
 
     use super::*;
 
@@ -130,7 +148,9 @@ mod tests {
         let dir = std::env::temp_dir().join(format!("accept-{}", std::process::id()));
         let listener = UnixListener::bind(&dir).unwrap();
         let (mailbox, mail) = Mailbox::new().unwrap();
-        let thread = thread::spawn(move || run(&listener, &mail));
+        let over = eventfd(0, EventfdFlags::CLOEXEC).unwrap();
+        let ends = over.try_clone().unwrap();
+        let thread = thread::spawn(move || run(&listener, &mail, ends.as_fd()));
         let connect = || UnixStream::connect(&dir).unwrap();
         let mut silent: Vec<_> = (0..2 * MAX_SILENT).map(|_| connect()).collect();
         let begin = Instant::now();
@@ -147,8 +167,7 @@ mod tests {
         let client = next_client(&mailbox);
         recv(&client, &mut word, RecvFlags::empty()).unwrap();
         assert_eq!(&word, b"late");
-        drop(mailbox);
-        connect().write_all(b"end").unwrap();
+        rustix::io::write(&over, &1_u64.to_ne_bytes()).unwrap();
         thread.join().unwrap();
         std::fs::remove_file(dir).unwrap();
     }

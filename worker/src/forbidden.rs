@@ -15,6 +15,8 @@ use mdev::pci::{Bar, Class, ConfigSpace, Identity};
 use mdev::region::{RegionIndex, Regions};
 use mdev::{Attributes, Driver, MediatedDevice, Services, TypeSpec};
 
+use crate::fake_parent::{NOT_ON_ITS_FILES, ON_ITS_FILES};
+
 /// The type's name.
 pub const TYPE: &str = "forbidden";
 
@@ -157,6 +159,12 @@ pub const OVERFLOW: u32 = u32::MAX - 1;
 /// The number of a [`QUIET_ATTEMPTS`] is this much higher.
 pub const QUIET: u32 = 1000;
 
+/// The number of a call on a physical device's files is this much higher, and
+/// [`NOT_ON_FILES`] that of one that none makes.
+pub const ON_FILES: u32 = 2000;
+/// See [`ON_FILES`].
+pub const NOT_ON_FILES: u32 = 3000;
+
 const NO_FILE: &CStr = c"/nowhere/nothing";
 
 /// Another process that is always there.
@@ -170,7 +178,7 @@ fn path(path: &'static CStr) -> i64 {
 }
 
 /// Makes a system call, the rest of whose arguments is 0.
-fn call(number: c_long, arguments: &[i64]) -> c_long {
+pub(crate) fn call(number: c_long, arguments: &[i64]) -> c_long {
     let mut all = [0; 6];
     all[..arguments.len()].copy_from_slice(arguments);
     let [a, b, c, d, e, f] = all;
@@ -280,10 +288,13 @@ impl MediatedDevice for ForbiddenDevice {
         if number == OVERFLOW {
             self.result = overflow(1);
         }
-        let attempt = match number.checked_sub(QUIET) {
-            Some(quiet) => QUIET_ATTEMPTS.get(quiet as usize),
-            None => ATTEMPTS.get(number as usize),
+        let (first, attempts) = match number {
+            NOT_ON_FILES.. => (NOT_ON_FILES, NOT_ON_ITS_FILES),
+            ON_FILES.. => (ON_FILES, ON_ITS_FILES),
+            QUIET.. => (QUIET, QUIET_ATTEMPTS),
+            _ => (0, ATTEMPTS),
         };
+        let attempt = attempts.get((number - first) as usize);
         let (_, attempt) = attempt.ok_or(Fault("no such attempt"))?;
         self.result = attempt();
         Ok(())

@@ -10,13 +10,16 @@
 //! - [`arguments`]: the worker's command line, which `vgpu run` shares.
 //! - [`sandbox`], [`inherited`], [`panics`], [`claimed`]: what a program that serves strangers does
 //!   at its start; the console's is one as well.
-//! - `forbidden`: in tests, a device that tries what the sandbox forbids.
+//! - `forbidden`, `fake_parent`: in tests, a device that tries what the sandbox forbids, and a
+//!   physical one that is none.
 //!
 //! Not here: devices (`drivers`), sessions (`mdev`). The program itself is in `main.rs`.
 
 pub mod arguments;
 pub mod claimed;
 pub mod control;
+#[cfg(feature = "forbidden")]
+pub mod fake_parent;
 #[cfg(feature = "forbidden")]
 pub mod forbidden;
 pub mod inherited;

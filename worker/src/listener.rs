@@ -13,6 +13,7 @@ use worker::claimed::{ClaimedPath, claim};
 use worker::{inherited, seqpacket};
 
 use crate::accept;
+use crate::attendants::Attendants;
 
 /// Claims the control socket.
 pub(crate) fn claim_control(path: &Path) -> anyhow::Result<(OwnedFd, ClaimedPath)> {
@@ -31,7 +32,38 @@ pub(crate) enum ClientSource {
     Connected(OwnedFd),
 }
 
+/// Checks that a descriptor is a socket of that kind. In words it is `name`.
+fn check_kind(fd: &OwnedFd, kind: SocketType, name: &str) -> anyhow::Result<()> {
+    let found = sockopt::socket_type(fd).with_context(|| format!("{name} is not a socket"))?;
+    let expected = match kind {
+        SocketType::SEQPACKET => "seqpacket",
+        _ => "stream",
+    };
+    ensure!(found == kind, "{name} is not a {expected} socket");
+    Ok(())
+}
+
+fn listens(fd: &OwnedFd, name: &str) -> anyhow::Result<bool> {
+    sockopt::socket_acceptconn(fd).with_context(|| format!("cannot ask about {name}"))
+}
+
+/// Checks that control requests can be taken from a socket that came with a request.
+pub(crate) fn check_control(fd: &OwnedFd) -> anyhow::Result<()> {
+    let name = "the control socket";
+    check_kind(fd, SocketType::SEQPACKET, name)?;
+    ensure!(listens(fd, name)?, "{name} does not listen");
+    Ok(())
+}
+
 impl ClientSource {
+    /// A listening socket that came with a request.
+    pub(crate) fn of_seat(fd: OwnedFd) -> anyhow::Result<Self> {
+        let name = "the socket for clients";
+        check_kind(&fd, SocketType::STREAM, name)?;
+        ensure!(listens(&fd, name)?, "{name} does not listen");
+        Ok(Self::Listener(fd.into()))
+    }
+
     pub(crate) fn open(arguments: &Arguments) -> anyhow::Result<Self> {
         if let Some(path) = &arguments.socket_path {
             let (listener, claimed) = claim(
@@ -43,13 +75,9 @@ impl ClientSource {
         }
         let number = arguments.fd.context("neither a path nor a descriptor")?;
         let fd = inherited::take("--fd", number)?;
-        let kind =
-            sockopt::socket_type(&fd).with_context(|| format!("--fd {number} is not a socket"))?;
-        ensure!(
-            kind == SocketType::STREAM,
-            "--fd {number} is not a stream socket"
-        );
-        if sockopt::socket_acceptconn(fd.as_fd()).context("cannot ask about --fd")? {
+        let name = format!("--fd {number}");
+        check_kind(&fd, SocketType::STREAM, &name)?;
+        if listens(&fd, &name)? {
             Ok(Self::Listener(fd.into()))
         } else {
             Ok(Self::Connected(fd))
@@ -73,7 +101,11 @@ impl ClientSource {
     }
 
     /// Sends clients to the device's thread from now on. The path must be kept while it runs.
-    pub(crate) fn start(self, mail: &MailSender) -> anyhow::Result<(Clients, Option<ClaimedPath>)> {
+    pub(crate) fn start(
+        self,
+        mail: &MailSender,
+        attendants: &Attendants,
+    ) -> anyhow::Result<(Clients, Option<ClaimedPath>)> {
         let (listener, claimed) = match self {
             Self::Connected(client) => {
                 mail.send(Mail::Client(client))?;
@@ -82,8 +114,8 @@ impl ClientSource {
             Self::Listener(listener) => (listener, None),
             Self::Path(listener, claimed) => (listener, Some(claimed)),
         };
-        let mail = mail.clone();
-        crate::spawn("accept", move || accept::run(&listener, &mail))?;
+        let (mail, ends) = (mail.clone(), attendants.clone());
+        attendants.spawn("accept", move || accept::run(&listener, &mail, ends.over()))?;
         Ok((Clients::Any, claimed))
     }
 }

@@ -1,38 +1,36 @@
-//! `vgpu-worker`: serves one vGPU.
+//! `vgpu-worker`: serves one vGPU, or all those of one physical device.
 //!
-//! Its threads: this one waits for signals; `device` owns the device and its client; `accept`
-//! hands new clients to it; `control` takes requests, one thread for each who asks. Before it starts
-//! them it has given up all that a worker does not need ([`worker::sandbox`]).
+//! Its threads: this one waits for signals. Then there are, for each vGPU (`serving`): `device`, which
+//! owns the device and its client; `accept`, which hands new clients to it; `control`, which takes
+//! requests, one thread for each who asks (`attendants`). Before it starts them it has given up all
+//! that a worker does not need ([`worker::sandbox`]). That of a physical device (`parent`) has a
+//! `control` of its own besides, over which vGPUs are asked for.
 
 mod accept;
+mod attendants;
 mod listener;
+mod parent;
 mod requests;
+mod serving;
 mod showing;
 mod taking_over;
 
 use std::io::IsTerminal;
 use std::process::ExitCode;
-use std::sync::Arc;
 use std::thread;
 
-use anyhow::{Context, anyhow};
+use anyhow::{Context, anyhow, bail};
 use clap::Parser;
 use mdev::device::BuildError;
-use mdev::engine::EngineLease;
-use mdev::input::InputPort;
-use mdev::instance::{self, Clients, Resumption};
-use mdev::keep::Keep;
-use mdev::mailbox::{Mail, MailSender, Mailbox};
-use mdev::metrics::Metrics;
-use mdev::session::Surroundings;
-use mdev::{Attributes, Driver, MediatedDevice, Services, TypeSpec};
+use mdev::host::{HostError, PciAddress};
+use mdev::mailbox::Mail;
+use mdev::{Driver, TypeSpec};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use tracing_subscriber::EnvFilter;
 
-use listener::ClientSource;
-use requests::Responder;
-use taking_over::{Pause, Predecessor};
+use parent::Device;
+use serving::{Ground, Maker, Plan};
 use worker::arguments::{Arguments, BAD_ARGUMENTS};
 use worker::claimed::ClaimedPath;
 use worker::{inherited, panics, sandbox};
@@ -40,9 +38,14 @@ use worker::{inherited, panics, sandbox};
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     inherited::close_others(
-        [arguments.fd, arguments.keeper, arguments.resume]
-            .into_iter()
-            .flatten(),
+        [
+            arguments.fd,
+            arguments.keeper,
+            arguments.resume,
+            arguments.parent.parent_files,
+        ]
+        .into_iter()
+        .flatten(),
     );
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
     tracing_subscriber::fmt()
@@ -55,7 +58,10 @@ fn main() -> ExitCode {
     match serve(&arguments) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("vgpu-worker: {error:#}");
+            let mut causes = error.chain();
+            let remedy = causes.find_map(|cause| cause.downcast_ref::<HostError>()?.remedy());
+            let remedy = remedy.map(|words| format!("; {words}"));
+            eprintln!("vgpu-worker: {error:#}{}", remedy.unwrap_or_default());
             exit_code(&error)
         }
     }
@@ -74,61 +80,49 @@ fn serve(arguments: &Arguments) -> anyhow::Result<()> {
     // Before any thread: from here on a signal waits until it is looked for.
     let mut signals = Signals::new([SIGTERM, SIGINT]).context("cannot take signals")?;
     mdev::dma::sigbus::install().context("cannot take SIGBUS")?;
-    anyhow::ensure!(arguments.parent.address.is_none(), "not yet");
-    let type_name = arguments.type_name.as_deref();
-    let (driver, spec) = find_type(type_name.context("no type")?)?;
-    let (mailbox, mail) = Mailbox::new().context("cannot make the mailbox")?;
-    let source = ClientSource::open(arguments)?;
-    let control = arguments
-        .control
-        .as_deref()
-        .map(|path| listener::claim_control(path).context("cannot take control requests"))
-        .transpose()?;
-    let paths = source.path().into_iter();
-    let paths = paths.chain(control.as_ref().map(|(_, path)| path));
-    let folders = paths.map(ClaimedPath::folder).collect();
-    let (keep, predecessor) = taking_over::keep(arguments)?;
-    let _listener = taking_over::hold_listener(&keep, &source);
+    match arguments.parent.address {
+        Some(address) if arguments.parent.parent_files.is_some() => {
+            parent::serve(arguments, address, &mut signals)
+        }
+        address => serve_one(arguments, address, &mut signals),
+    }
+}
+
+/// Serves the vGPU that the arguments name.
+fn serve_one(
+    arguments: &Arguments,
+    parent: Option<PciAddress>,
+    signals: &mut Signals,
+) -> anyhow::Result<()> {
+    let type_name = arguments.type_name.as_deref().context("no type")?;
+    let device = parent.map(|address| Device::open(address, &arguments.parent));
+    let device = device.transpose()?;
+    let (driver, spec) = match &device {
+        Some(device) => (None, device.find_type(type_name)?),
+        None => find_type(type_name).map(|(driver, spec)| (Some(driver), spec))?,
+    };
+    let ground = Ground::of_arguments(arguments)?;
+    let folders = ground.paths().into_iter().flatten();
+    let folders = folders.map(ClaimedPath::folder).collect();
     let confined = sandbox::confine("vgpu-worker", &arguments.confinement, folders)?;
-    let (device, services) = build(driver, &spec, arguments, keep)?;
-    let sandbox = confined.filter()?;
-    let metrics = Arc::new(Metrics::default());
-    let responder = Responder {
-        type_name: spec.name,
-        mail: mail.clone(),
-        services: services.clone(),
-        metrics: Arc::clone(&metrics),
-        sandbox,
-        pause: Arc::new(Pause::new(services.input.clone())),
+    let list = match &device {
+        Some(device) => device.list(&confined)?,
+        None => confined.list()?,
     };
-    let around = Surroundings {
-        metrics,
-        polling: arguments.poll,
-        limits: arguments.dma_limits(),
-        ..Surroundings::new(&services)
+    let maker = match (device, driver) {
+        (Some(device), _) => Maker::Parent(device.drive()?),
+        (None, Some(driver)) => Maker::Driver(driver),
+        (None, None) => bail!("nothing to build it with"),
     };
+    let built = ground.build(&maker, spec, &Plan::of_arguments(arguments))?;
+    let sandbox = confined.filter_by(list)?;
     let signals_handle = signals.handle();
-    let (clients, client_path, resumption) = match predecessor {
-        None => {
-            let (clients, path) = source.start(&mail)?;
-            (clients, path, None)
-        }
-        Some(predecessor) => {
-            let resumption = resume(predecessor, source, mail.clone(), &services.input)?;
-            (Clients::Any, None, Some(resumption))
-        }
-    };
-    let device_thread = spawn("device", move || {
-        let end = run_device(device, &mailbox, &around, clients, resumption);
-        signals_handle.close();
-        end
-    })?;
-    let control_path = control
-        .map(|(socket, path)| requests::start(socket, responder).map(|()| path))
-        .transpose()?;
-    announce(arguments, client_path.as_ref(), control_path.as_ref());
-    wait_for_signal(&mut signals, &mail);
-    device_thread
+    let served = built.start(ground, sandbox, move || signals_handle.close())?;
+    wait_for_signal(signals);
+    // If the thread is gone already, there is nothing to stop.
+    let _ = served.mail.send(Mail::Stop);
+    served
+        .thread
         .join()
         .map_err(|_| anyhow!("the device's thread panicked"))?
 }
@@ -144,69 +138,11 @@ fn find_type(name: &str) -> anyhow::Result<(&'static dyn Driver, TypeSpec)> {
         .with_context(|| format!("there is no type '{name}'; 'vgpu types' lists them"))
 }
 
-/// What goes on from another worker takes clients and input once that one has left.
-fn resume(
-    predecessor: Predecessor,
-    source: ClientSource,
-    mail: MailSender,
-    input: &InputPort,
-) -> anyhow::Result<Resumption> {
-    let input = input.clone();
-    input.hold();
-    predecessor.resumption(move || {
-        taking_over::take_input(&input);
-        source.start(&mail).map(drop)
-    })
-}
-
-fn build(
-    driver: &dyn Driver,
-    spec: &TypeSpec,
-    arguments: &Arguments,
-    keep: Keep,
-) -> anyhow::Result<(Box<dyn MediatedDevice>, Services)> {
-    let mut services = Services::default();
-    services.polling = arguments.poll;
-    services.keep = keep;
-    if arguments.leased {
-        services.engine = EngineLease::awaited().context("cannot make an eventfd")?;
-    }
-    let attributes = Attributes(arguments.attributes.clone());
-    let device = driver
-        .build(spec, &attributes, services.clone())
-        .with_context(|| format!("cannot build a {}", spec.name))?;
-    Ok((device, services))
-}
-
-/// The body of the device's thread.
-fn run_device(
-    device: Box<dyn MediatedDevice>,
-    mailbox: &Mailbox,
-    around: &Surroundings,
-    clients: Clients,
-    resumption: Option<Resumption>,
-) -> anyhow::Result<()> {
-    instance::run(device, mailbox, around, clients, resumption)
-        .context("the device cannot be served")
-}
-
-fn announce(arguments: &Arguments, client: Option<&ClaimedPath>, control: Option<&ClaimedPath>) {
-    let at = |path: Option<&ClaimedPath>| path.map(|path| path.as_path().display().to_string());
-    tracing::info!(
-        socket = at(client),
-        control = at(control),
-        "serving {}",
-        arguments.type_name.as_deref().unwrap_or_default()
-    );
-}
-
-/// Waits for the first signal and passes it on as the order to stop. Returns as well when the
-/// device's thread ends by itself. A second signal does what it does to any program.
-fn wait_for_signal(signals: &mut Signals, mail: &MailSender) {
+/// Waits for the first signal, as the order to stop; or until somebody has closed them, since it is
+/// over. A second signal does what it does to any program.
+fn wait_for_signal(signals: &mut Signals) {
     if let Some(signal) = signals.forever().next() {
         tracing::info!("stopping on signal {signal}");
-        // If the thread is gone already, there is nothing to stop.
-        let _ = mail.send(Mail::Stop);
     }
 }
 

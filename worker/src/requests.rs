@@ -16,14 +16,11 @@ use worker::parking::Depositor;
 use worker::protocol::{Answer, Envelope, FIXED, Request, Sandbox, VERSION};
 use worker::{lending, seqpacket};
 
+use crate::attendants::Attendants;
 use crate::showing::{self, Watching};
-use crate::taking_over::Pause;
-
-/// Most who may ask at a time. Each has a thread.
-const MAX_ASKERS: usize = 16;
+use crate::taking_over::{Alone, Pause};
 
 /// What is needed to answer.
-#[derive(Clone)]
 pub(crate) struct Responder {
     pub(crate) type_name: String,
     pub(crate) mail: MailSender,
@@ -31,34 +28,35 @@ pub(crate) struct Responder {
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) sandbox: Sandbox,
     pub(crate) pause: Arc<Pause>,
+    pub(crate) alone: Alone,
 }
 
-/// Answers whoever connects to `socket`, from now on.
-pub(crate) fn start(socket: OwnedFd, responder: Responder) -> anyhow::Result<()> {
-    crate::spawn("control", move || accept(&socket, &Arc::new(responder)))?;
-    Ok(())
-}
-
-fn accept(socket: &OwnedFd, responder: &Arc<Responder>) {
-    loop {
-        match accept_with(socket, SocketFlags::CLOEXEC) {
-            Ok(asker) if Arc::strong_count(responder) <= MAX_ASKERS => {
-                let responder = Arc::clone(responder);
-                // Without a thread the asker sees the connection close.
-                let _ = crate::spawn("asker", move || responder.serve(&asker));
-            }
-            Ok(_too_many) => {}
-            Err(error) => {
-                tracing::warn!("cannot accept a control connection: {error}");
-                std::thread::sleep(std::time::Duration::from_millis(100));
+/// Has `serve` answer whoever connects to `socket`, from now on.
+pub(crate) fn start(
+    socket: OwnedFd,
+    attendants: &Attendants,
+    serve: impl Fn(&OwnedFd) + Send + Sync + 'static,
+) -> anyhow::Result<()> {
+    let (serve, accepting) = (Arc::new(serve), attendants.clone());
+    attendants.spawn("control", move || {
+        while accepting.wait_for(&socket) {
+            match accept_with(&socket, SocketFlags::CLOEXEC) {
+                Ok(asker) => {
+                    let serve = Arc::clone(&serve);
+                    accepting.attend(asker, move |asker| serve(asker));
+                }
+                Err(error) => {
+                    tracing::warn!("cannot accept a control connection: {error}");
+                    std::thread::sleep(std::time::Duration::from_millis(100));
+                }
             }
         }
-    }
+    })
 }
 
 impl Responder {
     /// Answers one asker until it is gone.
-    fn serve(&self, asker: &OwnedFd) {
+    pub(crate) fn serve(&self, asker: &OwnedFd) {
         let mut watching = None;
         while let Ok(Some((document, fd))) = seqpacket::receive(asker) {
             let request = parse(&document).and_then(|request| permit(request, watching.as_ref()));
@@ -98,6 +96,11 @@ impl Responder {
 
     fn answer(&self, request: Request, fd: Option<OwnedFd>) -> (Answer, Option<Arc<OwnedFd>>) {
         match request {
+            Request::HandOver | Request::GoOn | Request::Leave if self.alone == Alone::No => {
+                let message = "no vGPU on a physical device is handed over by itself: all of them have \
+                               one worker";
+                (refuse("ENOTSUP", message.to_owned()), None)
+            }
             Request::Save => self.save(),
             Request::Restore => (self.restore(fd), None),
             Request::Status => (self.status(), None),
@@ -194,7 +197,7 @@ impl Responder {
 }
 
 /// The request in a document, or the errno and the words that refuse it.
-fn parse(document: &[u8]) -> Result<Request, (&'static str, String)> {
+pub(crate) fn parse(document: &[u8]) -> Result<Request, (&'static str, String)> {
     match serde_json::from_slice::<Envelope>(document) {
         Ok(envelope) if envelope.version == VERSION => Ok(envelope.request),
         Ok(envelope) => {

@@ -30,6 +30,9 @@ pub const RESUME_REFUSED: u8 = 3;
 /// How long a new worker may leave the daemon with descriptors for which there is no room.
 const SEND_PATIENCE: Duration = Duration::from_secs(3);
 
+/// How long the daemon may leave a new worker without the next descriptors.
+const TAKE_PATIENCE: Duration = Duration::from_secs(10);
+
 /// What the new worker answers.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -87,17 +90,7 @@ impl Handing {
 
     /// Waits for the answer.
     pub fn answer(&self, patience: Duration) -> io::Result<Answer> {
-        let deadline = Instant::now() + patience;
-        loop {
-            let left = deadline.saturating_duration_since(Instant::now());
-            let left = Timespec::try_from(left).map_err(io::Error::other)?;
-            match poll(&mut [PollFd::new(&self.socket, PollFlags::IN)], Some(&left)) {
-                Ok(0) => return Err(io::ErrorKind::TimedOut.into()),
-                Ok(_) => break,
-                Err(rustix::io::Errno::INTR) => {}
-                Err(error) => return Err(error.into()),
-            }
-        }
+        wait(&self.socket, patience)?;
         match seqpacket::receive(&self.socket)? {
             Some((document, _)) => Ok(serde_json::from_slice(&document)?),
             None => Err(io::ErrorKind::UnexpectedEof.into()),
@@ -107,6 +100,21 @@ impl Handing {
     /// Lets the new worker go on.
     pub fn go(self) -> io::Result<()> {
         seqpacket::send(&self.socket, &serde_json::to_vec(&Word::Go)?, None)
+    }
+}
+
+/// Waits until there is something to read.
+fn wait(socket: &OwnedFd, patience: Duration) -> io::Result<()> {
+    let deadline = Instant::now() + patience;
+    loop {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let left = Timespec::try_from(left).map_err(io::Error::other)?;
+        match poll(&mut [PollFd::new(socket, PollFlags::IN)], Some(&left)) {
+            Ok(0) => return Err(io::ErrorKind::TimedOut.into()),
+            Ok(_) => return Ok(()),
+            Err(rustix::io::Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
     }
 }
 
@@ -126,6 +134,7 @@ impl Taking {
     pub fn take(&self) -> io::Result<Parked> {
         let mut parked = Parked::new();
         loop {
+            wait(&self.socket, TAKE_PATIENCE)?;
             match receive(&self.socket, RecvFlags::empty())? {
                 Packet::Parcel(parcel, fds) if !parcel.park.is_empty() => {
                     parked.extend(parcel.park.into_iter().zip(fds));
@@ -138,9 +147,14 @@ impl Taking {
         }
     }
 
+    /// Answers, without waiting for a word.
+    pub fn tell(&self, answer: &Answer) -> io::Result<()> {
+        seqpacket::send(&self.socket, &serde_json::to_vec(answer)?, None)
+    }
+
     /// Answers, and waits for the word. `false` if it will not come.
     pub fn answer(&self, answer: &Answer) -> io::Result<bool> {
-        seqpacket::send(&self.socket, &serde_json::to_vec(answer)?, None)?;
+        self.tell(answer)?;
         let word = seqpacket::receive(&self.socket)?;
         Ok(word.is_some_and(|(word, _)| serde_json::from_slice::<Word>(&word).is_ok()))
     }

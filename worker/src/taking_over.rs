@@ -1,11 +1,13 @@
 //! What outlives this worker, and how it goes on from another's.
 
+use std::os::fd::OwnedFd;
 use std::process;
 use std::sync::mpsc::{self, SyncSender};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use anyhow::{Context, bail};
+use anyhow::Context;
+use mdev::dma::DmaLimits;
 use mdev::input::InputPort;
 use mdev::instance::Resumption;
 use mdev::keep::{Held, Keep, LISTENER};
@@ -25,26 +27,59 @@ const PAUSE_PATIENCE: Duration = Duration::from_secs(4);
 /// client waits longer for an answer.
 const LONGEST_PAUSE: Duration = Duration::from_secs(4);
 
-/// What another worker has left, taken from `--resume`.
+/// Whether a vGPU is the only one of this process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Alone {
+    /// The process ends with it, at once where another one goes on.
+    Yes,
+    /// There are others, to whom nothing must happen.
+    No,
+}
+
+/// Nobody can go on from what was left: the reason was told to who asked.
+#[derive(Clone, Copy, Debug, thiserror::Error)]
+#[error("nobody can go on from what was left")]
+pub(crate) struct Unusable;
+
+/// What another worker has left.
 pub(crate) struct Predecessor {
     taking: Taking,
     /// Its session, or why nobody can go on with it.
     left: Result<Left, ResumeError>,
 }
 
-/// Keeps descriptors where the arguments say, and takes what another worker has left there.
-pub(crate) fn keep(arguments: &Arguments) -> anyhow::Result<(Keep, Option<Predecessor>)> {
-    let Some(keeper) = arguments.keeper else {
+/// The sockets to who keeps descriptors, and to who hands over what another has left, if the
+/// arguments say that there are any.
+pub(crate) fn inherited(
+    arguments: &Arguments,
+) -> anyhow::Result<(Option<OwnedFd>, Option<OwnedFd>)> {
+    let take = |option, number: Option<_>| {
+        let taken = number.map(|number| inherited::take(option, number));
+        taken.transpose()
+    };
+    Ok((
+        take("--keeper", arguments.keeper)?,
+        take("--resume", arguments.resume)?,
+    ))
+}
+
+/// Keeps descriptors with `keeper`, and takes from `resume` what another worker has left there.
+pub(crate) fn keep(
+    keeper: Option<OwnedFd>,
+    resume: Option<OwnedFd>,
+    limits: &DmaLimits,
+) -> anyhow::Result<(Keep, Option<Predecessor>)> {
+    let Some(keeper) = keeper else {
         return Ok((Keep::default(), None));
     };
-    let park = Box::new(Depositor::new(inherited::take("--keeper", keeper)?));
-    let Some(resume) = arguments.resume else {
+    let park = Box::new(Depositor::new(keeper));
+    let Some(resume) = resume else {
         return Ok((Keep::new(park), None));
     };
-    let taking = Taking::new(inherited::take("--resume", resume)?);
+    let taking = Taking::new(resume);
     let parked = taking.take().context("what was left is not there")?;
     let keep = Keep::resume(park, parked);
-    let left = Left::find(&keep, &arguments.dma_limits());
+    let left = Left::find(&keep, limits);
     Ok((keep, Some(Predecessor { taking, left })))
 }
 
@@ -61,6 +96,7 @@ impl Predecessor {
     /// be. Clients are taken, by `accept`, once it goes on: until then they are the other worker's.
     pub(crate) fn resumption(
         self,
+        alone: Alone,
         accept: impl FnOnce() -> anyhow::Result<()> + Send + 'static,
     ) -> anyhow::Result<Resumption> {
         let Self { taking, left } = self;
@@ -68,41 +104,55 @@ impl Predecessor {
             Ok(left) => Ok(Resumption {
                 left,
                 may_go_on: Box::new(move |outlook| {
-                    ask(&taking, outlook);
+                    if !ask(&taking, outlook, alone) {
+                        return false;
+                    }
                     if let Err(error) = accept() {
                         tracing::error!("no other client can connect: {error:#}");
                     }
                     true
                 }),
             }),
+            Err(error) if alone == Alone::No => {
+                // Whoever asked for it waits for the answer to that first.
+                let _ = taking.tell(&refusal(&error));
+                Err(Unusable.into())
+            }
             Err(error) => {
-                ask(&taking, Err(error));
-                bail!("nobody can go on from what was left");
+                ask(&taking, Err(error), alone);
+                Err(Unusable.into())
             }
         }
     }
 }
 
-/// Tells how the device would go on, and waits for the word. Without it the process ends.
-fn ask(taking: &Taking, outlook: Result<Outlook, ResumeError>) {
+fn refusal(error: &ResumeError) -> Answer {
+    tracing::error!("cannot go on: {error}");
+    Answer::Refused {
+        words: error.to_string(),
+    }
+}
+
+/// Tells how the device would go on, and waits for the word. `false` if it does not come; a process
+/// that is alone for the device ends then.
+fn ask(taking: &Taking, outlook: Result<Outlook, ResumeError>, alone: Alone) -> bool {
     let answer = match outlook {
         Ok(outlook) => Answer::Ready(worker::resume::Outlook {
             connected: outlook.connected,
             exact: outlook.exact,
             skipped: outlook.given_up,
         }),
-        Err(error) => {
-            tracing::error!("cannot go on: {error}");
-            Answer::Refused {
-                words: error.to_string(),
-            }
-        }
+        Err(error) => refusal(&error),
     };
-    if !taking.answer(&answer).unwrap_or(false) {
-        tracing::info!("another worker goes on");
+    if taking.answer(&answer).unwrap_or(false) {
+        return true;
+    }
+    tracing::info!("another worker goes on");
+    if alone == Alone::Yes {
         // At once: nothing here may end what is another worker's.
         process::exit(worker::resume::RESUME_REFUSED.into());
     }
+    false
 }
 
 /// How long what was typed over a connection to another worker stays pressed, before it is let go

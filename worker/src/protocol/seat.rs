@@ -12,6 +12,9 @@ pub struct SeatRequest {
     /// A type that can be had on this device.
     #[serde(rename = "type")]
     pub type_name: String,
+    /// What it is called in the log.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
     /// Its attributes, in the order in which they are to be applied.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub attributes: Vec<Attribute>,
@@ -41,6 +44,7 @@ mod tests {
             ..SeatRequest::default()
         };
         let most = SeatRequest {
+            name: Some("first".into()),
             attributes: vec![Attribute {
                 name: "dma".into(),
                 value: "pin".into(),
@@ -51,7 +55,7 @@ mod tests {
             memory_files: Some("sealed".into()),
             ..least.clone()
         };
-        let more = r#","attributes":[{"name":"dma","value":"pin"}],"leased":true,"poll":"off","max-dma-maps":64,"memory-files":"sealed""#;
+        let more = r#","name":"first","attributes":[{"name":"dma","value":"pin"}],"leased":true,"poll":"off","max-dma-maps":64,"memory-files":"sealed""#;
         for (seat, more) in [(least, ""), (most, more)] {
             let envelope = Envelope {
                 version: VERSION,

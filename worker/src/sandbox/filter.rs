@@ -12,13 +12,13 @@ use libc::{
     SYS_accept4, SYS_brk, SYS_clock_gettime, SYS_clock_nanosleep, SYS_clone, SYS_clone3, SYS_close,
     SYS_epoll_create1, SYS_epoll_ctl, SYS_epoll_pwait, SYS_epoll_pwait2, SYS_eventfd2, SYS_exit,
     SYS_exit_group, SYS_fallocate, SYS_fcntl, SYS_fstat, SYS_fstatfs, SYS_ftruncate, SYS_futex,
-    SYS_getpid, SYS_getrandom, SYS_gettid, SYS_ioctl, SYS_lseek, SYS_madvise, SYS_memfd_create,
-    SYS_mmap, SYS_mprotect, SYS_mremap, SYS_munmap, SYS_newfstatat, SYS_ppoll, SYS_prctl,
-    SYS_pread64, SYS_pwrite64, SYS_read, SYS_readlinkat, SYS_recvfrom, SYS_recvmmsg, SYS_recvmsg,
-    SYS_restart_syscall, SYS_rseq, SYS_rt_sigaction, SYS_rt_sigprocmask, SYS_rt_sigreturn,
-    SYS_sched_getaffinity, SYS_sched_yield, SYS_sendmmsg, SYS_sendmsg, SYS_sendto,
-    SYS_set_robust_list, SYS_shutdown, SYS_sigaltstack, SYS_socketpair, SYS_tgkill, SYS_unlinkat,
-    SYS_write, SYS_writev,
+    SYS_getpid, SYS_getrandom, SYS_getsockopt, SYS_gettid, SYS_ioctl, SYS_lseek, SYS_madvise,
+    SYS_memfd_create, SYS_mmap, SYS_mprotect, SYS_mremap, SYS_munmap, SYS_newfstatat, SYS_ppoll,
+    SYS_prctl, SYS_pread64, SYS_pwrite64, SYS_read, SYS_readlinkat, SYS_recvfrom, SYS_recvmmsg,
+    SYS_recvmsg, SYS_restart_syscall, SYS_rseq, SYS_rt_sigaction, SYS_rt_sigprocmask,
+    SYS_rt_sigreturn, SYS_sched_getaffinity, SYS_sched_yield, SYS_sendmmsg, SYS_sendmsg,
+    SYS_sendto, SYS_set_robust_list, SYS_shutdown, SYS_sigaltstack, SYS_socketpair, SYS_tgkill,
+    SYS_unlinkat, SYS_write, SYS_writev,
 };
 use seccompiler::SeccompCmpArgLen::{Dword, Qword};
 use seccompiler::SeccompCmpOp::{Eq, MaskedEq, Ne};
@@ -128,6 +128,16 @@ const HANDLED_SIGNALS: [i32; 5] = [
 /// How many bytes wait in a client's socket.
 const IOCTL: [i32; 1] = [libc::FIONREAD as i32];
 
+/// The calls of VFIO, by `linux/vfio.h`: `_IO(';', 100 + n)`.
+const fn vfio(n: i32) -> i32 {
+    ((b';' as i32) << 8) | (100 + n)
+}
+const VFIO_DEVICE_GET_IRQ_INFO: i32 = vfio(9);
+const VFIO_DEVICE_SET_IRQS: i32 = vfio(10);
+const VFIO_DEVICE_RESET: i32 = vfio(11);
+const VFIO_IOMMU_MAP_DMA: i32 = vfio(13);
+const VFIO_IOMMU_UNMAP_DMA: i32 = vfio(14);
+
 /// Of the process, only the name of a thread, for `top -H`.
 const PRCTL: [i32; 1] = [libc::PR_SET_NAME];
 
@@ -167,6 +177,17 @@ impl List {
         let rule = |&value| all(&[is(argument, Dword, value)?]);
         let rules: Result<_, _> = values.iter().map(rule).collect();
         self.0.insert(call, rules?);
+        Ok(self)
+    }
+
+    /// A call whose arguments are these as well, each with its number, from 0: beside what it may be
+    /// already.
+    pub fn or_with(mut self, call: i64, arguments: &[(u8, i32)]) -> Result<Self, BackendError> {
+        let conditions: Result<Vec<_>, _> = arguments
+            .iter()
+            .map(|&(argument, value)| is(argument, Dword, value))
+            .collect();
+        self.0.entry(call).or_default().push(all(&conditions?)?);
         Ok(self)
     }
 
@@ -216,6 +237,40 @@ pub fn of_a_worker(folders: &[RawFd]) -> Result<List, BackendError> {
                 .with_one_of(SYS_unlinkat, 0, folders)?;
     }
     Ok(list)
+}
+
+/// The descriptors of a physical device, each under its number.
+#[derive(Clone, Copy, Debug)]
+pub struct DeviceFds {
+    /// Of its address space.
+    pub container: RawFd,
+    /// Its own.
+    pub device: RawFd,
+}
+
+/// What a worker makes that has a physical device, each call on the descriptor that it is meant for:
+/// the same number means something else on others.
+pub fn with_a_device(list: List, fds: DeviceFds) -> Result<List, BackendError> {
+    let calls = [
+        (fds.container, VFIO_IOMMU_MAP_DMA),
+        (fds.container, VFIO_IOMMU_UNMAP_DMA),
+        (fds.device, VFIO_DEVICE_GET_IRQ_INFO),
+        (fds.device, VFIO_DEVICE_SET_IRQS),
+        (fds.device, VFIO_DEVICE_RESET),
+    ];
+    let mut calls = calls.into_iter();
+    calls.try_fold(list, |list, (fd, request)| {
+        list.or_with(SYS_ioctl, &[(0, fd), (1, request)])
+    })
+}
+
+/// Sockets of further vGPUs come while it serves: of what kind they are, and whether they listen.
+pub fn with_sockets(list: List) -> Result<List, BackendError> {
+    let questions = [libc::SO_TYPE, libc::SO_ACCEPTCONN];
+    let mut questions = questions.into_iter();
+    questions.try_fold(list, |list, question| {
+        list.or_with(SYS_getsockopt, &[(1, libc::SOL_SOCKET), (2, question)])
+    })
 }
 
 /// Binds every thread.

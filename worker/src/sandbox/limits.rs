@@ -10,28 +10,56 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::arguments::SandboxArguments;
 
-/// Most open descriptors. A device's eventfds, at most 2,048 for MSI-X, one message's 253 and a few
-/// of each asker fit in; a client that leaves descriptors here without end meets it.
-const DESCRIPTORS: u64 = 4096;
+/// What a program may take, where nothing else is asked for.
+#[derive(Clone, Copy, Debug)]
+pub struct Bounds {
+    /// Most open descriptors.
+    pub descriptors: u64,
+    /// Most threads of a user who has no process but this one, or few.
+    pub threads: u64,
+}
 
-/// Most threads of a user who has no process but this one, or few: a worker has 30 at most.
-const THREADS: u64 = 256;
+impl Bounds {
+    /// Of one vGPU. A device's eventfds, at most 2,048 for MSI-X, one message's 253 and a few of each
+    /// asker fit in; a client that leaves descriptors here without end meets the first. Of threads a
+    /// worker has 30 at most.
+    pub const ONE: Self = Self {
+        descriptors: 4096,
+        threads: 256,
+    };
+
+    /// Of all vGPUs of a physical device.
+    pub const MANY: Self = Self {
+        descriptors: 1 << 16,
+        threads: 8192,
+    };
+}
 
 /// Sets the limits. None can be raised again without privileges.
-pub(super) fn set(arguments: &SandboxArguments) -> anyhow::Result<()> {
-    at_most(Resource::Nofile, DESCRIPTORS)?;
+pub(super) fn set(arguments: &SandboxArguments, bounds: &Bounds) -> anyhow::Result<()> {
+    at_most(Resource::Nofile, bounds.descriptors)?;
     if !arguments.debuggable {
         // A core file has the guest's memory in it.
         at_most(Resource::Core, 0)?;
     }
     if arguments.user.is_some() {
-        at_most(Resource::Nproc, THREADS)?;
+        at_most(Resource::Nproc, bounds.threads)?;
     }
     if let Some(bytes) = arguments.memory_limit {
         // Heap and stacks, and neither shared mappings nor memory files.
         at_most(Resource::Data, bytes)?;
     }
     Ok(())
+}
+
+/// Lets memory be locked for a device, so many bytes of it and no more.
+pub fn lock(bytes: u64) -> anyhow::Result<()> {
+    let both = Rlimit {
+        current: Some(bytes),
+        maximum: Some(bytes),
+    };
+    setrlimit(Resource::Memlock, both)
+        .with_context(|| format!("cannot have the limit on locked memory be {bytes} bytes"))
 }
 
 /// Joins a control group, which no thread is in by another way.

@@ -31,6 +31,7 @@ use rustix::fs::Mode;
 
 use crate::arguments::{SandboxArguments, SandboxMode};
 use crate::protocol::{Landlock, Sandbox};
+use limits::Bounds;
 
 /// A process that has given up its rights, and may still make any system call.
 #[must_use = "system calls are free until `filter` is called"]
@@ -50,11 +51,21 @@ pub fn confine<'a>(
     arguments: &SandboxArguments,
     folders: Vec<BorrowedFd<'a>>,
 ) -> anyhow::Result<Confined<'a>> {
+    confine_within(program, arguments, folders, &Bounds::ONE)
+}
+
+/// The same, of a program that takes more, or less.
+pub fn confine_within<'a>(
+    program: &'static str,
+    arguments: &SandboxArguments,
+    folders: Vec<BorrowedFd<'a>>,
+    bounds: &Bounds,
+) -> anyhow::Result<Confined<'a>> {
     let mode = arguments.sandbox;
     if let Some(cgroup) = &arguments.cgroup {
         limits::join(cgroup)?;
     }
-    limits::set(arguments)?;
+    limits::set(arguments, bounds)?;
     rustix::process::umask(Mode::from_raw_mode(0o077));
     if mode != SandboxMode::Off {
         privileges::shrink_bounding_set();
@@ -88,9 +99,14 @@ pub fn confine<'a>(
 impl Confined<'_> {
     /// From here on every thread makes the system calls of a worker and no others.
     pub fn filter(self) -> anyhow::Result<Sandbox> {
-        let folders: Vec<_> = self.folders.iter().map(AsRawFd::as_raw_fd).collect();
-        let list = filter::of_a_worker(&folders).context(filter::UNSOUND)?;
+        let list = self.list()?;
         self.filter_by(list)
+    }
+
+    /// The list of a worker that has no device but its own.
+    pub fn list(&self) -> anyhow::Result<filter::List> {
+        let folders: Vec<_> = self.folders.iter().map(AsRawFd::as_raw_fd).collect();
+        filter::of_a_worker(&folders).context(filter::UNSOUND)
     }
 
     /// From here on every thread makes these system calls and no others.
