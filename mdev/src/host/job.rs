@@ -160,12 +160,13 @@ mod tests {
     }
 
     impl DeviceIommu for Apart {
-        fn map_page(&self, _: Iova, _: &VolatileSlice<'_>, _: bool) -> io::Result<u64> {
+        fn map(&self, _: Iova, _: &VolatileSlice<'_>, _: bool) -> io::Result<IovaRange> {
             self.mapped.fetch_add(1, Ordering::SeqCst);
-            Ok(self.next.fetch_sub(PAGE, Ordering::SeqCst))
+            let page = Iova(self.next.fetch_sub(PAGE, Ordering::SeqCst));
+            Ok(IovaRange::new(page, PAGE).unwrap())
         }
 
-        fn unmap_page(&self, _: Iova, _: u64) {
+        fn unmap(&self, _: Iova, _: IovaRange) {
             self.mapped.fetch_sub(1, Ordering::SeqCst);
         }
     }
