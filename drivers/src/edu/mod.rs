@@ -41,7 +41,7 @@ pub mod registers;
 pub(crate) mod settings;
 mod state;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 pub(crate) mod transfer;
 
 pub use driver::EduDriver;

@@ -1,7 +1,7 @@
 //! The device behind a real session: what a guest and its VMM see.
 
 mod dma;
-mod guest;
+pub(crate) mod guest;
 mod interrupts;
 mod messages;
 mod properties;
@@ -11,4 +11,4 @@ mod saved;
 mod spins;
 mod state;
 mod unmap;
-mod vmm;
+pub(crate) mod vmm;

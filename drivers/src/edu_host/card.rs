@@ -12,11 +12,6 @@ use super::hardware::Hardware;
 use crate::edu::registers::{Register, command};
 use crate::edu::transfer::{BUFFER, TransferError};
 
-/// How long all jobs of one turn may take: a device that takes longer is taken for hung. One job of
-/// QEMU's device takes 100 ms, and a turn is three jobs at most. Whoever unmaps memory waits for a turn,
-/// and the client for him, 4 s at most.
-const LIMIT: Duration = Duration::from_secs(3);
-
 /// How often who waits for his turn looks whether he is still to.
 const PATIENCE: Duration = Duration::from_millis(20);
 
@@ -27,6 +22,8 @@ const DOUBT: Duration = Duration::from_millis(500);
 #[derive(Debug)]
 pub(super) struct Card {
     hardware: Box<dyn Hardware>,
+    /// How long all jobs of one turn may take: a device that takes longer is taken for hung.
+    limit: Duration,
     state: Mutex<State>,
     /// A turn has ended.
     ended: Condvar,
@@ -52,9 +49,10 @@ struct Held {
 
 impl Card {
     /// A card that is no bus master.
-    pub(super) fn new(hardware: Box<dyn Hardware>) -> Self {
+    pub(super) fn new(hardware: Box<dyn Hardware>, limit: Duration) -> Self {
         Self {
             hardware,
+            limit,
             state: Mutex::default(),
             ended: Condvar::new(),
         }
@@ -86,7 +84,7 @@ impl Card {
         drop(state);
         let turn = Turn {
             card: self,
-            end: Instant::now() + LIMIT,
+            end: Instant::now() + self.limit,
         };
         turn.wake(seat)?;
         Ok(turn)

@@ -1,6 +1,7 @@
 //! Which devices are known, the type that they have, and how one is opened.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use mdev::device::{AttributeError, BuildError};
 use mdev::host::{HostDevice, HostError, HostIdentity};
@@ -21,6 +22,11 @@ const IDENTITY: (u16, u16) = (0x1234, 0x11e8);
 /// beyond its own, which nobody can ask it for; and 256 MiB are plenty for what is pinned at a time,
 /// wherever guests have it.
 const ADDRESS_BITS: u32 = 28;
+
+/// How long the device may take for a transfer of a guest's. One job of QEMU's takes 100 ms, and a
+/// transfer is three jobs at most. Whoever unmaps memory waits for a transfer, and the client for him,
+/// 4 s at most.
+const LIMIT: Duration = Duration::from_secs(3);
 
 /// The only type.
 pub(super) fn spec() -> TypeSpec {
@@ -63,7 +69,7 @@ impl ParentDriver for EduHostDriver {
         }
         let hardware = Physical::new(device).map_err(refused)?;
         let iommu = Arc::clone(hardware.device().dma()) as _;
-        Ok(Arc::new(EduParent::new(Box::new(hardware), iommu)))
+        Ok(Arc::new(EduParent::new(Box::new(hardware), iommu, LIMIT)))
     }
 }
 

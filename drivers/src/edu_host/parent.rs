@@ -4,6 +4,7 @@ use std::fmt;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use mdev::device::BuildError;
 use mdev::dma::pin::DeviceIommu;
@@ -37,10 +38,15 @@ impl fmt::Debug for EduParent {
 }
 
 impl EduParent {
-    /// Of a device that is no bus master, and that sees memory through `iommu`.
-    pub(super) fn new(hardware: Box<dyn Hardware>, iommu: Arc<dyn DeviceIommu>) -> Self {
+    /// Of a device that is no bus master, and that sees memory through `iommu`. It is hung if it takes
+    /// longer than `limit` for all that one transfer of a guest takes.
+    pub(super) fn new(
+        hardware: Box<dyn Hardware>,
+        iommu: Arc<dyn DeviceIommu>,
+        limit: Duration,
+    ) -> Self {
         Self {
-            card: Arc::new(Card::new(hardware)),
+            card: Arc::new(Card::new(hardware, limit)),
             iommu,
             seats: AtomicU64::new(0),
         }

@@ -22,34 +22,38 @@ use crate::edu::EduDriver;
 use crate::edu::registers::{Register, command};
 use crate::edu::transfer::BUFFER;
 
-pub(super) const BAR0: u32 = 0;
-pub(super) const CONFIG: u32 = 7;
+pub(crate) const BAR0: u32 = 0;
+pub(crate) const CONFIG: u32 = 7;
 
 /// Memory space and bus mastering, in the command register.
-pub(super) const COMMAND: u64 = 4;
-pub(super) const BUS_MASTER: u16 = 0b110;
+pub(crate) const COMMAND: u64 = 4;
+pub(crate) const BUS_MASTER: u16 = 0b110;
 
-pub(super) const PAGE: u64 = 4096;
+pub(crate) const PAGE: u64 = 4096;
 
 /// Longer than anything here takes: a test fails after it rather than hang.
 const DEADLINE: Duration = Duration::from_secs(20);
 
 /// A device in its own thread.
-pub(super) struct Instance {
-    pub(super) mail: MailSender,
+pub(crate) struct Instance {
+    pub(crate) mail: MailSender,
     thread: Option<JoinHandle<Result<(), Errno>>>,
 }
 
 impl Instance {
-    pub(super) fn new(attributes: &[(&str, &str)]) -> Self {
+    pub(crate) fn new(attributes: &[(&str, &str)]) -> Self {
         Self::of("edu-1", attributes)
     }
 
     /// Of one of the types.
-    pub(super) fn of(type_name: &str, attributes: &[(&str, &str)]) -> Self {
+    pub(crate) fn of(type_name: &str, attributes: &[(&str, &str)]) -> Self {
         let services = Services::default();
         let around = Surroundings::new(&services);
-        let device = build_type(type_name, attributes, services);
+        Self::serving(build_type(type_name, attributes, services), around)
+    }
+
+    /// Of a device that was built with the services that `around` has.
+    pub(crate) fn serving(device: Box<dyn MediatedDevice>, around: Surroundings) -> Self {
         let (mailbox, mail) = Mailbox::new().unwrap();
         let serve = move || instance::run(device, &mailbox, &around, Clients::Any, None);
         Self {
@@ -59,7 +63,7 @@ impl Instance {
     }
 
     /// A socket whose other end is served.
-    pub(super) fn connect(&self) -> UnixStream {
+    pub(crate) fn connect(&self) -> UnixStream {
         let (ours, theirs) = UnixStream::pair().unwrap();
         ours.set_read_timeout(Some(DEADLINE)).unwrap();
         self.mail.send(Mail::Client(theirs.into())).unwrap();
@@ -67,7 +71,7 @@ impl Instance {
     }
 
     /// A guest whose VMM cannot be asked for memory, and whose driver has enabled the device.
-    pub(super) fn guest(&self) -> Guest {
+    pub(crate) fn guest(&self) -> Guest {
         let offer = Capabilities {
             max_msg_fds: Some(16),
             ..Capabilities::default()
@@ -91,7 +95,7 @@ impl Drop for Instance {
 }
 
 /// A device with these attributes.
-pub(super) fn build(attributes: &[(&str, &str)], services: Services) -> Box<dyn MediatedDevice> {
+pub(crate) fn build(attributes: &[(&str, &str)], services: Services) -> Box<dyn MediatedDevice> {
     build_type("edu-1", attributes, services)
 }
 
@@ -108,41 +112,41 @@ fn build_type(
 }
 
 /// A driver in a guest, and the VMM below it.
-pub(super) struct Guest {
-    pub(super) client: Client,
+pub(crate) struct Guest {
+    pub(crate) client: Client,
 }
 
 impl Guest {
-    pub(super) fn set_command(&mut self, command: u16) {
+    pub(crate) fn set_command(&mut self, command: u16) {
         self.client
             .region_write(CONFIG, COMMAND, &command.to_le_bytes())
             .unwrap();
     }
 
-    pub(super) fn read(&mut self, register: Register) -> u32 {
+    pub(crate) fn read(&mut self, register: Register) -> u32 {
         self.read_at(register as u64)
     }
 
-    pub(super) fn read_at(&mut self, offset: u64) -> u32 {
+    pub(crate) fn read_at(&mut self, offset: u64) -> u32 {
         let mut value = [0; 4];
         self.client.region_read(BAR0, offset, &mut value).unwrap();
         u32::from_le_bytes(value)
     }
 
-    pub(super) fn read_wide(&mut self, offset: u64) -> u64 {
+    pub(crate) fn read_wide(&mut self, offset: u64) -> u64 {
         let mut value = [0; 8];
         self.client.region_read(BAR0, offset, &mut value).unwrap();
         u64::from_le_bytes(value)
     }
 
-    pub(super) fn write(&mut self, register: Register, value: u32) {
+    pub(crate) fn write(&mut self, register: Register, value: u32) {
         self.client
             .region_write(BAR0, register as u64, &value.to_le_bytes())
             .unwrap();
     }
 
     /// Writes without waiting for an answer.
-    pub(super) fn post(&mut self, register: Register, value: u32) {
+    pub(crate) fn post(&mut self, register: Register, value: u32) {
         let access = RegionAccess {
             offset: register as u64,
             region: BAR0,
@@ -155,23 +159,23 @@ impl Guest {
         self.client.post(Command::RegionWrite, &[], emit).unwrap();
     }
 
-    pub(super) fn write_wide(&mut self, register: Register, value: u64) {
+    pub(crate) fn write_wide(&mut self, register: Register, value: u64) {
         self.client
             .region_write(BAR0, register as u64, &value.to_le_bytes())
             .unwrap();
     }
 
     /// Starts a transfer from RAM to the start of the buffer.
-    pub(super) fn start_load(&mut self, ram: u64, count: u64, flags: u64) {
+    pub(crate) fn start_load(&mut self, ram: u64, count: u64, flags: u64) {
         self.start(ram, BUFFER, count, command::START | flags);
     }
 
     /// Starts a transfer from the start of the buffer to RAM.
-    pub(super) fn start_store(&mut self, ram: u64, count: u64, flags: u64) {
+    pub(crate) fn start_store(&mut self, ram: u64, count: u64, flags: u64) {
         self.start(BUFFER, ram, count, command::START | command::TO_RAM | flags);
     }
 
-    pub(super) fn start(&mut self, source: u64, destination: u64, count: u64, command: u64) {
+    pub(crate) fn start(&mut self, source: u64, destination: u64, count: u64, command: u64) {
         self.write_wide(Register::DmaSource, source);
         self.write_wide(Register::DmaDestination, destination);
         self.write_wide(Register::DmaCount, count);
@@ -179,7 +183,7 @@ impl Guest {
     }
 
     /// Waits for the end of a transfer, and tells its errno.
-    pub(super) fn finish(&mut self) -> Option<Errno> {
+    pub(crate) fn finish(&mut self) -> Option<Errno> {
         self.wait_until("the transfer has ended", |guest| {
             u64::from(guest.read(Register::DmaCommand)) & command::START == 0
         });
@@ -189,18 +193,18 @@ impl Guest {
         }
     }
 
-    pub(super) fn load(&mut self, ram: u64, count: u64) -> Option<Errno> {
+    pub(crate) fn load(&mut self, ram: u64, count: u64) -> Option<Errno> {
         self.start_load(ram, count, 0);
         self.finish()
     }
 
-    pub(super) fn store(&mut self, ram: u64, count: u64) -> Option<Errno> {
+    pub(crate) fn store(&mut self, ram: u64, count: u64) -> Option<Errno> {
         self.start_store(ram, count, 0);
         self.finish()
     }
 
     /// Looks at something again and again, until it is so.
-    pub(super) fn wait_until(&mut self, what: &str, mut is_so: impl FnMut(&mut Self) -> bool) {
+    pub(crate) fn wait_until(&mut self, what: &str, mut is_so: impl FnMut(&mut Self) -> bool) {
         let deadline = Instant::now() + DEADLINE;
         while !is_so(self) {
             assert!(Instant::now() < deadline, "it was never so that {what}");
@@ -208,12 +212,12 @@ impl Guest {
         }
     }
 
-    pub(super) fn map(&mut self, ram: &Ram, map: &DmaMap) {
+    pub(crate) fn map(&mut self, ram: &Ram, map: &DmaMap) {
         self.client.dma_map(map, Some(ram.as_fd())).unwrap();
     }
 
     /// Maps the file from its start, for reading and writing.
-    pub(super) fn map_rw(&mut self, ram: &Ram, iova: u64, size: u64) {
+    pub(crate) fn map_rw(&mut self, ram: &Ram, iova: u64, size: u64) {
         let map = DmaMap {
             flags: DmaFlags::all(),
             offset: 0,
@@ -223,14 +227,14 @@ impl Guest {
         self.map(ram, &map);
     }
 
-    pub(super) fn unmap(&mut self, iova: u64, size: u64) {
+    pub(crate) fn unmap(&mut self, iova: u64, size: u64) {
         let unmap = DmaUnmap::One { iova, size };
         self.client.dma_unmap(&unmap).unwrap();
     }
 }
 
 /// Guest memory, in a file.
-pub(super) struct Ram(OwnedFd);
+pub(crate) struct Ram(OwnedFd);
 
 impl AsFd for Ram {
     fn as_fd(&self) -> BorrowedFd<'_> {
@@ -239,25 +243,25 @@ impl AsFd for Ram {
 }
 
 impl Ram {
-    pub(super) fn new(len: u64) -> Self {
+    pub(crate) fn new(len: u64) -> Self {
         let fd = memfd_create("guest", MemfdFlags::CLOEXEC).unwrap();
         ftruncate(&fd, len).unwrap();
         Self(fd)
     }
 
-    pub(super) fn read(&self, offset: u64, len: u64) -> Vec<u8> {
+    pub(crate) fn read(&self, offset: u64, len: u64) -> Vec<u8> {
         let mut bytes = vec![0; len as usize];
         assert_eq!(pread(&self.0, &mut bytes, offset).unwrap(), bytes.len());
         bytes
     }
 
-    pub(super) fn write(&self, offset: u64, bytes: &[u8]) {
+    pub(crate) fn write(&self, offset: u64, bytes: &[u8]) {
         assert_eq!(pwrite(&self.0, bytes, offset).unwrap(), bytes.len());
     }
 }
 
 /// Bytes that are not alike.
-pub(super) fn pattern(seed: u8, len: u64) -> Vec<u8> {
+pub(crate) fn pattern(seed: u8, len: u64) -> Vec<u8> {
     let byte = |at: u64| (at as u8).wrapping_mul(31) ^ (at >> 8) as u8 ^ seed;
     (0..len).map(byte).collect()
 }

@@ -18,20 +18,20 @@ use crate::edu::registers::{Register, command};
 use crate::edu::transfer::BUFFER;
 
 /// A VMM that gives no file with its memory.
-pub(super) struct Vmm {
+pub(crate) struct Vmm {
     sender: Sender,
     receiver: Receiver,
     next_id: u16,
     /// What lies from address 0 on.
-    pub(super) ram: Vec<u8>,
+    pub(crate) ram: Vec<u8>,
     /// Whether it answers at all.
-    pub(super) is_silent: bool,
+    pub(crate) is_silent: bool,
     /// What it was asked, and has not answered.
-    pub(super) asked: VecDeque<(Header, Vec<u8>)>,
+    pub(crate) asked: VecDeque<(Header, Vec<u8>)>,
 }
 
 impl Vmm {
-    pub(super) fn new(instance: &Instance) -> Self {
+    pub(crate) fn new(instance: &Instance) -> Self {
         let socket = Arc::new(OwnedFd::from(instance.connect()));
         let mut vmm = Self {
             sender: Sender::new(Arc::clone(&socket)),
@@ -56,11 +56,11 @@ impl Vmm {
     }
 
     /// Sends a command, waits for its reply, and answers what it was asked meanwhile.
-    pub(super) fn call(&mut self, command: Command, emit: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
+    pub(crate) fn call(&mut self, command: Command, emit: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
         self.call_with(command, &[], emit)
     }
 
-    pub(super) fn call_with(
+    pub(crate) fn call_with(
         &mut self,
         command: Command,
         fds: &[BorrowedFd<'_>],
@@ -100,7 +100,7 @@ impl Vmm {
         self.sender.send(&message, fds).unwrap();
     }
 
-    pub(super) fn answer(&mut self) {
+    pub(crate) fn answer(&mut self) {
         while let Some((header, payload)) = self.asked.pop_front() {
             let (place, data) = payload.split_at(DmaAccess::LEN);
             let place: [u64; 2] = [&place[..8], &place[8..]]
@@ -120,7 +120,7 @@ impl Vmm {
     }
 
     /// Maps memory, which is in a file or is not.
-    pub(super) fn map(&mut self, iova: u64, size: u64, file: Option<&Ram>) {
+    pub(crate) fn map(&mut self, iova: u64, size: u64, file: Option<&Ram>) {
         let map = DmaMap {
             flags: DmaFlags::all(),
             offset: 0,
@@ -131,7 +131,7 @@ impl Vmm {
         self.call_with(Command::DmaMap, &fds, |out| map.emit(out));
     }
 
-    pub(super) fn region_write(&mut self, region: u32, offset: u64, data: &[u8]) {
+    pub(crate) fn region_write(&mut self, region: u32, offset: u64, data: &[u8]) {
         let access = RegionAccess {
             offset,
             region,
@@ -143,11 +143,11 @@ impl Vmm {
         });
     }
 
-    pub(super) fn write(&mut self, register: Register, value: u64) {
+    pub(crate) fn write(&mut self, register: Register, value: u64) {
         self.region_write(BAR0, register as u64, &value.to_le_bytes());
     }
 
-    pub(super) fn read(&mut self, register: Register) -> u64 {
+    pub(crate) fn read(&mut self, register: Register) -> u64 {
         let access = RegionAccess {
             offset: register as u64,
             region: BAR0,
@@ -159,7 +159,7 @@ impl Vmm {
     }
 
     /// A register of four bytes.
-    pub(super) fn read_narrow(&mut self, register: Register) -> u32 {
+    pub(crate) fn read_narrow(&mut self, register: Register) -> u32 {
         let access = RegionAccess {
             offset: register as u64,
             region: BAR0,
@@ -170,7 +170,7 @@ impl Vmm {
         u32::from_le_bytes(value.try_into().unwrap())
     }
 
-    pub(super) fn start(&mut self, source: u64, destination: u64, count: u64, command: u64) {
+    pub(crate) fn start(&mut self, source: u64, destination: u64, count: u64, command: u64) {
         self.write(Register::DmaSource, source);
         self.write(Register::DmaDestination, destination);
         self.write(Register::DmaCount, count);
@@ -178,7 +178,7 @@ impl Vmm {
     }
 
     /// Waits for the end of a transfer, and tells its errno.
-    pub(super) fn finish(&mut self) -> Option<Errno> {
+    pub(crate) fn finish(&mut self) -> Option<Errno> {
         while self.read(Register::DmaCommand) & command::START != 0 {}
         match self.read(Register::DmaError) {
             0 => None,
@@ -187,12 +187,12 @@ impl Vmm {
     }
 
     /// Lets the device ask for the page at `ram`, and answers nothing from now on.
-    pub(super) fn let_wait(&mut self, ram: u64) {
+    pub(crate) fn let_wait(&mut self, ram: u64) {
         self.start_silently(ram, BUFFER, PAGE, 0);
     }
 
     /// Starts a transfer, lets the device ask for memory, and answers nothing from now on.
-    pub(super) fn start_silently(&mut self, source: u64, to: u64, count: u64, command: u64) {
+    pub(crate) fn start_silently(&mut self, source: u64, to: u64, count: u64, command: u64) {
         self.is_silent = true;
         self.start(source, to, count, command);
         while self.asked.is_empty() {
