@@ -62,7 +62,7 @@ pub struct HostDevice {
     address: PciAddress,
     pub(super) file: OwnedFd,
     /// The kernel keeps the device in its address space for as long as the group is open.
-    pub(super) group: OwnedFd,
+    _group: OwnedFd,
     dma: Arc<HostDma>,
     regions: Vec<Region>,
     can_reset: bool,
@@ -87,7 +87,7 @@ impl HostDevice {
         let mut device = Self {
             address,
             file: files.device,
-            group: files.group,
+            _group: files.group,
             dma: HostDma::new(files.container, &iovas, address_bits),
             regions: Vec::new(),
             can_reset: false,
@@ -142,6 +142,11 @@ impl HostDevice {
                 offset,
                 len: len as u64,
             })
+    }
+
+    /// The group, in which the device can be opened once more.
+    pub(super) fn group(&self) -> &OwnedFd {
+        &self._group
     }
 
     /// Reads from a region through the kernel, which makes accesses of one, two, four or eight bytes

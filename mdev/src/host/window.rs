@@ -54,7 +54,7 @@ impl HostDevice {
         // An address has no byte of zero in it.
         let name = CString::new(self.address().to_string()).unwrap_or_default();
         let file =
-            device_fd(&self.group, &name).map_err(HostError::call("open the device once more"))?;
+            device_fd(self.group(), &name).map_err(HostError::call("open the device once more"))?;
         let mut lock = self.lock(libc::F_RDLCK, at, len);
         control_lock(&file, libc::F_OFD_SETLK, &mut lock)
             .map_err(HostError::call("mark a part of the device as given away"))?;
