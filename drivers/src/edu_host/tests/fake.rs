@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread;
 use std::time::Duration;
 
-use mdev::dma::Iova;
+use mdev::dma::{Iova, IovaRange};
 use mdev::dma::pin::DeviceIommu;
 use mdev::host::HostError;
 use vm_memory::VolatileSlice;
@@ -190,18 +190,18 @@ impl Hardware for Fake {
 }
 
 impl DeviceIommu for Fake {
-    fn map_page(&self, _: Iova, host: &VolatileSlice<'_>, write: bool) -> io::Result<u64> {
+    fn map(&self, _: Iova, host: &VolatileSlice<'_>, write: bool) -> io::Result<IovaRange> {
         let mut state = self.state();
         let page = state.next_page;
         // Not side by side, so that each page is a job.
         state.next_page += 2;
         let place = host.ptr_guard().as_ptr() as u64;
         state.pages.insert(page, (place, write));
-        Ok(page * PAGE)
+        Ok(IovaRange::new(Iova(page * PAGE), PAGE).unwrap())
     }
 
-    fn unmap_page(&self, _: Iova, device_address: u64) {
-        let page = self.state().pages.remove(&(device_address / PAGE));
+    fn unmap(&self, _: Iova, device: IovaRange) {
+        let page = self.state().pages.remove(&(device.start().0 / PAGE));
         assert!(page.is_some(), "it is not mapped");
     }
 }
