@@ -14,6 +14,7 @@
 //! - [`viewer`]: what a VNC viewer costs a guest that draws.
 //! - [`shares`]: how well several vGPUs share an engine, and what that costs.
 //! - [`redraw`]: frames of a guest on the virtio GPU against QEMU's own.
+//! - [`host`]: a physical device, in a guest that has one.
 //! - [`first_picture`]: a guest's boot against QEMU's own `bochs-display`.
 //!
 //! How guest memory is found and copied is measured inside one process, by `cargo bench -p mdev`,
@@ -34,6 +35,7 @@ mod dma_maps;
 mod first_picture;
 mod gpu;
 mod gpu_driver;
+mod host;
 mod idle;
 mod instances;
 mod kept;
@@ -87,6 +89,7 @@ enum Part {
     Viewer,
     Shares,
     Redraw,
+    Host,
     FirstPicture,
 }
 
@@ -138,6 +141,9 @@ fn measure(arguments: &Arguments) -> anyhow::Result<()> {
     }
     if wants(Part::Redraw) {
         redraw::measure(&programs, arguments.quick, &mut report)?;
+    }
+    if wants(Part::Host) {
+        host::measure(&programs, arguments.quick, &mut report)?;
     }
     if wants(Part::FirstPicture) {
         first_picture::measure(&programs, arguments.quick, &mut report)?;

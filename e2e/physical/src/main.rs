@@ -7,8 +7,11 @@
 //! - [`limits`]: where the kernel ends it.
 //! - [`seats`]: vGPUs on the device, served in this process; [`driver`] is what a guest of one does,
 //!   [`traffic`] its transfers at random, [`unmaps`] memory taken away under them.
+//! - [`bench`]: what it costs, against the kernel's calls alone: [`bare`].
 //! - [`eventfd`]: what interrupts are waited for with.
 
+mod bare;
+mod bench;
 mod driver;
 mod edu;
 mod eventfd;
@@ -44,7 +47,9 @@ const USAGE: &str = "usage: physical COMMAND
   locked ADDRESS PAGES      be a user who may lock so many pages for a device, and try
   entries ADDRESS COUNT     try that so many mappings are allowed
   addresses ADDRESS         try how many pages have addresses of 16 bits
-  truncated ADDRESS         try to pin memory that its client has cut short";
+  truncated ADDRESS         try to pin memory that its client has cut short
+  bench-pins ADDRESS OTHER ROUNDS
+                            measure pins against bare mappings for another device";
 
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
@@ -79,6 +84,9 @@ fn dispatch(args: &[&str]) -> Result<(), Failure> {
         // The page at 0 is not given out.
         ["addresses", address] => limits::addresses(&open(address, "16")?, 15),
         ["truncated", address] => limits::truncated(&open(address, "32")?),
+        ["bench-pins", address, other, rounds] => {
+            bench::pins(&open(address, "32")?, other, rounds.parse()?)
+        }
         _ => Err(USAGE.into()),
     }
 }

@@ -257,11 +257,14 @@ impl GuestMemory {
             self.find_out(Some(range.start()));
             view = self.look()?;
         }
-        let parts = view
+        let mut parts = view
             .pieces(range, access)
-            .map(|piece| pin_part(&piece?, access))
-            .collect::<Result<Vec<_>, _>>()?;
-        Pin::hold(parts, self.shared.iommu.get()).map_err(AccessError::Iommu)
+            .map(|piece| pin_part(&piece?, access));
+        let first = parts
+            .next()
+            .ok_or(AccessError::NotMapped(range.start()))??;
+        let rest = parts.collect::<Result<Vec<_>, _>>()?;
+        Pin::hold(first, rest, self.shared.iommu.get()).map_err(AccessError::Iommu)
         // The view ends here: DMA_UNMAP, which waits for it, finds the pin counted.
     }
 

@@ -52,6 +52,8 @@ pub(super) struct PinCount {
 #[derive(Default)]
 struct Pinned {
     guards: usize,
+    /// Who waits for there to be none: nobody else is woken, which would be a call of the kernel's.
+    waiting: usize,
     pages: PageCounts,
     /// Of a physical device, if there is one. Each of them has a page that is pinned.
     runs: Runs,
@@ -92,10 +94,12 @@ impl PinCount {
             if left.is_zero() {
                 return false;
             }
+            pinned.waiting += 1;
             pinned = match self.none_left.wait_timeout(pinned, left) {
                 Ok((pinned, _)) => pinned,
                 Err(poisoned) => poisoned.into_inner().0,
             };
+            pinned.waiting -= 1;
         }
         true
     }
@@ -158,21 +162,14 @@ impl PinPart {
         })
     }
 
-    /// Where a physical device sees what there is in each run.
-    fn device_ranges(&self) -> Vec<IovaRange> {
-        let range = IovaRange::new(self.start, self.len as u64);
-        let pinned = self.count.lock();
-        range.map_or_else(Vec::new, |range| {
-            pinned.runs.device_ranges(&self.pages(), range).collect()
-        })
-    }
-
     /// Counts the guard. On error nothing is counted, and the device reaches no more than before.
     fn hold(&self, iommu: Option<&Arc<dyn DeviceIommu>>) -> std::io::Result<()> {
         let pages = self.pages();
         let mut pinned = self.count.lock();
         if let Some(iommu) = iommu {
-            pinned.runs.cover(&self.source()?, &pages, iommu)?;
+            let pinned = &mut *pinned;
+            let source = self.source()?;
+            pinned.runs.cover(source, &pages, &pinned.pages, iommu)?;
         }
         pinned.pages.add(&pages, self.write);
         pinned.guards += 1;
@@ -188,15 +185,11 @@ impl PinPart {
                 dirty.mark_page(page - self.count.first);
             }
         }
-        let Pinned {
-            pages: counts,
-            runs,
-            ..
-        } = &mut *pinned;
-        counts.remove(&pages, self.write);
-        runs.drop_unused(&pages, counts);
+        let changed = &mut *pinned;
+        changed.pages.remove(&pages, self.write);
+        changed.runs.drop_unused(&pages, &changed.pages);
         pinned.guards -= 1;
-        if pinned.guards == 0 {
+        if pinned.guards == 0 && pinned.waiting > 0 {
             self.count.none_left.notify_all();
         }
     }
@@ -207,61 +200,71 @@ impl PinPart {
 /// DMA_UNMAP waits for it, four seconds at most: then the session ends. So a device drops its
 /// pins when [`crate::MediatedDevice::dma_unmap`] tells it to.
 pub struct Pin {
-    parts: Vec<PinPart>,
+    /// There is one at least, and mostly no more.
+    first: PinPart,
+    rest: Vec<PinPart>,
+    /// How many of them are counted: all, once there is a pin.
+    held: usize,
 }
 
 impl Pin {
-    /// Holds all of `parts`, or, on error, none.
+    /// Holds all of the parts, or, on error, none.
     pub(super) fn hold(
-        parts: Vec<PinPart>,
+        first: PinPart,
+        rest: Vec<PinPart>,
         iommu: Option<&Arc<dyn DeviceIommu>>,
     ) -> std::io::Result<Self> {
         let mut pin = Self {
-            parts: Vec::with_capacity(parts.len()),
+            first,
+            rest,
+            held: 0,
         };
-        for part in parts {
-            // What is held already is let go by dropping `pin`.
+        // What is held already is let go by dropping `pin`.
+        pin.first.hold(iommu)?;
+        pin.held = 1;
+        for part in &pin.rest {
             part.hold(iommu)?;
-            pin.parts.push(part);
+            pin.held += 1;
         }
         Ok(pin)
+    }
+
+    fn parts(&self) -> impl Iterator<Item = &PinPart> {
+        std::iter::once(&self.first).chain(&self.rest)
     }
 
     /// The memory, in the order of its addresses: one slice for each mapping it lies in. A slice
     /// may be written only if the pin was made for that.
     pub fn slices(&self) -> impl Iterator<Item = VolatileSlice<'_>> {
-        self.parts.iter().map(PinPart::host)
+        self.parts().map(PinPart::host)
     }
 
     /// Where a physical device sees the memory, byte for byte and in its order; nothing if the parent
     /// has no IOMMU. What it sees side by side is one range, and may be transferred at once.
     pub fn device_ranges(&self) -> Vec<IovaRange> {
-        let mut ranges: Vec<IovaRange> = Vec::new();
-        for next in self.parts.iter().flat_map(PinPart::device_ranges) {
-            match ranges.last_mut() {
-                Some(range) if range.is_followed_by(next) => {
-                    *range = range.joined_with(next);
-                }
-                _ => ranges.push(next),
-            }
+        let mut ranges = Vec::with_capacity(1 + self.rest.len());
+        for part in self.parts() {
+            let range = IovaRange::new(part.start, part.len as u64);
+            let pinned = part.count.lock();
+            range.inspect(|range| pinned.runs.add_device_ranges(*range, &mut ranges));
         }
         ranges
     }
 
     /// Bytes.
     pub fn len(&self) -> usize {
-        self.parts.iter().map(|part| part.len).sum()
+        self.parts().map(|part| part.len).sum()
     }
 
     /// Never: an empty range cannot be pinned.
     pub fn is_empty(&self) -> bool {
-        self.parts.is_empty()
+        self.len() == 0
     }
 }
 
 impl Drop for Pin {
     fn drop(&mut self) {
-        for part in &self.parts {
+        for part in self.parts().take(self.held) {
             part.release();
         }
     }
@@ -269,6 +272,6 @@ impl Drop for Pin {
 
 impl fmt::Debug for Pin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Pin").field("parts", &self.parts).finish()
+        f.debug_list().entries(self.parts()).finish()
     }
 }

@@ -9,7 +9,6 @@
 )]
 
 use std::io;
-use std::mem::offset_of;
 use std::os::fd::OwnedFd;
 use std::ptr::NonNull;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -17,12 +16,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use rustix::mm::{MapFlags, ProtFlags, mmap_anonymous, munmap};
 use vfio_bindings::bindings::vfio::{
     VFIO_DMA_MAP_FLAG_READ, VFIO_DMA_MAP_FLAG_WRITE, vfio_iommu_type1_dma_map,
-    vfio_iommu_type1_dma_unmap,
 };
 use vm_memory::VolatileSlice;
 
 use super::HostError;
-use super::ioctl::{Argument, Request, ask, map_dma};
+use super::ioctl::{map_dma, unmap_dma};
 use super::iova_space::IovaSpace;
 use crate::dma::pin::DeviceIommu;
 use crate::dma::{Iova, IovaRange};
@@ -88,18 +86,19 @@ impl HostDma {
         base: *const u8,
         access: DeviceAccess,
     ) -> Result<(), HostError> {
-        type Map = vfio_iommu_type1_dma_map;
         let flags = match access {
             DeviceAccess::Read => VFIO_DMA_MAP_FLAG_READ,
             DeviceAccess::Write => VFIO_DMA_MAP_FLAG_READ | VFIO_DMA_MAP_FLAG_WRITE,
         };
-        let mut argument = Argument::new(size_of::<Map>());
-        argument.set_u32(offset_of!(Map, flags), flags);
-        argument.set_u64(offset_of!(Map, vaddr), base.expose_provenance() as u64);
-        argument.set_u64(offset_of!(Map, iova), range.start().0);
-        argument.set_u64(offset_of!(Map, size), range.len().unwrap_or_default());
+        let argument = vfio_iommu_type1_dma_map {
+            flags,
+            vaddr: base.expose_provenance() as u64,
+            iova: range.start().0,
+            size: range.len().unwrap_or_default(),
+            ..Default::default()
+        };
         // SAFETY: for the memory the caller answers.
-        let mapped = unsafe { map_dma(&self.container, &mut argument) };
+        let mapped = unsafe { map_dma(&self.container, argument) };
         mapped.map_err(|error| {
             self.space().give_back(range);
             refusal(error)
@@ -108,18 +107,11 @@ impl HostDma {
 
     /// Takes from the device what one call of [`Self::map_at`] gave it. Once this returns it reaches it no more.
     fn unmap_range(&self, range: IovaRange) {
-        type Unmap = vfio_iommu_type1_dma_unmap;
         let len = range.len().unwrap_or_default();
-        let mut argument = Argument::new(size_of::<Unmap>());
-        argument.set_u64(offset_of!(Unmap, iova), range.start().0);
-        argument.set_u64(offset_of!(Unmap, size), len);
-        let unmapped = ask(&self.container, Request::UnmapDma, &mut argument);
-        match unmapped {
-            Ok(()) if argument.u64(offset_of!(Unmap, size)) == len => {
-                self.space().give_back(range);
-            }
+        match unmap_dma(&self.container, range.start().0, len) {
+            Ok(unmapped) if unmapped == len => self.space().give_back(range),
             // Its addresses are not given out again: something may still be there.
-            Ok(()) => tracing::error!("the IOMMU has not unmapped all of {range:?}"),
+            Ok(_) => tracing::error!("the IOMMU has not unmapped all of {range:?}"),
             // The address space has ended with the device, and all mappings with it.
             Err(error) if error.kind() == io::ErrorKind::InvalidInput => {}
             Err(error) => tracing::error!("the IOMMU has not unmapped {range:?}: {error}"),

@@ -11,7 +11,9 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::ptr;
 
 use rustix::ioctl::{Ioctl, IoctlOutput, Opcode, opcode};
-use vfio_bindings::bindings::vfio::{VFIO_BASE, VFIO_TYPE};
+use vfio_bindings::bindings::vfio::{
+    VFIO_BASE, VFIO_TYPE, vfio_iommu_type1_dma_map, vfio_iommu_type1_dma_unmap,
+};
 
 /// A structure of the kernel's that begins with its own size, `argsz`.
 ///
@@ -63,6 +65,7 @@ impl Argument {
         self.set(at, value.to_ne_bytes());
     }
 
+    #[cfg(test)]
     pub(super) fn set_u64(&mut self, at: usize, value: u64) {
         self.set(at, value.to_ne_bytes());
     }
@@ -96,7 +99,6 @@ pub(super) enum Request {
     IrqInfo = 9,
     SetIrqs = 10,
     IommuInfo = 12,
-    UnmapDma = 14,
 }
 
 /// Calls whose argument is a number.
@@ -111,6 +113,7 @@ pub(super) enum Numbered {
 const SET_CONTAINER: u32 = 4;
 const GET_DEVICE_FD: u32 = 6;
 const MAP_DMA: u32 = 13;
+const UNMAP_DMA: u32 = 14;
 
 /// Makes a call with an argument, which says what it is said to be long.
 pub(super) fn ask(fd: &OwnedFd, request: Request, argument: &mut Argument) -> io::Result<()> {
@@ -142,17 +145,36 @@ pub(super) fn device_fd(group: &OwnedFd, name: &CStr) -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
-/// Gives devices access to the memory that the argument names.
+/// Gives devices access to memory.
 ///
 /// # Safety
 ///
-/// Until it is unmapped, devices may read what is there at any time and, if the argument lets
+/// Until it is unmapped, devices may read what is at `vaddr` at any time and, if the argument lets
 /// them, write it: it must be memory that is accessed as volatile alone.
-pub(super) unsafe fn map_dma(container: &OwnedFd, argument: &mut Argument) -> io::Result<()> {
-    argument.set_u32(0, argument.len);
-    let pointer = argument.words.as_mut_ptr();
-    // SAFETY: as in `ask`; for the memory that it names the caller answers.
-    unsafe { call(container, MAP_DMA, pointer as usize) }.map(drop)
+pub(super) unsafe fn map_dma(
+    container: &OwnedFd,
+    mut argument: vfio_iommu_type1_dma_map,
+) -> io::Result<()> {
+    argument.argsz = size_of_val(&argument) as u32;
+    let pointer = ptr::from_mut(&mut argument);
+    // SAFETY: the argument is as long as its `argsz` says; for the memory that it names the caller
+    // answers.
+    unsafe { call(container, MAP_DMA, pointer.expose_provenance()) }.map(drop)
+}
+
+/// Takes memory from devices, whatever was mapped within `size` bytes from `iova`. Returns how many
+/// bytes that was.
+pub(super) fn unmap_dma(container: &OwnedFd, iova: u64, size: u64) -> io::Result<u64> {
+    let mut argument = vfio_iommu_type1_dma_unmap {
+        argsz: size_of::<vfio_iommu_type1_dma_unmap>() as u32,
+        iova,
+        size,
+        ..Default::default()
+    };
+    let pointer = ptr::from_mut(&mut argument);
+    // SAFETY: the argument is as long as its `argsz` says, and without a flag nothing follows it.
+    unsafe { call(container, UNMAP_DMA, pointer.expose_provenance()) }?;
+    Ok(argument.size)
 }
 
 struct Call {

@@ -12,7 +12,8 @@ const PAGE_SIZE: u64 = DmaTable::PAGE_SIZE;
 /// to whoever asks first, and single pages are found at once.
 #[derive(Debug)]
 pub struct IovaSpace {
-    /// First address and last of each free range. They are whole pages, and no two touch.
+    /// First address of each free range, by its last: what is taken is taken from the start. They are
+    /// whole pages, and no two touch.
     free: BTreeMap<u64, u64>,
 }
 
@@ -49,14 +50,13 @@ impl IovaSpace {
     pub fn take(&mut self, len: u64) -> Option<IovaRange> {
         let len = len.checked_next_multiple_of(PAGE_SIZE)?;
         let beyond = len.checked_sub(1)?;
-        let (&start, &last) = self
-            .free
-            .iter()
-            .find(|&(&start, &last)| last - start >= beyond)?;
-        self.free.remove(&start);
-        let end = start + beyond;
-        if end < last {
-            self.free.insert(end + 1, last);
+        let has_room = |(last, start): &(&u64, &mut u64)| *last - **start >= beyond;
+        let (&last, first) = self.free.iter_mut().find(has_room)?;
+        let start = *first;
+        if start + beyond < last {
+            *first = start + beyond + 1;
+        } else {
+            self.free.remove(&last);
         }
         IovaRange::new(Iova(start), len)
     }
@@ -64,7 +64,7 @@ impl IovaSpace {
     /// Takes `most` bytes, or, if there is no such room, as many as follow each other anywhere.
     pub fn take_most(&mut self, most: u64) -> Option<IovaRange> {
         self.take(most).or_else(|| {
-            let rooms = self.free.iter().map(|(start, last)| last - start);
+            let rooms = self.free.iter().map(|(last, start)| last - start);
             let beyond = rooms.max().filter(|beyond| *beyond < most)?;
             self.take(beyond + 1)
         })
@@ -77,22 +77,25 @@ impl IovaSpace {
 
     /// Bytes that are free; `None` for more than fits.
     pub fn free(&self) -> Option<u64> {
-        self.free.iter().try_fold(0_u64, |sum, (start, last)| {
+        self.free.iter().try_fold(0_u64, |sum, (last, start)| {
             sum.checked_add((last - start).checked_add(1)?)
         })
     }
 
     /// Adds a free range, joined with those that it touches or overlaps.
-    fn insert(&mut self, mut start: u64, mut last: u64) {
-        while let Some((&first, &end)) = self.free.range(..=last.saturating_add(1)).next_back() {
-            if end.saturating_add(1) < start {
+    fn insert(&mut self, mut start: u64, last: u64) {
+        while let Some((&end, first)) = self.free.range_mut(start.saturating_sub(1)..).next() {
+            if end >= last {
+                if *first <= last.saturating_add(1) {
+                    *first = start.min(*first);
+                    return;
+                }
                 break;
             }
-            self.free.remove(&first);
-            start = start.min(first);
-            last = last.max(end);
+            start = start.min(*first);
+            self.free.remove(&end);
         }
-        self.free.insert(start, last);
+        self.free.insert(last, start);
     }
 }
 

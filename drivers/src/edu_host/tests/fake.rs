@@ -8,8 +8,8 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread;
 use std::time::Duration;
 
-use mdev::dma::{Iova, IovaRange};
 use mdev::dma::pin::DeviceIommu;
+use mdev::dma::{Iova, IovaRange};
 use mdev::host::HostError;
 use vm_memory::VolatileSlice;
 

@@ -1,6 +1,7 @@
 //! How often each page is pinned: one count for each stretch of pages that are pinned alike.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::ops::RangeInclusive;
 
 /// Counts of pages, by their numbers.
@@ -32,27 +33,32 @@ impl Stretch {
 impl PageCounts {
     /// Counts pages once more.
     pub(super) fn add(&mut self, pages: &RangeInclusive<u64>, write: bool) {
+        let writers = usize::from(write);
+        let new = |last| Stretch {
+            last,
+            guards: 1,
+            writers,
+        };
+        if !self.any_in(&(pages.start().saturating_sub(1)..=pages.end() + 1)) {
+            // As most are: by themselves.
+            self.stretches.insert(*pages.start(), new(*pages.end()));
+            return;
+        }
         let (first, last) = self.cut_out(pages);
-        let mut new = Vec::new();
         let mut next = first;
-        for (&start, stretch) in self.stretches.range_mut(first..=last) {
-            if next < start {
-                new.push((next, start - 1));
+        while next <= last {
+            match self.stretches.range_mut(next..=last).next() {
+                Some((&start, stretch)) if start == next => {
+                    stretch.guards += 1;
+                    stretch.writers += writers;
+                    next = stretch.last + 1;
+                }
+                later => {
+                    let last = later.map_or(last, |(start, _)| start - 1);
+                    self.stretches.insert(next, new(last));
+                    next = last + 1;
+                }
             }
-            stretch.guards += 1;
-            stretch.writers += usize::from(write);
-            next = stretch.last + 1;
-        }
-        if next <= last {
-            new.push((next, last));
-        }
-        for (start, last) in new {
-            let stretch = Stretch {
-                last,
-                guards: 1,
-                writers: usize::from(write),
-            };
-            self.stretches.insert(start, stretch);
         }
         self.join(first);
         self.join(last + 1);
@@ -60,17 +66,25 @@ impl PageCounts {
 
     /// Counts pages once less, as they were counted.
     pub(super) fn remove(&mut self, pages: &RangeInclusive<u64>, write: bool) {
-        let (first, last) = self.cut_out(pages);
-        let mut gone = Vec::new();
-        for (&start, stretch) in self.stretches.range_mut(first..=last) {
-            stretch.guards -= 1;
-            stretch.writers -= usize::from(write);
-            if stretch.guards == 0 {
-                gone.push(start);
+        if let Entry::Occupied(stretch) = self.stretches.entry(*pages.start()) {
+            // As most are: pinned once, and alone.
+            if stretch.get().last == *pages.end() && stretch.get().guards == 1 {
+                stretch.remove();
+                return;
             }
         }
-        for start in gone {
-            self.stretches.remove(&start);
+        let (first, last) = self.cut_out(pages);
+        let mut next = first;
+        while let Some((&start, stretch)) = self.stretches.range_mut(next..=last).next() {
+            stretch.guards -= 1;
+            stretch.writers -= usize::from(write);
+            next = stretch.last + 1;
+            if stretch.guards == 0 {
+                self.stretches.remove(&start);
+            }
+            if next > last {
+                break;
+            }
         }
         self.join(first);
         self.join(last + 1);

@@ -6,7 +6,6 @@
 //! the device their addresses meanwhile. A run lies in one mapping of the client's: whoever unmaps that
 //! has waited for all pins of it, and with the last of them the last run has ended.
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
 use std::ops::RangeInclusive;
@@ -16,12 +15,14 @@ use super::counts::PageCounts;
 use super::{DeviceIommu, PAGE_SIZE};
 use crate::dma::extent::Extent;
 use crate::dma::iova::{Iova, IovaRange};
+use crate::dma::table::page_number;
 
 /// The most that is mapped at once: what a single page that stays pinned keeps within the device's
 /// reach, and counted as locked.
 const MOST_PAGES: u64 = (2 << 20) / PAGE_SIZE;
 
-/// The pages of one mapping of the client's.
+/// Memory of one mapping of the client's.
+#[derive(Clone, Copy)]
 pub(super) struct Source<'a> {
     pub(super) extent: &'a Arc<Extent>,
     /// Where the page lies in the extent that has this number.
@@ -32,39 +33,23 @@ pub(super) struct Source<'a> {
     pub(super) may_write: bool,
 }
 
-/// A run. Dropping it takes it from the device, and then lets go of the memory.
-pub(super) struct Run {
+/// Pages that the device sees side by side.
+#[derive(Clone, Copy, Debug)]
+struct Run {
     first: u64,
     last: u64,
-    device: IovaRange,
-    iommu: Arc<dyn DeviceIommu>,
-    _extent: Arc<Extent>,
+    /// Where the device sees the first.
+    device: Iova,
 }
 
 impl Run {
-    /// Maps the first of the pages, and as many behind it as can be had side by side.
-    fn map(
-        source: &Source<'_>,
-        pages: &RangeInclusive<u64>,
-        iommu: &Arc<dyn DeviceIommu>,
-    ) -> io::Result<Self> {
-        let (first, wanted) = (*pages.start(), pages.end() - pages.start() + 1);
-        let wanted = wanted.min(MOST_PAGES);
-        let bytes = |pages: u64| usize::try_from(pages * PAGE_SIZE).unwrap_or(usize::MAX);
-        let host = (source.position)
-            .checked_add(bytes(first - source.page))
-            .and_then(|at| source.extent.slice(at, bytes(wanted)))
-            // Not what the pin was cut from.
-            .ok_or(io::ErrorKind::InvalidInput)?;
-        let device = iommu.map(Iova(first * PAGE_SIZE), &host, source.may_write)?;
-        debug_assert!(device.pages() <= wanted && device.len() == Some(device.pages() * PAGE_SIZE));
-        Ok(Self {
-            first,
-            last: first + (device.pages() - 1),
-            device,
-            iommu: Arc::clone(iommu),
-            _extent: Arc::clone(source.extent),
-        })
+    fn pages(&self) -> RangeInclusive<u64> {
+        self.first..=self.last
+    }
+
+    /// All of it, as the device sees it.
+    fn device(&self) -> Option<IovaRange> {
+        IovaRange::new(self.device, (self.last - self.first + 1) * PAGE_SIZE)
     }
 
     /// Where the device sees a range of the client's addresses, as far as it lies in the run.
@@ -73,96 +58,151 @@ impl Run {
         let last = (range.last().0).min(self.last * PAGE_SIZE + (PAGE_SIZE - 1));
         let into = start - self.first * PAGE_SIZE;
         let len = last.checked_sub(start)? + 1;
-        IovaRange::new(Iova(self.device.start().0 + into), len)
+        IovaRange::new(Iova(self.device.0 + into), len)
     }
 }
 
-impl Drop for Run {
-    fn drop(&mut self) {
-        self.iommu.unmap(Iova(self.first * PAGE_SIZE), self.device);
+/// What runs are made with, and stand on.
+struct Mapped {
+    iommu: Arc<dyn DeviceIommu>,
+    extent: Arc<Extent>,
+}
+
+impl Mapped {
+    /// Maps the first of the pages, and as many behind it as can be had side by side.
+    fn map(&self, source: Source<'_>, pages: RangeInclusive<u64>) -> io::Result<Run> {
+        let (first, wanted) = (*pages.start(), pages.end() - pages.start() + 1);
+        let wanted = wanted.min(MOST_PAGES);
+        let bytes = |pages: u64| usize::try_from(pages * PAGE_SIZE).unwrap_or(usize::MAX);
+        let host = (source.position)
+            .checked_add(bytes(first - source.page))
+            .and_then(|at| self.extent.slice(at, bytes(wanted)))
+            // Not what the pin was cut from.
+            .ok_or(io::ErrorKind::InvalidInput)?;
+        let client = Iova(first * PAGE_SIZE);
+        let device = self.iommu.map(client, &host, source.may_write)?;
+        debug_assert!(device.pages() <= wanted && device.len() == Some(device.pages() * PAGE_SIZE));
+        Ok(Run {
+            first,
+            last: first + (device.pages() - 1),
+            device: device.start(),
+        })
+    }
+
+    fn unmap(&self, run: Run) {
+        if let Some(device) = run.device() {
+            self.iommu.unmap(Iova(run.first * PAGE_SIZE), device);
+        }
     }
 }
 
-impl fmt::Debug for Run {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}..={}: {:?}", self.first, self.last, self.device)
-    }
-}
-
-/// The runs of one mapping of the client's. They do not overlap.
-#[derive(Debug, Default)]
+/// The runs of one mapping of the client's. Dropping them takes them from the device, before it lets
+/// go of the memory.
+#[derive(Default)]
 pub(super) struct Runs {
-    /// By the first page of each.
-    runs: BTreeMap<u64, Run>,
+    /// In the order of their pages. They do not overlap.
+    ///
+    /// As many as the kernel keeps mappings for, at most: 65,535, unless it is told otherwise.
+    runs: Vec<Run>,
+    /// Once there has been one.
+    mapped: Option<Mapped>,
+}
+
+/// While pages are mapped that are not counted yet. Dropping it unmaps those that are not: the others
+/// of its pages were mapped before, for somebody who has pinned them.
+struct Covering<'a> {
+    runs: &'a mut Runs,
+    pages: &'a RangeInclusive<u64>,
+    counts: &'a PageCounts,
+}
+
+impl Drop for Covering<'_> {
+    fn drop(&mut self) {
+        self.runs.drop_unused(self.pages, self.counts);
+    }
 }
 
 impl Runs {
-    /// Maps what is not mapped yet of some pages. On error nothing is.
+    /// Maps what is not mapped yet of some pages. On error nothing is: `counts` are of before.
     pub(super) fn cover(
         &mut self,
-        source: &Source<'_>,
+        source: Source<'_>,
         pages: &RangeInclusive<u64>,
+        counts: &PageCounts,
         iommu: &Arc<dyn DeviceIommu>,
     ) -> io::Result<()> {
-        let mut new = Vec::new();
-        for gap in self.gaps(pages) {
-            let mut next = *gap.start();
-            while next <= *gap.end() {
-                // What is mapped already is unmapped by dropping `new`.
-                let run = Run::map(source, &(next..=*gap.end()), iommu)?;
-                next = run.last + 1;
-                new.push(run);
-            }
+        self.mapped.get_or_insert_with(|| Mapped {
+            iommu: Arc::clone(iommu),
+            extent: Arc::clone(source.extent),
+        });
+        let mut at = self.ending_from(*pages.start());
+        let covering = Covering {
+            runs: self,
+            pages,
+            counts,
+        };
+        let Runs { runs, mapped } = &mut *covering.runs;
+        let mut next = *pages.start();
+        while next <= *pages.end() {
+            let run = match runs.get(at) {
+                Some(run) if run.first <= next => *run,
+                behind => {
+                    let last = behind.map_or(*pages.end(), |run| run.first - 1);
+                    let mapped = mapped.as_ref().ok_or(io::ErrorKind::InvalidInput)?;
+                    let run = mapped.map(source, next..=last.min(*pages.end()))?;
+                    runs.insert(at, run);
+                    run
+                }
+            };
+            next = run.last + 1;
+            at += 1;
         }
-        self.runs
-            .extend(new.into_iter().map(|run| (run.first, run)));
+        // All of it is: nothing is to be undone.
+        std::mem::forget(covering);
         Ok(())
     }
 
     /// Unmaps the runs of some pages that have none that is pinned.
     pub(super) fn drop_unused(&mut self, pages: &RangeInclusive<u64>, counts: &PageCounts) {
-        let unused: Vec<u64> = self
-            .overlapping(pages)
-            .filter(|run| !counts.any_in(&(run.first..=run.last)))
-            .map(|run| run.first)
-            .collect();
-        for first in unused {
-            self.runs.remove(&first);
+        let from = self.ending_from(*pages.start());
+        let count = self.runs[from..].partition_point(|run| run.first <= *pages.end());
+        let is_unused = |run: &mut Run| !counts.any_in(&run.pages());
+        let unused = self.runs.extract_if(from..from + count, is_unused);
+        if let Some(mapped) = &self.mapped {
+            unused.for_each(|run| mapped.unmap(run));
         }
     }
 
-    /// Where the device sees a range of the client's addresses: what there is of each run.
-    pub(super) fn device_ranges(
-        &self,
-        pages: &RangeInclusive<u64>,
-        range: IovaRange,
-    ) -> impl Iterator<Item = IovaRange> {
-        let runs = self.overlapping(pages);
-        runs.filter_map(move |run| run.device_range(range))
-    }
-
-    /// The pages among these that are in no run.
-    fn gaps(&self, pages: &RangeInclusive<u64>) -> Vec<RangeInclusive<u64>> {
-        let mut gaps = Vec::new();
-        let mut next = *pages.start();
-        for run in self.overlapping(pages) {
-            if next < run.first {
-                gaps.push(next..=run.first - 1);
+    /// Adds where the device sees a range of the client's addresses; what it sees side by side is one.
+    pub(super) fn add_device_ranges(&self, range: IovaRange, ranges: &mut Vec<IovaRange>) {
+        let from = self.ending_from(page_number(range.start()));
+        for next in self.runs[from..]
+            .iter()
+            .map_while(|run| run.device_range(range))
+        {
+            match ranges.last_mut() {
+                Some(last) if last.is_followed_by(next) => *last = last.joined_with(next),
+                _ => ranges.push(next),
             }
-            next = run.last + 1;
         }
-        if next <= *pages.end() {
-            gaps.push(next..=*pages.end());
-        }
-        gaps
     }
 
-    fn overlapping(&self, pages: &RangeInclusive<u64>) -> impl Iterator<Item = &Run> {
-        let first = *pages.start();
-        let before = self.runs.range(..first).next_back();
-        let before = before.map(|(_, run)| run).filter(|run| run.last >= first);
-        before
-            .into_iter()
-            .chain(self.runs.range(pages.clone()).map(|(_, run)| run))
+    /// The first run that ends with a page or behind it: which it is, or would be.
+    fn ending_from(&self, page: u64) -> usize {
+        self.runs.partition_point(|run| run.last < page)
+    }
+}
+
+impl Drop for Runs {
+    fn drop(&mut self) {
+        if let Some(mapped) = &self.mapped {
+            self.runs.drain(..).for_each(|run| mapped.unmap(run));
+        }
+    }
+}
+
+impl fmt::Debug for Runs {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(&self.runs).finish()
     }
 }
