@@ -123,11 +123,7 @@ impl Binder<'_> {
         }
         let mut given = Vec::new();
         for &address in addresses {
-            if self.is_given(address)? {
-                continue;
-            }
-            given.push(address);
-            if let Err(error) = self.give(address) {
+            if let Err(error) = self.give_one(address, &mut given) {
                 for address in given {
                     // The first error is the one to be told.
                     let _ = self.take_back(address);
@@ -136,6 +132,16 @@ impl Binder<'_> {
             }
         }
         Ok(groups)
+    }
+
+    /// Gives a device that is not given yet, and notes it in `given`.
+    fn give_one(&self, address: PciAddress, given: &mut Vec<PciAddress>) -> Result<(), BindError> {
+        if self.is_given(address)? {
+            return Ok(());
+        }
+        // Also if it is given by half only.
+        given.push(address);
+        self.give(address)
     }
 
     /// Refuses what must stay where it is.

@@ -24,6 +24,13 @@ pub(super) fn use_of(bus: &PciBus, address: PciAddress) -> Result<Option<String>
     }
     let mut folders = Vec::new();
     find_folders(&bus.device(address)?, DEPTH, &mut folders);
+    let heads: Vec<_> = folders
+        .iter()
+        .flat_map(|folder| heads(bus, folder))
+        .collect();
+    for head in heads {
+        find_folders(&head, DEPTH, &mut folders);
+    }
     let found = folders.iter().find_map(|folder| {
         interface_up(folder)
             .or_else(|| held_disk(folder))
@@ -51,6 +58,34 @@ fn find_folders(folder: &Path, depth: usize, found: &mut Vec<PathBuf>) {
             find_folders(&entry.path(), depth - 1, found);
         }
     }
+}
+
+/// The folders of the disk that an NVMe controller is one path to, if the folder is such a path: the
+/// kernel hides the paths, and has the disk beside the devices. `nvme0c1n2` is controller 1's path to
+/// the second disk of subsystem 0, which is `nvme0n2`.
+fn heads(bus: &PciBus, folder: &Path) -> Vec<PathBuf> {
+    let name = name(folder);
+    let Some((subsystem, path)) = name.strip_prefix("nvme").and_then(|it| it.split_once('c'))
+    else {
+        return Vec::new();
+    };
+    let Some((controller, disk)) = path.split_once('n') else {
+        return Vec::new();
+    };
+    let is_number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    if ![subsystem, controller, disk].into_iter().all(is_number) {
+        return Vec::new();
+    }
+    // What reads blocks, and what takes any command.
+    let heads = [
+        format!("/sys/class/block/nvme{subsystem}n{disk}"),
+        format!("/sys/class/nvme-generic/ng{subsystem}n{disk}"),
+    ];
+    // Links to the disk's own folder, under its own name.
+    heads
+        .iter()
+        .filter_map(|head| fs::canonicalize(bus.path(head)).ok())
+        .collect()
 }
 
 fn name(folder: &Path) -> String {

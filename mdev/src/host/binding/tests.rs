@@ -19,6 +19,8 @@ struct Machine {
     told: RefCell<Vec<String>>,
     /// The device that no driver takes.
     untaken: Option<&'static str>,
+    /// The device that is pulled out once another has been given.
+    pulled: Option<&'static str>,
 }
 
 impl Machine {
@@ -29,6 +31,7 @@ impl Machine {
             root: tempfile::tempdir().unwrap(),
             told: RefCell::default(),
             untaken: None,
+            pulled: None,
         };
         for driver in ["vfio-pci", "i915", "pcieport"] {
             fs::create_dir_all(machine.at(&format!("sys/bus/pci/drivers/{driver}"))).unwrap();
@@ -91,6 +94,9 @@ impl Machine {
             _ if self.untaken == Some(address) => return Err(io::ErrorKind::InvalidInput.into()),
             wanted => wanted,
         };
+        if let Some(pulled) = self.pulled.filter(|pulled| *pulled != address) {
+            let _ = fs::remove_dir_all(self.device(pulled));
+        }
         symlink(format!("../drivers/{driver}"), folder.join("driver"))
     }
 
@@ -200,6 +206,74 @@ fn a_device_that_the_driver_does_not_take_goes_back_and_so_do_those_before_it() 
     machine.untaken = Some(SOUND);
     machine.bind(&[GPU, SOUND]).unwrap_err();
     assert_eq!(machine.driver(GPU).as_deref(), Some(VFIO_PCI));
+}
+
+#[test]
+fn a_device_that_is_pulled_out_meanwhile_has_those_before_it_given_back() {
+    let mut machine = Machine::new();
+    machine.pulled = Some(SOUND);
+    let error = machine.bind(&[GPU, SOUND]).unwrap_err();
+    assert!(error.to_string().contains(SOUND), "{error}");
+    machine.pulled = None;
+    assert_eq!(machine.driver(GPU).as_deref(), Some("i915"));
+}
+
+/// With the disk's own folder apart from the controller's, and another controller's disk beside it.
+#[test]
+fn a_disk_that_a_controller_is_one_path_to_is_in_use_where_it_is_mounted() {
+    let check = |used: &str, words: Option<&str>| {
+        let machine = Machine::new();
+        let hidden = format!("sys/bus/pci/devices/{GPU}/nvme/nvme1/nvme0c1n1");
+        machine.write(&format!("{hidden}/hidden"), "1\n");
+        for (disk, number) in [("nvme0n1", 1), ("nvme0n2", 2), ("nvme1n1", 3)] {
+            let folder = format!("sys/devices/virtual/nvme-subsystem/nvme-subsys0/{disk}");
+            let part = format!("{disk}p1");
+            fs::create_dir_all(machine.at(&format!("{folder}/{part}/holders"))).unwrap();
+            machine.write(&format!("{folder}/{part}/dev"), &format!("259:{number}\n"));
+            let class = machine.at("sys/class/block");
+            fs::create_dir_all(&class).unwrap();
+            symlink(machine.at(&folder), class.join(disk)).unwrap();
+        }
+        let mounted = format!("21 1 259:{used} / /home rw\n");
+        machine.write("proc/self/mountinfo", &mounted);
+        match words {
+            Some(words) => {
+                let (said, _) = machine.refused(&[GPU, SOUND]);
+                assert!(said.contains(words), "{said}");
+            }
+            None => assert_eq!(machine.bind(&[GPU, SOUND]).unwrap(), [7, 7]),
+        }
+    };
+    check("1", Some("nvme0n1p1 is mounted on /home"));
+    check("2", None);
+    check("3", None);
+}
+
+#[test]
+fn a_disk_that_takes_any_command_is_in_use_while_it_is_open() {
+    let machine = Machine::new();
+    for (folder, file, content) in [
+        (
+            format!("bus/pci/devices/{GPU}/nvme/nvme0/nvme0c0n1"),
+            "hidden",
+            "1\n",
+        ),
+        (
+            "devices/virtual/nvme-subsystem/nvme-subsys0/ng0n1".into(),
+            "uevent",
+            "DEVNAME=ng0n1\n",
+        ),
+    ] {
+        machine.write(&format!("sys/{folder}/{file}"), content);
+    }
+    let class = machine.at("sys/class/nvme-generic");
+    fs::create_dir_all(&class).unwrap();
+    let target = machine.at("sys/devices/virtual/nvme-subsystem/nvme-subsys0/ng0n1");
+    symlink(target, class.join("ng0n1")).unwrap();
+    fs::create_dir_all(machine.at("proc/7/fd")).unwrap();
+    symlink("/dev/ng0n1", machine.at("proc/7/fd/3")).unwrap();
+    let (said, _) = machine.refused(&[GPU, SOUND]);
+    assert!(said.contains("process 7 has /dev/ng0n1 open"), "{said}");
 }
 
 /// Each use with the files that tell of it.
