@@ -10,6 +10,7 @@ use e2e::{Machine, Programs, Result, Vm};
 
 const EDU: &str = "1234:11e8";
 const BOCHS: &str = "1234:1111";
+const NVME: &str = "1b36:0010";
 
 /// How long the tries of one kind may take: a transfer takes a tenth of a second.
 const LIMIT: Duration = Duration::from_secs(180);
@@ -108,6 +109,43 @@ fn a_device_is_driven_and_reaches_the_memory_it_is_given_and_no_other() {
     let display = give(&mut vm, BOCHS).unwrap();
     let said = physical(&mut vm, &format!("notices {display}")).unwrap();
     assert_eq!(said, "Error\nRequest");
+}
+
+/// With MSI-X, whose table is in the region that is mapped, and with a reset.
+#[test]
+fn a_controller_of_a_disk_reads_into_a_guests_memory_and_is_reset() {
+    let programs = Programs::from_env().unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let disk = folder.path().join("disk");
+    let mut content = vec![0; 1 << 20];
+    content[..15].copy_from_slice(b"the first block");
+    std::fs::write(&disk, content).unwrap();
+    let mut vm = Machine::new(&programs)
+        .module("vfio-pci")
+        .module("vfio_iommu_type1")
+        .guest_program("physical")
+        .kernel_arg("intel_iommu=on no_timer_check")
+        .device(INTEL.device)
+        .device("pcie-root-port,id=socket,chassis=1")
+        .arg("-drive")
+        .arg(format!(
+            "if=none,id=disk,format=raw,file={}",
+            disk.display()
+        ))
+        .device("nvme,bus=socket,drive=disk,serial=4711")
+        .boot()
+        .unwrap();
+    let function = give(&mut vm, NVME).unwrap();
+    let shown = physical(&mut vm, &format!("show {function}")).unwrap();
+    for line in [
+        "region 0: 0x4000 bytes, mappable [(0, 4000)]",
+        "Msix: 65",
+        "can be reset: true",
+    ] {
+        assert!(shown.lines().any(|shown| shown == line), "{line}: {shown}");
+    }
+    let said = physical(&mut vm, &format!("nvme {function}")).unwrap();
+    assert_eq!(said, ["4711: the first block"; 2].join("\n"));
 }
 
 #[test]

@@ -7,6 +7,7 @@
 //! - [`limits`]: where the kernel ends it.
 //! - [`seats`]: vGPUs on the device, served in this process; [`driver`] is what a guest of one does,
 //!   [`traffic`] its transfers at random, [`unmaps`] memory taken away under them.
+//! - [`nvme`]: another device, with what that one has not.
 //! - [`bench`]: what it costs, against the kernel's calls alone: [`bare`].
 //! - [`eventfd`]: what interrupts are waited for with.
 
@@ -17,6 +18,7 @@ mod edu;
 mod eventfd;
 mod interrupts;
 mod limits;
+mod nvme;
 mod pins;
 mod registers;
 mod seats;
@@ -48,6 +50,7 @@ const USAGE: &str = "usage: physical COMMAND
   entries ADDRESS COUNT     try that so many mappings are allowed
   addresses ADDRESS         try how many pages have addresses of 16 bits
   truncated ADDRESS         try to pin memory that its client has cut short
+  nvme ADDRESS              drive an NVMe controller, and reset it
   bench-pins ADDRESS OTHER ROUNDS
                             measure pins against bare mappings for another device";
 
@@ -84,6 +87,7 @@ fn dispatch(args: &[&str]) -> Result<(), Failure> {
         // The page at 0 is not given out.
         ["addresses", address] => limits::addresses(&open(address, "16")?, 15),
         ["truncated", address] => limits::truncated(&open(address, "32")?),
+        ["nvme", address] => nvme::run(&open(address, "64")?),
         ["bench-pins", address, other, rounds] => {
             bench::pins(&open(address, "32")?, other, rounds.parse()?)
         }

@@ -54,7 +54,8 @@ impl Memory {
         Ok(self.guest.pin(self.range(start, len)?, access)?)
     }
 
-    fn bytes(&self) -> Result<Vec<u8>, Failure> {
+    /// All of it.
+    pub(crate) fn bytes(&self) -> Result<Vec<u8>, Failure> {
         let len = usize::try_from(self.file.len())?;
         let mut bytes = vec![0; len];
         self.file.read(0, &mut bytes)?;
