@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use e2e::{Error, Machine, Programs, Result, Vm};
+use serde_json::Value;
 
 const EDU: &str = "1234:11e8";
 const BOCHS: &str = "1234:1111";
@@ -106,20 +107,17 @@ impl Outer {
         Err(Error::Guest(format!("{line}: {words}\n{log}")))
     }
 
-    /// A line of what is told of a vGPU, without its name.
-    fn told(&mut self, uuid: &str, name: &str) -> Result<String> {
-        let shown = self.vgpu(&format!("show {uuid}"))?;
-        let mut lines = shown.lines().map(str::trim);
-        let line = lines.find_map(|line| line.strip_prefix(name));
-        let line = line.ok_or(Error::Guest(format!("no {name}: {shown}")))?;
-        Ok(line.trim_start_matches(':').trim().to_owned())
+    /// All that is told of a vGPU.
+    fn told(&mut self, uuid: &str) -> Result<Value> {
+        let shown = self.vgpu(&format!("show {uuid} --json"))?;
+        serde_json::from_str(&shown).map_err(|error| Error::Malformed(error.to_string()))
     }
 
     /// The process that serves vGPUs, which is the same for all of them.
     fn worker(&mut self, vgpus: &[&str]) -> Result<String> {
         let mut pids = Vec::new();
         for uuid in vgpus {
-            pids.push(self.told(uuid, "pid")?);
+            pids.push(self.told(uuid)?["instance"]["pid"].to_string());
         }
         pids.dedup();
         match &pids[..] {

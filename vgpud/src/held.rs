@@ -170,6 +170,6 @@ impl State {
 }
 
 /// Whether a worker answers.
-pub(crate) fn answers(control: &std::path::Path) -> bool {
+fn answers(control: &std::path::Path) -> bool {
     Control::connect(control).is_ok_and(|control| control.status().is_ok())
 }

@@ -30,6 +30,8 @@ pub(crate) struct Device {
     /// The kind of device: its driver's name.
     kind: &'static str,
     types: Vec<TypeSpec>,
+    /// Duplicates of its files, if they were handed over.
+    parked: Option<HostFiles>,
     /// What the sandbox has to let through.
     fds: Option<DeviceFds>,
     drive: Box<dyn FnOnce() -> Result<Arc<dyn Parent>, BuildError>>,
@@ -46,12 +48,15 @@ impl Device {
         if let Some(bytes) = arguments.lock_limit {
             limits::lock(bytes)?;
         }
+        let parked = handed.as_ref().map(HostFiles::try_clone).transpose();
+        let parked = parked.context("cannot duplicate the device's files")?;
         let settings = Attributes(arguments.settings.clone());
         #[cfg(feature = "forbidden")]
         if address.to_string() == worker::fake_parent::ADDRESS {
             return Ok(Self {
                 kind: worker::fake_parent::KIND,
                 types: worker::fake_parent::types(),
+                parked,
                 fds: handed.as_ref().map(fds_of),
                 drive: Box::new(move || worker::fake_parent::open(handed, &settings)),
             });
@@ -71,6 +76,7 @@ impl Device {
         Ok(Self {
             kind: driver.name(),
             types: driver.types(&identity),
+            parked,
             fds: Some(fds),
             drive: Box::new(move || driver.open(host, &settings)),
         })
@@ -125,18 +131,20 @@ pub(crate) fn serve(
     let path = arguments.control.as_deref().context("no control socket")?;
     let (control, control_path) =
         listener::claim_control(path).context("cannot take control requests")?;
-    let device = Device::open(address, &arguments.parent)?;
+    let mut device = Device::open(address, &arguments.parent)?;
     let folders = vec![control_path.folder()];
     let confinement = &arguments.confinement;
     let confined = sandbox::confine_within("vgpu-worker", confinement, folders, &Bounds::MANY)?;
     let list = filter::with_sockets(device.list(&confined)?).context(filter::UNSOUND)?;
     let (kind, types) = (device.kind, device.types.clone());
+    let files = device.parked.take();
     let parent = device.drive()?;
     let sandbox = confined.filter_by(list)?;
     let seats = Seats::default();
     let attendants = Attendants::new().context("cannot make an eventfd")?;
     let responder = ParentResponder {
         kind,
+        files,
         types,
         maker: Maker::Parent(parent),
         seats: seats.clone(),

@@ -4,7 +4,7 @@
 //! [`Request::Serve`].
 //!
 //! A worker that has a physical device has a control socket of its own, which takes
-//! [`Request::Serve`], [`Request::Status`] and [`Request::Stop`]; each of its seats has one that takes
+//! [`Request::Serve`], [`Request::Status`], [`Request::Adopt`] and [`Request::Stop`]; each of its seats has one that takes
 //! what others take, but for [`Request::HandOver`], [`Request::GoOn`] and [`Request::Leave`].
 
 mod seat;

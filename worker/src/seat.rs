@@ -17,7 +17,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use mdev::host::HostFiles;
 use rustix::net::{RecvFlags, SendFlags};
 
-use crate::parking::{Packet, Parcel, Parked, pair, receive, send};
+use crate::parking::{Packet, Parcel, Parked, pair, receive, send, send_all};
 
 /// The number of a parent's address space in its packet.
 pub const CONTAINER: u32 = 1;
@@ -90,6 +90,17 @@ pub fn offer_parent(files: &HostFiles) -> io::Result<OwnedFd> {
     Ok(theirs)
 }
 
+/// Sends duplicates of a device's files, as they are parked: to a daemon that was started after the
+/// worker, and comes with [`crate::protocol::Request::Adopt`].
+pub fn park_parent(socket: &OwnedFd, files: &HostFiles) -> io::Result<()> {
+    let numbered = [
+        (CONTAINER, files.container.as_fd()),
+        (GROUP, files.group.as_fd()),
+        (DEVICE, files.device.as_fd()),
+    ];
+    send_all(socket, numbered, SendFlags::DONTWAIT)
+}
+
 /// The worker's side of [`offer_parent`].
 pub fn accept_parent(socket: &OwnedFd) -> io::Result<HostFiles> {
     let mut found = accept(socket)?;
@@ -132,6 +143,7 @@ mod tests {
     use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
     use super::*;
+    use crate::parking::Parking;
 
     fn file() -> OwnedFd {
         std::fs::File::open("/dev/null").unwrap().into()
@@ -190,6 +202,11 @@ mod tests {
             device: file(),
         };
         accept_parent(&offer_parent(&files).unwrap()).unwrap();
+        let (mut parking, theirs) = Parking::new().unwrap();
+        park_parent(&theirs, &files).unwrap();
+        parking.take_in().unwrap();
+        let numbers: Vec<_> = parking.parked().keys().copied().collect();
+        assert_eq!(numbers, [CONTAINER, GROUP, DEVICE]);
         let file = file();
         for numbers in [&[1, 2][..], &[1, 2, 3, 4], &[]] {
             let (_ours, theirs) = offer(numbers.iter().map(|&number| (number, &file))).unwrap();

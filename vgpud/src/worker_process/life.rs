@@ -5,7 +5,7 @@
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -14,10 +14,9 @@ use rustix::process::{Signal, pidfd_send_signal};
 use worker::control::Control;
 
 use crate::api::Exit;
-use crate::blocking::blocking;
 use crate::clock;
+use crate::held::HeldDevice;
 use crate::held::process::DeviceProcess;
-use crate::held::{HeldDevice, answers};
 
 use super::exit::reap;
 use super::readable;
@@ -37,47 +36,11 @@ pub(crate) enum Life {
 /// A seat in the process of a physical device's worker.
 #[derive(Debug)]
 pub(crate) struct Seat {
-    pub(crate) line: Line,
+    /// Hung up on when the seat ends: the socket over which its descriptors went; or, to a later daemon,
+    /// a connection to its control socket.
+    pub(crate) line: OwnedFd,
     pub(crate) process: Arc<DeviceProcess>,
     pub(crate) device: Arc<HeldDevice>,
-}
-
-/// What is hung up on when a seat ends.
-#[derive(Debug)]
-pub(crate) enum Line {
-    /// It was made for that.
-    Own(OwnedFd),
-    /// It is where the seat parks, after another daemon has gone with the line of its own. A seat may
-    /// stop parking before its end: then whoever is at its control socket tells.
-    Parking {
-        /// A duplicate of our end.
-        socket: OwnedFd,
-        control: PathBuf,
-    },
-}
-
-/// How often a seat that parks no more is asked whether it lives.
-const LOOK: Duration = Duration::from_secs(1);
-
-impl Line {
-    fn socket(&self) -> &OwnedFd {
-        match self {
-            Self::Own(socket) | Self::Parking { socket, .. } => socket,
-        }
-    }
-
-    async fn hung_up(&self) -> io::Result<()> {
-        readable::hung_up(self.socket()).await?;
-        if let Self::Parking { control, .. } = self {
-            while {
-                let control = control.clone();
-                blocking(move || answers(&control)).await
-            } {
-                tokio::time::sleep(LOOK).await;
-            }
-        }
-        Ok(())
-    }
 }
 
 impl Life {
@@ -85,7 +48,7 @@ impl Life {
     pub(crate) async fn ended(&self) -> io::Result<()> {
         match self {
             Self::Process(pidfd) => readable::wait(pidfd).await,
-            Self::Seat(seat) => seat.line.hung_up().await,
+            Self::Seat(seat) => readable::hung_up(&seat.line).await,
         }
     }
 
@@ -94,9 +57,7 @@ impl Life {
         match self {
             Self::Process(pidfd) => is_told_within(pidfd.as_fd(), PollFlags::IN, patience),
             // Whoever hangs up is always told of.
-            Self::Seat(seat) => {
-                is_told_within(seat.line.socket().as_fd(), PollFlags::empty(), patience)
-            }
+            Self::Seat(seat) => is_told_within(seat.line.as_fd(), PollFlags::empty(), patience),
         }
     }
 

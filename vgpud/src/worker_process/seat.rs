@@ -19,7 +19,7 @@ use crate::held::{DevicePlan, HeldDevice};
 
 use super::keeping::Keeping;
 use super::launch::{Launcher, Plan};
-use super::life::{DYING, Life, Line, Seat};
+use super::life::{DYING, Life, Seat};
 use super::socket::SocketFile;
 use super::successor::{Process, Successor};
 use super::{Worker, socket};
@@ -118,7 +118,7 @@ impl Vacant {
             Err(error) => return Err(self.why_not(error)),
         };
         let life = Life::Seat(Seat {
-            line: Line::Own(line),
+            line,
             process: Arc::clone(&self.process),
             device: self.how.held,
         });
@@ -156,6 +156,7 @@ fn request(plan: &Plan, how: &SeatPlan) -> SeatRequest {
     SeatRequest {
         type_name: plan.base.clone(),
         attributes: attributes.collect(),
+        name: Some(plan.name.to_string()),
         leased: how.leased,
         ..SeatRequest::default()
     }
@@ -174,14 +175,10 @@ pub(crate) fn adopt(
         return Err(ControlError::Garbled(words));
     }
     let (parking, theirs) = Parking::new()?;
-    // The seat has the other end for as long as it lives.
-    let socket = parking.as_fd().try_clone_to_owned()?;
     asking.adopt(theirs.as_fd())?;
     let life = Life::Seat(Seat {
-        line: Line::Parking {
-            socket,
-            control: control.to_owned(),
-        },
+        // Its worker closes it when the seat ends.
+        line: asking.into_socket(),
         process: Arc::clone(process),
         device: Arc::clone(held),
     });

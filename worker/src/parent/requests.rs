@@ -4,9 +4,10 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use mdev::TypeSpec;
+use mdev::host::HostFiles;
 use signal_hook::iterator::Handle;
 use worker::protocol::{Answer, Counters, Request, Sandbox, SeatRequest, Status};
-use worker::seat::SeatFiles;
+use worker::seat::{self, SeatFiles};
 use worker::seqpacket;
 
 use crate::requests::{parse, refuse};
@@ -18,6 +19,9 @@ use super::seats::{NoSeat, Seats};
 /// What is needed to answer.
 pub(super) struct ParentResponder {
     pub(super) kind: &'static str,
+    /// Duplicates of the device's files, if they came from whoever started this: for whoever comes
+    /// after that one.
+    pub(super) files: Option<HostFiles>,
     pub(super) types: Vec<TypeSpec>,
     pub(super) maker: Maker,
     pub(super) seats: Seats,
@@ -52,6 +56,7 @@ impl ParentResponder {
     fn answer(&self, request: Request, fd: Option<OwnedFd>) -> Answer {
         match request {
             Request::Status => Answer::Status(self.status()),
+            Request::Adopt => self.adopt(fd),
             Request::Serve(seat) => match self.seat(&seat, fd) {
                 Ok(()) => Answer::Done,
                 Err(refusal) => refusal.into(),
@@ -62,6 +67,16 @@ impl ParentResponder {
                                vGPU goes to that one's own";
                 refuse("ENOTSUP", message.to_owned())
             }
+        }
+    }
+
+    fn adopt(&self, socket: Option<OwnedFd>) -> Answer {
+        let (Some(files), Some(socket)) = (&self.files, socket) else {
+            return refuse("EINVAL", "no socket came with the request".to_owned());
+        };
+        match seat::park_parent(&socket, files) {
+            Ok(()) => Answer::Done,
+            Err(error) => refuse("EIO", format!("the device cannot be parked: {error}")),
         }
     }
 

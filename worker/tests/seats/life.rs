@@ -5,6 +5,8 @@ use std::os::fd::AsFd;
 
 use ::worker::control::Control;
 use ::worker::lending;
+use ::worker::parking::Parking;
+use ::worker::seat::{CONTAINER, DEVICE, GROUP};
 use mdev::sched::lease::{GrantWords, Page, UsageWords};
 use rustix::process::Signal;
 use vfu::client::Client;
@@ -33,6 +35,20 @@ fn each_guest_has_its_own_device() {
     let status = edu.control().status().unwrap();
     assert_eq!((status.seats, status.type_name.as_str()), (None, "edu-1"));
     assert_eq!(status.pid, host.child.id());
+    host.stop();
+}
+
+#[test]
+fn a_daemon_that_comes_later_gets_the_devices_files() {
+    let host = Host::start(&[]);
+    for _ in 0..2 {
+        let (mut parking, theirs) = Parking::new().unwrap();
+        host.control().adopt(theirs.as_fd()).unwrap();
+        drop(theirs);
+        parking.take_in().unwrap();
+        let numbers: Vec<_> = parking.parked().keys().copied().collect();
+        assert_eq!(numbers, [CONTAINER, GROUP, DEVICE]);
+    }
     host.stop();
 }
 
