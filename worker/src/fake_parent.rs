@@ -37,6 +37,7 @@ pub const ON_ITS_FILES: &[Attempt] = &[
     ("GET_IRQ_INFO", || vfio(DEVICE, 9)),
     ("SET_IRQS", || vfio(DEVICE, 10)),
     ("RESET", || vfio(DEVICE, 11)),
+    ("F_OFD_GETLK", || lock(DEVICE, libc::F_OFD_GETLK)),
 ];
 
 /// Those that none makes: other calls, and the same on other descriptors, where they mean other
@@ -47,11 +48,19 @@ pub const NOT_ON_ITS_FILES: &[Attempt] = &[
     ("open another device", || vfio(DEVICE, 6)),
     ("another IOMMU", || vfio(CONTAINER, 2)),
     ("dirty pages", || vfio(CONTAINER, 17)),
+    ("give a part away", || lock(DEVICE, libc::F_OFD_SETLK)),
+    ("locks elsewhere", || lock(CONTAINER, libc::F_OFD_GETLK)),
     ("elsewhere", || call(libc::SYS_ioctl, &[0, number(13)])),
 ];
 
 const CONTAINER: usize = 0;
 const DEVICE: usize = 1;
+
+/// The address is none.
+fn lock(file: usize, command: i32) -> c_long {
+    let fd = FDS[file].load(Ordering::Relaxed);
+    call(libc::SYS_fcntl, &[fd.into(), command.into(), 0])
+}
 
 fn vfio(file: usize, number_: i64) -> c_long {
     let fd = FDS[file].load(Ordering::Relaxed);

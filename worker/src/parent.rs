@@ -57,7 +57,7 @@ impl Device {
                 kind: worker::fake_parent::KIND,
                 types: worker::fake_parent::types(),
                 parked,
-                fds: handed.as_ref().map(fds_of),
+                fds: handed.as_ref().map(|files| fds_of(files, &settings)),
                 drive: Box::new(move || worker::fake_parent::open(handed, &settings)),
             });
         }
@@ -71,7 +71,7 @@ impl Device {
             Some(files) => files,
             None => HostFiles::open(&bus, address)?,
         };
-        let fds = fds_of(&files);
+        let fds = fds_of(&files, &settings);
         let host = HostDevice::from_files(files, address, driver.address_bits(&identity))?;
         Ok(Self {
             kind: driver.name(),
@@ -108,10 +108,16 @@ impl Device {
     }
 }
 
-fn fds_of(files: &HostFiles) -> DeviceFds {
+/// The setting that lets VMMs have files of the device's.
+const DIRECT: (&str, &str) = ("direct", "on");
+
+fn fds_of(files: &HostFiles, settings: &Attributes) -> DeviceFds {
+    let mut given = settings.0.iter();
+    let is_direct = given.any(|(name, value)| (name.as_str(), value.as_str()) == DIRECT);
     DeviceFds {
         container: files.container.as_raw_fd(),
         device: files.device.as_raw_fd(),
+        group: is_direct.then(|| files.group.as_raw_fd()),
     }
 }
 

@@ -132,6 +132,7 @@ const IOCTL: [i32; 1] = [libc::FIONREAD as i32];
 const fn vfio(n: i32) -> i32 {
     ((b';' as i32) << 8) | (100 + n)
 }
+const VFIO_GROUP_GET_DEVICE_FD: i32 = vfio(6);
 const VFIO_DEVICE_GET_IRQ_INFO: i32 = vfio(9);
 const VFIO_DEVICE_SET_IRQS: i32 = vfio(10);
 const VFIO_DEVICE_RESET: i32 = vfio(11);
@@ -246,6 +247,8 @@ pub struct DeviceFds {
     pub container: RawFd,
     /// Its own.
     pub device: RawFd,
+    /// Of its group, if clients may be given files of the device's.
+    pub group: Option<RawFd>,
 }
 
 /// What a worker makes that has a physical device, each call on the descriptor that it is meant for:
@@ -259,9 +262,17 @@ pub fn with_a_device(list: List, fds: DeviceFds) -> Result<List, BackendError> {
         (fds.device, VFIO_DEVICE_RESET),
     ];
     let mut calls = calls.into_iter();
-    calls.try_fold(list, |list, (fd, request)| {
+    let list = calls.try_fold(list, |list, (fd, request)| {
         list.or_with(SYS_ioctl, &[(0, fd), (1, request)])
-    })
+    })?;
+    // Which parts of the device are given away.
+    let list = list.or_with(SYS_fcntl, &[(0, fds.device), (1, libc::F_OFD_GETLK)])?;
+    match fds.group {
+        None => Ok(list),
+        Some(group) => list
+            .or_with(SYS_ioctl, &[(0, group), (1, VFIO_GROUP_GET_DEVICE_FD)])?
+            .or_with(SYS_fcntl, &[(1, libc::F_OFD_SETLK)]),
+    }
 }
 
 /// Sockets of further vGPUs come while it serves: of what kind they are, and whether they listen.
