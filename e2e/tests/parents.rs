@@ -224,4 +224,5 @@ fn vgpus_share_physical_devices_and_outlive_their_worker_and_the_daemon() {
     check_worker_killed(&mut outer, &EDUS).unwrap();
     check_worker_killed(&mut outer, &SLICES).unwrap();
     check_given_back(&mut outer).unwrap();
+    println!("{}", outer.vm.guest.sh("cat /vgpud.log").unwrap());
 }

@@ -35,7 +35,7 @@ pub(crate) struct HasVgpus {
 
 impl HasVgpus {
     pub(crate) fn remedy(&self) -> String {
-        format!("destroy them: vgpu destroy {}", list(&self.vgpus))
+        format!("end them: vgpu stop {}", list(&self.vgpus))
     }
 }
 
