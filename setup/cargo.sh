@@ -17,6 +17,7 @@ build_programs() {
     step "building the guest programs" env -u RUSTFLAGS -u CARGO_ENCODED_RUSTFLAGS \
         cargo build -q "${LOCKED[@]}" --release -p guest -p physical --target "$GUEST_TRIPLE" \
         --config "target.$GUEST_TRIPLE.rustflags=[\"-Ctarget-feature=+crt-static\"]"
+    step "building the guest of a guest" build_micro
 }
 
 # Unit and property tests are built in the dev profile, whose overflow checks

@@ -15,7 +15,8 @@
 //! - [`qemu`]: what comes out is a [`Vm`], a running QEMU.
 //! - [`initramfs`], from [`modules`] and [`cpio`]: what the guest boots into, kept between runs.
 //! - [`libraries`]: what a program of ours needs to run in there.
-//! - [`guest`]: commands run in the guest, through the agent of the program `guest`.
+//! - [`guest`]: commands run in the guest, through the agent of the program `guest`; [`inner`] is a
+//!   guest that runs in there.
 //! - [`qmp`]: QEMU's own control socket: hotplug, reset, events, screenshots.
 //! - [`screen`]: a picture, compared pixel by pixel or read as text.
 //! - [`vnc`]: what a viewer of a console sees.
@@ -33,6 +34,7 @@ pub mod error;
 pub mod firmware;
 pub mod guest;
 pub mod initramfs;
+pub mod inner;
 pub mod libraries;
 pub mod machine;
 pub mod mdevctl;

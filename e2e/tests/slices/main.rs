@@ -5,6 +5,8 @@
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests are tests too")]
 
+mod inner;
+
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -17,9 +19,9 @@ const SIZE: (u32, u32) = (640, 480);
 /// For what comes by itself: a tile that was drawn.
 const LIMIT: Duration = Duration::from_secs(60);
 
-/// A guest with a card of that kind, which user space has, and the card's address there.
-fn boot(programs: &Programs, card: &str) -> (Vm, String) {
-    let mut vm = Machine::new(programs)
+/// A machine with a card of that kind, behind an IOMMU.
+fn machine<'a>(programs: &'a Programs, card: &str) -> Machine<'a> {
+    Machine::new(programs)
         .module("vfio-pci")
         .module("vfio_iommu_type1")
         .guest_program("slices")
@@ -28,18 +30,27 @@ fn boot(programs: &Programs, card: &str) -> (Vm, String) {
         .kernel_arg("no_timer_check")
         .device("intel-iommu,intremap=on,caching-mode=on")
         .device(card)
-        .boot()
-        .unwrap();
+}
+
+/// A guest with a card of that kind, which user space has, and the card's address there.
+fn boot(programs: &Programs, card: &str) -> (Vm, String) {
+    let mut vm = machine(programs, card).boot().unwrap();
+    let function = give(&mut vm);
+    (vm, function)
+}
+
+/// Gives the card to user space, and returns its address.
+fn give(vm: &mut Vm) -> String {
     let function = vm.guest.pci_functions(BOCHS).unwrap().concat();
     let give = format!(
         "cd /sys/bus/pci && echo vfio-pci >devices/{function}/driver_override &&
          echo {function} >drivers_probe"
     );
     vm.guest.sh(&give).unwrap();
-    (vm, function)
+    function
 }
 
-/// Starts vGPUs on a card, and a client of each.
+/// Starts vGPUs on a card.
 fn serve(guest: &mut Guest, function: &str, seats: &[&str]) {
     let command = format!(
         "slices serve {function} direct=on {} >/tmp/serve.log 2>&1 &",
@@ -47,7 +58,12 @@ fn serve(guest: &mut Guest, function: &str, seats: &[&str]) {
     );
     guest.sh(&command).unwrap();
     seat(guest, "0 attributes");
-    for number in 0..seats.len() {
+}
+
+/// Starts so many vGPUs on a card, and a client of each.
+fn serve_clients(guest: &mut Guest, function: &str, kind: &str, count: usize) {
+    serve(guest, function, &vec![kind; count]);
+    for number in 0..count {
         start_client(guest, number);
     }
 }
@@ -105,7 +121,7 @@ fn wait_for(vm: &mut Vm, seed: u32, what: &str) {
 /// Two vGPUs draw at once, and each is right in the first picture after it came to the front.
 fn check_switches(vm: &mut Vm, function: &str, aperture: &str) {
     let kind = format!("bochs-slice-4m,aperture={aperture}");
-    serve(&mut vm.guest, function, &[&kind, &kind]);
+    serve_clients(&mut vm.guest, function, &kind, 2);
     for number in 0..2 {
         let draw = format!("draw 640 480 {} {}", 10 + number, 100 * number);
         client(&mut vm.guest, number, &draw);
@@ -140,7 +156,7 @@ fn check_switches(vm: &mut Vm, function: &str, aperture: &str) {
 /// Whatever a client does, its neighbours' bytes stay what they are, and are not shown.
 fn check_bounds(vm: &mut Vm, function: &str, aperture: &str) {
     let kind = format!("bochs-slice-4m,aperture={aperture}");
-    serve(&mut vm.guest, function, &[&*kind; 4]);
+    serve_clients(&mut vm.guest, function, &kind, 4);
     let guest = &mut vm.guest;
     for (number, byte) in [(0, 17), (2, 51), (1, 34), (3, 68)] {
         client(guest, number, &format!("fill {byte}"));
@@ -205,7 +221,7 @@ fn a_client_that_keeps_the_card_keeps_its_slice_from_others() {
     let programs = Programs::from_env().unwrap();
     let (mut vm, function) = boot(&programs, "bochs-display");
     let guest = &mut vm.guest;
-    serve(guest, &function, &["bochs-slice-4m,aperture=direct"]);
+    serve_clients(guest, &function, "bochs-slice-4m,aperture=direct", 1);
     client(guest, 0, "fill 17");
     client(guest, 0, "hang-up");
     guest

@@ -1,0 +1,55 @@
+//! Guests on vGPUs of a physical display: QEMU in a guest that has the display.
+
+use e2e::inner::{self, Inner};
+
+use super::*;
+
+/// Where its displays are. From 16 on it draws little, as each pixel may be a message.
+const SHADOW: u32 = 3;
+const DIRECT: u32 = 4;
+const TRAP: u32 = 16;
+
+/// What the smallest guest shows on the display in a slot.
+fn is_shown(screen: &Screen, slot: u32) -> bool {
+    let size = if slot < TRAP { (640, 480) } else { (64, 64) };
+    let pixel = |x: u32, y: u32| slot << 16 | (y & 0xff) << 8 | (x & 0xff);
+    screen.size() == size && screen.differs_from(pixel).is_none()
+}
+
+#[test]
+fn a_guest_in_a_guest_draws_on_the_physical_display_in_every_way() {
+    let programs = Programs::from_env().unwrap();
+    let machine = machine(&programs, "bochs-display")
+        .memory_mib(768)
+        .cpus(2)
+        .guest_program("micro");
+    let mut vm = inner::share_qemu(machine).unwrap().boot().unwrap();
+    let function = give(&mut vm);
+    let ways = [(SHADOW, "shadow"), (DIRECT, "direct"), (TRAP, "trap")];
+    let seats = ways.map(|(_, way)| format!("bochs-slice-4m,aperture={way}"));
+    serve(
+        &mut vm.guest,
+        &function,
+        &seats.each_ref().map(String::as_str),
+    );
+    inner::mount_qemu(&mut vm.guest).unwrap();
+    let mut guest = Inner::new("/bin/micro", 64);
+    for (number, (slot, _)) in ways.iter().enumerate() {
+        guest = guest.vfio_user(&format!("/tmp/seat-{number}"), *slot);
+    }
+    guest.start(&mut vm.guest).unwrap();
+    Inner::wait_for(&mut vm.guest, "drawn").unwrap();
+    for _ in 0..2 {
+        for (number, (slot, way)) in ways.iter().enumerate() {
+            seat(&mut vm.guest, &format!("{number} set foreground on"));
+            let screen = vm.screenshot().unwrap();
+            assert!(is_shown(&screen, *slot), "{way}: {:?}", screen.size());
+        }
+    }
+    Inner::send(&mut vm.guest, "off").unwrap();
+    Inner::wait_for(&mut vm.guest, "inner ended 0").unwrap();
+    // With its guest, its picture is gone.
+    let attributes = seat(&mut vm.guest, "2 attributes");
+    assert!(attributes.contains("foreground=off"), "{attributes}");
+    assert!(vm.screenshot().unwrap().is_black());
+}
