@@ -15,6 +15,7 @@
 //! - [`shares`]: how well several vGPUs share an engine, and what that costs.
 //! - [`redraw`]: frames of a guest on the virtio GPU against QEMU's own.
 //! - [`host`]: a physical device, in a guest that has one.
+//! - [`slices`]: frames into a slice of a physical display's memory, in each way, against that memory.
 //! - [`first_picture`]: a guest's boot against QEMU's own `bochs-display`.
 //!
 //! How guest memory is found and copied is measured inside one process, by `cargo bench -p mdev`,
@@ -49,6 +50,7 @@ mod report;
 mod round_trips;
 mod servers;
 mod shares;
+mod slices;
 mod spinner;
 mod stats;
 mod viewer;
@@ -90,6 +92,7 @@ enum Part {
     Shares,
     Redraw,
     Host,
+    Slices,
     FirstPicture,
 }
 
@@ -144,6 +147,9 @@ fn measure(arguments: &Arguments) -> anyhow::Result<()> {
     }
     if wants(Part::Host) {
         host::measure(&programs, arguments.quick, &mut report)?;
+    }
+    if wants(Part::Slices) {
+        slices::measure(&programs, arguments.quick, &mut report)?;
     }
     if wants(Part::FirstPicture) {
         first_picture::measure(&programs, arguments.quick, &mut report)?;

@@ -11,7 +11,7 @@ use crate::{Failure, asked};
 
 /// Regions.
 const MEMORY: u32 = 0;
-const REGISTERS: u32 = 2;
+pub(crate) const REGISTERS: u32 = 2;
 
 /// Most bytes of a message's.
 const PIECE: usize = 64 << 10;
@@ -111,19 +111,9 @@ impl Display {
 
     /// Shows what is in video memory from line `top` on.
     pub(crate) fn set_mode(&mut self, width: u16, height: u16, top: u16) -> Result<(), Failure> {
-        for (register, value) in [
-            (ENABLE, 0),
-            (BPP, 32),
-            (XRES, width),
-            (YRES, height),
-            (VIRT_WIDTH, width),
-            (X_OFFSET, 0),
-            (Y_OFFSET, top),
-            (ENABLE, 0x41),
-        ] {
-            self.set(register, value)?;
-        }
-        Ok(())
+        mode(width, height, top)
+            .into_iter()
+            .try_for_each(|(register, value)| self.set(register, value))
     }
 
     pub(crate) fn write(&mut self, at: u64, data: &[u8]) -> Result<(), Failure> {
@@ -180,4 +170,19 @@ impl Display {
         }
         Ok(format!("{refused} refused"))
     }
+}
+
+/// The registers that set a mode, and what shows video memory from line `top` on; in this order.
+pub(crate) fn mode(width: u16, height: u16, top: u16) -> [(u64, u16); 8] {
+    [
+        (ENABLE, 0),
+        (BPP, 32),
+        (XRES, width),
+        (YRES, height),
+        (VIRT_WIDTH, width),
+        (X_OFFSET, 0),
+        (Y_OFFSET, top),
+        // With what is there: a VGA card would clear it.
+        (ENABLE, 0xc1),
+    ]
 }

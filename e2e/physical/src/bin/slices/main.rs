@@ -25,7 +25,8 @@ const USAGE: &str = "usage: slices COMMAND
                                   TYPE[,NAME=VALUE...]; seat N listens at /tmp/seat-N
   client N NAME                   be a client of seat N, and do what is asked at /tmp/client-NAME
   ask PATH WORDS...               have a server (at /tmp/seats) or a client do something
-  bench ADDRESS MILLISECONDS      draw frames for so long in each way to the card's memory";
+  bench ADDRESS MILLISECONDS      draw frames for so long in each way to the card's memory, and print
+                                  how many nanoseconds one takes";
 
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
