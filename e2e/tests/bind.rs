@@ -5,6 +5,7 @@ use e2e::{Error, Machine, Programs, Result, Vm};
 
 const EDU: &str = "1234:11e8";
 const BOCHS: &str = "1234:1111";
+const NVME: &str = "1b36:0010";
 
 fn machine(programs: &Programs) -> Result<Machine<'_>> {
     Machine::new(programs)
@@ -137,6 +138,49 @@ fn devices_are_given_to_user_space_and_back() {
     let bridge = bridge.rsplit('/').next().unwrap();
     let said = refused(&mut vm, "/dev/null", &format!("bind {bridge}")).unwrap();
     check_words(&said, &["is a bridge", "remedy"]);
+}
+
+/// The kernel has the disk apart from the controller, which is only one way to it.
+#[test]
+fn a_controller_is_given_once_nothing_uses_the_disk_behind_it() {
+    let programs = Programs::from_env().unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let disk = folder.path().join("disk");
+    std::fs::write(&disk, vec![0; 4 << 20]).unwrap();
+    let drive = format!("if=none,id=disk,format=raw,file={}", disk.display());
+    let mut vm = machine(&programs)
+        .unwrap()
+        .module("nvme")
+        .device("intel-iommu,intremap=on,caching-mode=on")
+        .device("pcie-root-port,id=socket,chassis=1")
+        .device("nvme-subsys,id=subsystem")
+        .arg("-drive")
+        .arg(drive)
+        .device("nvme,id=controller,bus=socket,subsys=subsystem,serial=4711")
+        .device("nvme-ns,bus=controller,drive=disk,shared=on")
+        .boot()
+        .unwrap();
+    let function = vm.guest.pci_functions(NVME).unwrap().concat();
+    vm.guest.wait_for("test -b /dev/nvme0n1").unwrap();
+    let apart = "readlink -f /sys/class/block/nvme0n1 | grep -q /virtual/";
+    vm.guest.sh(apart).unwrap();
+    let bind = format!("bind {function}");
+    let said = refused(&mut vm, "/dev/nvme0n1", &bind).unwrap();
+    check_words(&said, &["process ", "has /dev/nvme0n1 open"]);
+    let said = refused(&mut vm, "/dev/ng0n1", &bind).unwrap();
+    check_words(&said, &["process ", "has /dev/ng0n1 open"]);
+    vm.guest
+        .sh("mkswap /dev/nvme0n1 && swapon /dev/nvme0n1")
+        .unwrap();
+    let said = refused(&mut vm, "/dev/null", &bind).unwrap();
+    check_words(&said, &["swaps to nvme0n1", "remedy"]);
+    vm.guest.sh("swapoff /dev/nvme0n1").unwrap();
+    assert_eq!(driver(&mut vm, &function).unwrap(), "nvme");
+
+    let said = vgpu(&mut vm, &bind).unwrap();
+    check_words(&said, &["vfio-pci has it"]);
+    let said = vgpu(&mut vm, &format!("unbind {function}")).unwrap();
+    check_words(&said, &["nvme has it"]);
 }
 
 #[test]
