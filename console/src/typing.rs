@@ -220,6 +220,26 @@ impl Waiting {
         is_last
     }
 
+    /// Forgets what waits, and what came before it, save which keys were let go: a worker that comes
+    /// after all holds what was pressed long ago. Whether anything is lost.
+    fn forget(&mut self, first: &Report) -> bool {
+        let reports = std::iter::once(first).chain(&self.reports);
+        let is_lost = reports.clone().any(|report| {
+            let mut keys = report.keys.iter();
+            report.at.is_some() || report.wheel != turn(0, 0) || keys.any(|key| key.down)
+        });
+        let let_go = reports.flat_map(|report| &report.keys);
+        let let_go = let_go.filter(|key| !key.down && !self.holders.contains_key(&key.code));
+        let codes: BTreeSet<_> = let_go.map(|key| key.code).collect();
+        self.reports.clear();
+        let keys = codes.into_iter().map(|code| Key { code, down: false });
+        self.add(Report {
+            keys: keys.collect(),
+            ..Report::default()
+        });
+        is_lost
+    }
+
     /// A report waits. Of two places where the pointer is, one after the other, the first is of no
     /// use any more.
     fn add(&mut self, report: Report) {
@@ -246,6 +266,7 @@ impl Lane {
             errands,
             connection: None,
             number: 0,
+            patience: PATIENCE,
         };
         Ok((lane, carrier))
     }
@@ -264,6 +285,7 @@ pub struct Carrier {
     connection: Option<Control>,
     /// Of the last report.
     number: u64,
+    patience: Duration,
 }
 
 impl Carrier {
@@ -285,7 +307,7 @@ impl Carrier {
     fn carry(&mut self, report: &Report) -> Result<(), Failed> {
         self.number += 1;
         let number = self.number;
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + self.patience;
         while Instant::now() < deadline {
             let Some(connection) = self.connect()? else {
                 std::thread::sleep(RETRY);
@@ -304,8 +326,9 @@ impl Carrier {
                 }
             }
         }
-        tracing::warn!("what was typed goes nowhere: its worker is gone");
-        self.lane.waiting().reports.clear();
+        if self.lane.waiting().forget(report) {
+            tracing::warn!("what was typed goes nowhere: its worker is gone");
+        }
         Ok(())
     }
 

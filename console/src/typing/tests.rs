@@ -162,6 +162,45 @@ fn who_types_more_than_is_taken_is_held_to_a_bound_and_every_key_is_let_go() {
     }
 }
 
+#[test]
+fn what_no_worker_took_is_forgotten_but_every_key_is_let_go() {
+    let (asking, _running) = input_pair().unwrap();
+    let (lane, mut carrier) = Lane::new(InputErrands::new(asking)).unwrap();
+    carrier.patience = Duration::ZERO;
+    let typing = Typing {
+        keyboard: Some(Arc::clone(&lane)),
+        tablet: None,
+    };
+    let mut seat = typing.sit();
+    for symbol in [0x61, 0x62, 0x63] {
+        seat.take(key(true, symbol));
+    }
+    let next = || lane.waiting().reports.pop_front().unwrap();
+    // Those were given to a worker, which is gone.
+    (0..3).for_each(|_| drop(next()));
+    for (is_down, symbol) in [
+        (false, 0x61),
+        (false, 0x62),
+        (true, 0x62),
+        (true, 0x64),
+        (false, 0x63),
+        (true, 0x65),
+        (false, 0x65),
+    ] {
+        seat.take(key(is_down, symbol));
+    }
+    // However often it is given up, and no more than one report is left.
+    for _ in 0..3 {
+        carrier.carry(&next()).unwrap();
+        assert_eq!(lane.waiting().reports.len(), 1);
+    }
+    assert_eq!(keys_of(&lane), [(18, false), (30, false), (46, false)]);
+    // The second key was pressed again, and its hand is still on it, as on the fourth.
+    seat.take(key(false, 0x62));
+    drop(seat);
+    assert_eq!(keys_of(&lane), [(48, false), (32, false)]);
+}
+
 /// A worker that takes input, or ends before it has answered the report of this number.
 struct Worker {
     path: PathBuf,
