@@ -63,6 +63,10 @@ pub trait MediatedDevice: Send {
         let _ = range;
     }
 
+    /// Bus mastering was turned on, or a session has begun in which it is: guest memory may be reached
+    /// from now on. That it is off, the device hears from each access.
+    fn may_master(&mut self) {}
+
     /// Its ability to be taken to another process or machine, if it has that.
     fn migration(&mut self) -> Option<&mut dyn Migration> {
         None

@@ -326,6 +326,12 @@ impl MediatedDevice for VirtioPci {
         engine.quiesced(|| device.settle());
     }
 
+    /// A queue that was to be looked at meanwhile was found to be nowhere, and its driver may have been
+    /// asked for no notification.
+    fn may_master(&mut self) {
+        self.engine.notify(self.notified());
+    }
+
     fn migration(&mut self) -> Option<&mut dyn Migration> {
         self.device.is_whole().then_some(self as &mut dyn Migration)
     }

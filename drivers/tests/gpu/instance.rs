@@ -12,6 +12,7 @@ use std::time::Duration;
 use mdev::device::AttributeError;
 use mdev::instance::{self, Clients};
 use mdev::mailbox::{Mail, MailSender, Mailbox};
+use mdev::polling::Polling;
 use mdev::scanout::{Scanout, ScanoutPublisher};
 use mdev::session::Surroundings;
 use mdev::{Attributes, Services};
@@ -35,10 +36,20 @@ impl Instance {
 
     /// One with attributes.
     pub(crate) fn with(attributes: &[(&str, &str)]) -> Self {
+        Self::of(attributes, Services::default())
+    }
+
+    /// One that looks at an empty queue for so long.
+    pub(crate) fn looking(window: Duration) -> Self {
+        let mut services = Services::default();
+        services.polling = Polling::Fixed(window);
+        Self::of(&[], services)
+    }
+
+    fn of(attributes: &[(&str, &str)], services: Services) -> Self {
         let (driver, spec) = drivers::find_type("gpu-2d-hd").unwrap();
         let owned = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
         let attributes = Attributes(attributes.iter().map(owned).collect());
-        let services = Services::default();
         let scanout = services.scanout.clone();
         let around = Surroundings::new(&services);
         let device = driver.build(&spec, &attributes, services);

@@ -1,5 +1,9 @@
 //! Registers, interrupts and changes of mode, as virtio's own.
 
+use std::time::Duration;
+
+use virtio::guest::End;
+
 use super::*;
 
 /// Waits until the device has told of what it did last: it tells of it after it has done it.
@@ -24,6 +28,28 @@ fn the_driver_is_interrupted_when_it_wants_to_be() {
         assert_eq!(ask(&mut guest, CREATE, &[0; 4]), NO_RESOURCE);
         settle(&mut guest);
         assert_eq!(guest.fired(0), fired, "{position} {at}");
+    }
+}
+
+#[test]
+fn a_driver_that_was_asked_for_no_notification_is_served_after_bus_mastering_was_off() {
+    // As good as for ever: it is always being looked at.
+    let instance = Instance::looking(Duration::from_secs(600));
+    let mut guest = instance.guest(0);
+    for _ in 0..5 {
+        assert_eq!(ask(&mut guest, CREATE, &[0; 4]), NO_RESOURCE);
+        for command in [[2, 0], [6, 0]] {
+            guest.client.region_write(7, 4, &command).unwrap();
+            // Meanwhile the thread of the queues looks.
+            for _ in 0..200 {
+                guest.status();
+            }
+        }
+        guest.offer(0, 0, 1);
+        if guest.used_flags(0) == 0 {
+            guest.write(0x3000, &[0, 0]);
+        }
+        assert_eq!(guest.wait(0), End::Used(24));
     }
 }
 

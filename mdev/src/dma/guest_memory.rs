@@ -423,9 +423,9 @@ impl GuestMemory {
         drop(left);
     }
 
-    /// Follows bit 2 of the command register.
-    pub(crate) fn set_bus_master(&self, allowed: bool) {
-        self.shared.bus_master.store(allowed, Ordering::Relaxed);
+    /// Follows bit 2 of the command register. Whether that is another than before.
+    pub(crate) fn set_bus_master(&self, allowed: bool) -> bool {
+        self.shared.bus_master.swap(allowed, Ordering::Relaxed) != allowed
     }
 
     /// Whether there is this mapping.

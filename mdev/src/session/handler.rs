@@ -239,7 +239,10 @@ impl Handler<'_> {
         let disabled = is_stopped || command.contains(Command::INTX_DISABLE);
         self.around.interrupts.set_intx_disabled(disabled);
         let may_master = command.contains(Command::BUS_MASTER);
-        self.around.memory.set_bus_master(may_master);
+        let has_changed = self.around.memory.set_bus_master(may_master);
+        if has_changed && may_master {
+            self.device.may_master();
+        }
     }
 }
 
