@@ -3,13 +3,14 @@
 //! - `settings`: what a vGPU is given, as attributes,
 //! - `parent`: one engine: what the scheduler decides becomes leases,
 //! - `client`: one worker that shares it: its pages, its lease, what it has used,
-//! - `measure`: what it has used as the kernel says,
+//! - `measure`: what it has used as the kernel says; `leeway`: what it may leave unused,
 //! - `thread`: the thread that does what is due. Nothing is while nobody uses an engine.
 //!
 //! Not here: how is decided (`mdev::sched`), what a worker does with a lease (`mdev::engine`), and
 //! what policies mean to users (`docs/scheduling.md`).
 
 mod client;
+mod leeway;
 mod measure;
 mod parent;
 pub(crate) mod settings;

@@ -39,15 +39,20 @@ pub fn offer(grant: &Page<GrantWords>, usage: &Page<UsageWords>) -> io::Result<(
 
 /// The worker's end: from now on it is granted time over `socket`.
 pub fn accept(lease: &EngineLease, socket: OwnedFd) -> io::Result<()> {
+    let [grant, usage] = pages(&socket)?;
+    lease.connect(socket, grant, usage)
+}
+
+/// The pages that a worker is sent first: the one that it reads, and the one that it writes.
+pub fn pages(socket: &OwnedFd) -> io::Result<[OwnedFd; 2]> {
     let invalid = || io::Error::from(io::ErrorKind::InvalidData);
-    let Packet::Parcel(parcel, fds) = receive(&socket, RecvFlags::DONTWAIT)? else {
+    let Packet::Parcel(parcel, fds) = receive(socket, RecvFlags::DONTWAIT)? else {
         return Err(invalid());
     };
-    let [grant, usage] = <[OwnedFd; 2]>::try_from(fds).map_err(|_| invalid())?;
     if parcel.park != [GRANT, USAGE] {
         return Err(invalid());
     }
-    lease.connect(socket, grant, usage)
+    <[OwnedFd; 2]>::try_from(fds).map_err(|_| invalid())
 }
 
 #[cfg(test)]

@@ -13,6 +13,7 @@ use uuid::Uuid;
 use crate::api;
 use crate::worker_process::Worker;
 
+use super::leeway::{Kept, Leeway};
 use super::measure::CpuWatch;
 use super::settings::Given;
 
@@ -32,6 +33,7 @@ pub(super) struct Held {
     pub(super) budget: Nanos,
     pub(super) expiry: Time,
     pub(super) used: Nanos,
+    pub(super) kept: Kept,
     /// It is longer than it would be if others waited.
     pub(super) is_long: bool,
     /// When it was taken back.
@@ -105,6 +107,7 @@ pub(super) struct Client {
     /// Before that no picture is its turn.
     pub(super) next_frame: Time,
     pub(super) cpu: CpuWatch,
+    pub(super) leeway: Leeway,
     samples: VecDeque<Sample>,
 }
 
@@ -137,6 +140,7 @@ impl Client {
             counts: Counts::default(),
             next_frame: now,
             cpu,
+            leeway: Leeway::new(now),
             samples: VecDeque::new(),
         };
         Ok((client, theirs))
@@ -201,6 +205,14 @@ impl Client {
     pub(super) fn queued(&self) -> u64 {
         let [display, render] = [Class::Display, Class::Render].map(|of| self.usage.queued(of));
         display.saturating_add(render)
+    }
+
+    /// Others wait for what it has, or nobody does.
+    pub(super) fn note_contended(&mut self, now: Time, others_wait: bool) {
+        self.grant.set_contended(others_wait);
+        if let Some(held) = &mut self.held {
+            held.kept.note(now, others_wait, held.used);
+        }
     }
 
     /// What it has used of the lease that it has, with the job that runs.

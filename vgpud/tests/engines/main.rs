@@ -1,6 +1,7 @@
 //! vGPUs that share an engine: with the real daemon, real workers, and clients that keep `edu` busy.
 //!
 //! - `hogs`: clients that always have something to do.
+//! - `hostile`: a worker that somebody has broken into; `liars`: what comes of that.
 //! - `sharing`: shares by weight, caps, policies, all of them changed live.
 //! - `settings`: what is refused, told and kept.
 //! - `trouble`: daemons and workers that are killed or stopped, jobs that do not end.
@@ -8,6 +9,8 @@
 #![expect(clippy::unwrap_used, reason = "helpers of tests are tests too")]
 
 mod hogs;
+mod hostile;
+mod liars;
 mod settings;
 mod sharing;
 #[path = "../support/mod.rs"]

@@ -5,6 +5,7 @@ use mdev::sched::{Class, Decision, Job, Nanos, PerMille, Time, Why};
 
 use crate::api;
 use crate::engines::client::Held;
+use crate::engines::leeway::Kept;
 
 use super::ParentEngine;
 
@@ -102,8 +103,8 @@ impl ParentEngine {
             let others_wait = self.others_wait();
             let mut is_freed = false;
             for slot in self.holders.clone() {
-                if let Some(client) = self.clients.get(&slot) {
-                    client.grant.set_contended(others_wait);
+                if let Some(client) = self.clients.get_mut(&slot) {
+                    client.note_contended(now, others_wait);
                 }
                 if others_wait && self.is_over(now, slot, true) {
                     self.take_back(now, slot);
@@ -153,6 +154,7 @@ impl ParentEngine {
             budget,
             expiry,
             used: Nanos(0),
+            kept: Kept::default(),
             is_long,
             revoked: None,
             next_look: expiry,
@@ -161,7 +163,7 @@ impl ParentEngine {
         counts.leases += 1;
         counts.waited = Nanos(counts.waited.0 + decision.waited.0);
         counts.longest_wait = counts.longest_wait.max(decision.waited);
-        client.grant.set_contended(others_wait);
+        client.note_contended(now, others_wait);
         client.sample(now);
         if let Some(lease) = lease(budget, rate, expiry) {
             client.write(&lease);
@@ -171,7 +173,6 @@ impl ParentEngine {
 
     /// Takes a lease back: it is back once no job runs.
     pub(super) fn take_back(&mut self, now: Time, slot: usize) {
-        let others_wait = self.others_wait();
         let held = self
             .clients
             .get(&slot)
@@ -188,7 +189,6 @@ impl ParentEngine {
         let running = client.usage.running();
         let used = client.hear(now);
         self.used = Nanos(self.used.0 + used.0);
-        let has_queued = client.has_queued();
         let Some(held) = &mut client.held else {
             return;
         };
@@ -197,17 +197,13 @@ impl ParentEngine {
         match running {
             Some((job, begun)) => self.look_after(now, slot, job, (begun, revoked)),
             None => {
-                let mut used = held.used;
-                if now >= held.expiry && has_queued && others_wait {
-                    // It had the engine and jobs for it, and others could not use that time.
-                    used = used.max(now.since(held.at));
-                }
+                let used = held.used;
                 self.finish(now, slot, used);
             }
         }
     }
 
-    /// The lease is back, or taken away.
+    /// The lease is back, or taken away. What was kept from others is charged, used or not.
     pub(super) fn finish(&mut self, now: Time, slot: usize, used: Nanos) {
         self.holders.retain(|holder| *holder != slot);
         let Some(client) = self.clients.get_mut(&slot) else {
@@ -218,6 +214,8 @@ impl ParentEngine {
         };
         client.grant.set_contended(false);
         client.sample(now);
+        let unused = held.kept.unused(now, used);
+        let used = Nanos(used.0 + client.leeway.exceed(now, unused).0);
         let decision = held.decision;
         let _ = self
             .scheduler
