@@ -108,7 +108,7 @@ impl HostDma {
     /// Takes from the device what one call of [`Self::map_at`] gave it. Once this returns it reaches it no more.
     fn unmap_range(&self, range: IovaRange) {
         let len = range.len().unwrap_or_default();
-        match unmap_dma(&self.container, range.start().0, len) {
+        match unmap_dma(&self.container, 0, range.start().0, len) {
             Ok(unmapped) if unmapped == len => self.space().give_back(range),
             // Its addresses are not given out again: something may still be there.
             Ok(_) => tracing::error!("the IOMMU has not unmapped all of {range:?}"),

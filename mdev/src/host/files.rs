@@ -6,12 +6,11 @@ use std::os::fd::OwnedFd;
 
 use rustix::io::{pread, pwrite, retry_on_intr};
 use vfio_bindings::bindings::vfio::{
-    VFIO_DMA_UNMAP_FLAG_ALL, VFIO_PCI_CONFIG_REGION_INDEX, VFIO_UNMAP_ALL,
-    vfio_iommu_type1_dma_unmap, vfio_region_info,
+    VFIO_DMA_UNMAP_FLAG_ALL, VFIO_PCI_CONFIG_REGION_INDEX, VFIO_UNMAP_ALL, vfio_region_info,
 };
 
 use super::container::ask_all;
-use super::ioctl::{Argument, Numbered, Request, ask, tell};
+use super::ioctl::{Argument, Numbered, Request, tell, unmap_dma};
 use super::{HostError, PciAddress, PciBus, container, info, interrupts};
 use crate::dma::IovaRange;
 
@@ -106,12 +105,8 @@ impl HostFiles {
     }
 
     fn unmap(&self, flags: u32, iova: u64, size: u64) -> Result<(), HostError> {
-        type Unmap = vfio_iommu_type1_dma_unmap;
-        let mut argument = Argument::new(size_of::<Unmap>());
-        argument.set_u32(offset_of!(Unmap, flags), flags);
-        argument.set_u64(offset_of!(Unmap, iova), iova);
-        argument.set_u64(offset_of!(Unmap, size), size);
-        ask(&self.container, Request::UnmapDma, &mut argument)
+        unmap_dma(&self.container, flags, iova, size)
+            .map(drop)
             .map_err(HostError::call("unmap the device's memory"))
     }
 

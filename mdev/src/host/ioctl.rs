@@ -162,17 +162,19 @@ pub(super) unsafe fn map_dma(
     unsafe { call(container, MAP_DMA, pointer.expose_provenance()) }.map(drop)
 }
 
-/// Takes memory from devices, whatever was mapped within `size` bytes from `iova`. Returns how many
-/// bytes that was.
-pub(super) fn unmap_dma(container: &OwnedFd, iova: u64, size: u64) -> io::Result<u64> {
+/// Takes memory from devices, whatever was mapped within `size` bytes from `iova`, or what `flags`
+/// say. Returns how many bytes that was.
+pub(super) fn unmap_dma(container: &OwnedFd, flags: u32, iova: u64, size: u64) -> io::Result<u64> {
     let mut argument = vfio_iommu_type1_dma_unmap {
         argsz: size_of::<vfio_iommu_type1_dma_unmap>() as u32,
+        flags,
         iova,
         size,
         ..Default::default()
     };
     let pointer = ptr::from_mut(&mut argument);
-    // SAFETY: the argument is as long as its `argsz` says, and without a flag nothing follows it.
+    // SAFETY: the argument is as long as its `argsz` says, and asks for nothing behind it: whatever
+    // `flags` say, there is no room.
     unsafe { call(container, UNMAP_DMA, pointer.expose_provenance()) }?;
     Ok(argument.size)
 }

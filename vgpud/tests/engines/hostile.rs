@@ -112,6 +112,7 @@ fn status() -> Status {
         sandbox: Sandbox::default(),
         mappings: 0,
         pinned_pages: 0,
+        seats: None,
     }
 }
 
