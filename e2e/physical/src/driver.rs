@@ -143,6 +143,18 @@ impl Guest {
     /// Waits for the interrupt that ends a transfer: one, and for no other reason. Returns its errno.
     pub(crate) fn finish(&mut self) -> Result<i32, Failure> {
         crate::expect("interrupts", &self.event.wait()?, &1)?;
+        self.acknowledge()
+    }
+
+    /// The same, where whoever served it has died meanwhile: another may have told of it once more.
+    pub(crate) fn finish_again(&mut self) -> Result<i32, Failure> {
+        self.event.wait()?;
+        let errno = self.acknowledge()?;
+        self.event.take()?;
+        Ok(errno)
+    }
+
+    fn acknowledge(&mut self) -> Result<i32, Failure> {
         let command = u64::from(self.load(Register::DmaCommand)?);
         crate::expect("a transfer under way", &(command & command::START), &0)?;
         let causes = self.load(Register::InterruptStatus)?;

@@ -13,7 +13,7 @@ use crate::{Failure, expect, open};
 
 const PAGE: u64 = 4096;
 /// Any that is not root.
-const USER: u32 = 1000;
+pub(crate) const USER: u32 = 1000;
 
 /// As a user who may lock so many pages: so many are mapped and no more, and again once they are
 /// let go.

@@ -4,6 +4,7 @@
 //!
 //! - [`edu`]: the device's registers.
 //! - [`registers`], [`transfers`], [`interrupts`], [`pins`]: what is tried; each says what it saw.
+//! - [`keeping`]: workers that have the device, killed and replaced.
 //! - [`limits`]: where the kernel ends it.
 //! - [`seats`]: vGPUs on the device, served in this process; [`driver`] is what a guest of one does,
 //!   [`traffic`] its transfers at random, [`unmaps`] memory taken away under them.
@@ -17,6 +18,7 @@ mod driver;
 mod edu;
 mod eventfd;
 mod interrupts;
+mod keeping;
 mod limits;
 mod nvme;
 mod pins;
@@ -49,6 +51,9 @@ const USAGE: &str = "usage: physical COMMAND
   locked ADDRESS PAGES      be a user who may lock so many pages for a device, and try
   entries ADDRESS COUNT     try that so many mappings are allowed
   addresses ADDRESS         try how many pages have addresses of 16 bits
+  kills ADDRESS WORKER      kill the workers that have it, in the middle of transfers
+  held ADDRESS WORKER       try how many vGPUs one has that may lock three pages
+  alone ADDRESS WORKER      have one that opens it itself
   truncated ADDRESS         try to pin memory that its client has cut short
   nvme ADDRESS              drive an NVMe controller, and reset it
   bench-pins ADDRESS OTHER ROUNDS
@@ -86,6 +91,9 @@ fn dispatch(args: &[&str]) -> Result<(), Failure> {
         ["entries", address, count] => limits::entries(&open(address, "32")?, count.parse()?),
         // The page at 0 is not given out.
         ["addresses", address] => limits::addresses(&open(address, "16")?, 15),
+        ["kills", address, program] => keeping::kills(address, program),
+        ["held", address, program] => keeping::locked(address, program),
+        ["alone", address, program] => keeping::alone(address, program),
         ["truncated", address] => limits::truncated(&open(address, "32")?),
         ["nvme", address] => nvme::run(&open(address, "64")?),
         ["bench-pins", address, other, rounds] => {

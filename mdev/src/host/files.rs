@@ -50,11 +50,12 @@ impl HostFiles {
     /// interrupt, and reaches no memory. To be called once the process that had the device has ended,
     /// before anything that it had let the device reach is given to others.
     ///
-    /// Whoever maps the device's regions still can.
+    /// Whoever maps the device's regions still can. If one of these fails, the others are done.
     pub fn quiet(&self) -> Result<(), HostError> {
-        self.clear_bus_master()?;
-        interrupts::silence_all(&self.device)?;
-        self.unmap_all()
+        let deaf = self.clear_bus_master();
+        let mute = interrupts::silence_all(&self.device);
+        let blind = self.unmap_all();
+        deaf.and(mute).and(blind)
     }
 
     fn clear_bus_master(&self) -> Result<(), HostError> {
