@@ -113,7 +113,7 @@ fn a_device_is_driven_and_reaches_the_memory_it_is_given_and_no_other() {
 
 /// With MSI-X, whose table is in the region that is mapped, and with a reset.
 #[test]
-fn a_controller_of_a_disk_reads_into_a_guests_memory_and_is_reset() {
+fn a_controller_of_a_disk_reads_into_a_guests_memory_is_reset_and_taken_away() {
     let programs = Programs::from_env().unwrap();
     let folder = tempfile::tempdir().unwrap();
     let disk = folder.path().join("disk");
@@ -146,6 +146,18 @@ fn a_controller_of_a_disk_reads_into_a_guests_memory_and_is_reset() {
     }
     let said = physical(&mut vm, &format!("nvme {function}")).unwrap();
     assert_eq!(said, ["4711: the first block"; 2].join("\n"));
+    assert_eq!(take_away(&mut vm, &function).unwrap(), "waits\nRequest");
+}
+
+/// Takes a device away from a program that has it; returns what the program says.
+fn take_away(vm: &mut Vm, function: &str) -> Result<String> {
+    vm.guest
+        .sh(&format!("physical wanted {function} >/told 2>&1 & echo"))?;
+    vm.guest.wait_for("grep -q waits /told")?;
+    // The kernel waits until the program has let go of it.
+    let unbind = format!("echo {function} >/sys/bus/pci/drivers/vfio-pci/unbind");
+    vm.guest.sh(&unbind)?;
+    vm.guest.sh("cat /told")
 }
 
 #[test]

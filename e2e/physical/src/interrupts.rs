@@ -69,3 +69,13 @@ pub(crate) fn notices(host: &HostDevice) -> Result<(), Failure> {
     }
     Ok(())
 }
+
+/// Waits until the kernel wants the device back, and gives it back.
+pub(crate) fn wanted(host: &HostDevice) -> Result<(), Failure> {
+    let event = Eventfd::new()?;
+    host.signal(Interrupt::Request, &[event.as_fd()])?;
+    println!("waits");
+    event.wait()?;
+    println!("Request");
+    Ok(())
+}

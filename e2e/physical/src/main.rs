@@ -44,6 +44,7 @@ const USAGE: &str = "usage: physical COMMAND
   transfers ADDRESS BITS    try its transfers with buffers, its addresses being of so many bits
   interrupts ADDRESS COUNT  count that many interrupts of each kind
   notices ADDRESS           have the kernel say what it has to say of a device
+  wanted ADDRESS            wait until the kernel wants a device back
   pins ADDRESS BITS         try its transfers with pinned pages of a guest's memory
   guests ADDRESS BITS       the same with two guests that have the same addresses
   seats ADDRESS COUNT       have two vGPUs on it do so many transfers each, at once
@@ -83,6 +84,7 @@ fn dispatch(args: &[&str]) -> Result<(), Failure> {
             interrupts::run(&Edu::new(open(address, "32")?)?, count.parse()?)
         }
         ["notices", address] => interrupts::notices(&open(address, "64")?),
+        ["wanted", address] => interrupts::wanted(&open(address, "64")?),
         ["pins", address, bits] => pins::run(&Edu::new(open(address, bits)?)?),
         ["guests", address, bits] => pins::guests(&Edu::new(open(address, bits)?)?),
         ["seats", address, count] => traffic::run(address, count.parse()?),
