@@ -26,7 +26,7 @@ const LIMIT: Duration = Duration::from_secs(120);
 /// of theirs may look.
 const WORKER: &str = "#!/bin/sh\nexec env LD_LIBRARY_PATH=/lib /bin/vgpu-worker \"$@\"\n";
 
-/// A guest with both devices, a daemon, and what it is configured as.
+/// A guest with both devices, a daemon, and what it is configured as, with EDU for that device's address.
 fn boot(programs: &Programs, config: &str) -> Result<Outer> {
     let mut vm = Machine::new(programs)
         .memory_mib(1536)
@@ -45,6 +45,8 @@ fn boot(programs: &Programs, config: &str) -> Result<Outer> {
         .boot()?;
     let edu = vm.guest.pci_functions(EDU)?.concat();
     let display = vm.guest.pci_functions(BOCHS)?.concat();
+    vm.guest
+        .sh(&format!("sed -i s/EDU/{edu}/ /etc/vgpud.toml"))?;
     let mut outer = Outer { vm, edu, display };
     outer.start_daemon()?;
     Ok(outer)
@@ -107,18 +109,29 @@ impl Outer {
         Err(Error::Guest(format!("{line}: {words}\n{log}")))
     }
 
-    /// All that is told of a vGPU.
-    fn told(&mut self, uuid: &str) -> Result<Value> {
-        let shown = self.vgpu(&format!("show {uuid} --json"))?;
-        serde_json::from_str(&shown).map_err(|error| Error::Malformed(error.to_string()))
+    /// All that is told of vGPUs, in their order.
+    fn told(&mut self, vgpus: &[&str]) -> Result<Vec<Value>> {
+        let line = "LD_LIBRARY_PATH=/lib vgpu list --json";
+        let output = self.vm.guest.run_within(line, LIMIT)?;
+        let all: Vec<Value> = serde_json::from_slice(&output.stdout)
+            .map_err(|error| Error::Malformed(error.to_string()))?;
+        let of = |uuid: &&str| all.iter().find(|told| told["uuid"] == **uuid).cloned();
+        let told: Option<Vec<_>> = vgpus.iter().map(of).collect();
+        told.ok_or_else(|| Error::Guest(format!("some of {vgpus:?} are missing: {all:?}")))
     }
 
-    /// The process that serves vGPUs, which is the same for all of them.
+    /// The process that serves vGPUs, which is the same for all of them, once they run.
     fn worker(&mut self, vgpus: &[&str]) -> Result<String> {
-        let mut pids = Vec::new();
-        for uuid in vgpus {
-            pids.push(self.told(uuid)?["instance"]["pid"].to_string());
-        }
+        let running = format!(
+            "test $(LD_LIBRARY_PATH=/lib vgpu list | grep -c running) = {}",
+            EDUS.len() + SLICES.len()
+        );
+        self.vm.guest.wait_for(&running)?;
+        let mut pids: Vec<_> = self
+            .told(vgpus)?
+            .iter()
+            .map(|told| told["pid"].to_string())
+            .collect();
         pids.dedup();
         match &pids[..] {
             [one] => Ok(one.clone()),
@@ -126,13 +139,14 @@ impl Outer {
         }
     }
 
-    fn wait_running(&mut self, vgpus: &[&str]) -> Result<()> {
-        for uuid in vgpus {
-            self.vm.guest.wait_for(&format!(
-                "LD_LIBRARY_PATH=/lib vgpu show {uuid} | grep -q 'state.*running'"
-            ))?;
-        }
-        Ok(())
+    /// Which vGPUs are kept as those that are shown.
+    fn shown(&mut self) -> Result<Vec<bool>> {
+        let on = |told: &Value| {
+            let attributes = told["attributes"].as_array().cloned().unwrap_or_default();
+            let mut given = attributes.iter();
+            given.any(|it| it["name"] == "foreground" && it["value"] == "on")
+        };
+        Ok(self.told(&SLICES)?.iter().map(on).collect())
     }
 
     fn bind_all(&mut self) -> Result<()> {
@@ -180,8 +194,17 @@ fn check_catalogue(outer: &mut Outer) -> Result<()> {
 fn check_worker_killed(outer: &mut Outer, vgpus: &[&str]) -> Result<()> {
     let before = outer.worker(vgpus)?;
     outer.vmms(&format!("outlive {before}"), vgpus)?;
-    outer.wait_running(vgpus)?;
     assert_ne!(outer.worker(vgpus)?, before);
+    Ok(())
+}
+
+/// One is shown at most, whichever was turned to last.
+fn check_foreground(outer: &mut Outer) -> Result<()> {
+    assert_eq!(outer.shown()?, [false, false]);
+    for (uuid, expected) in SLICES.iter().zip([[true, false], [false, true]]) {
+        outer.vgpu(&format!("set {uuid} foreground=on"))?;
+        assert_eq!(outer.shown()?, expected);
+    }
     Ok(())
 }
 
@@ -213,16 +236,34 @@ fn vgpus_share_physical_devices_and_outlive_their_worker_and_the_daemon() {
     let said = outer.refused(&format!("upgrade {}", EDUS[0])).unwrap();
     check_words(&said, &["shares the worker of its parent", "remedy: "]);
     check_worker_killed(&mut outer, &EDUS).unwrap();
+    check_foreground(&mut outer).unwrap();
     check_worker_killed(&mut outer, &SLICES).unwrap();
 
     let before = outer.worker(&EDUS).unwrap();
     outer.vm.guest.sh("kill -KILL $(cat /vgpud.pid)").unwrap();
     outer.vmms("serve", &[EDUS, SLICES].concat()).unwrap();
     outer.start_daemon().unwrap();
-    outer.wait_running(&[EDUS, SLICES].concat()).unwrap();
     assert_eq!(outer.worker(&EDUS).unwrap(), before);
     check_worker_killed(&mut outer, &EDUS).unwrap();
     check_worker_killed(&mut outer, &SLICES).unwrap();
+    assert_eq!(outer.shown().unwrap(), [false, true]);
     check_given_back(&mut outer).unwrap();
     println!("{}", outer.vm.guest.sh("cat /vgpud.log").unwrap());
+}
+
+#[test]
+fn a_device_for_which_too_little_can_be_locked_says_what_to_raise() {
+    let programs = Programs::from_env().unwrap();
+    let config = "[parents.\"EDU\"]\nlock-limit = 1\n";
+    let mut outer = boot(&programs, config).unwrap();
+    outer.bind_all().unwrap();
+    let edu = outer.edu.clone();
+    let said = outer.refused(&format!("start {} -p {edu} -t edu-shared", EDUS[0]));
+    let expected = [
+        "no more memory can be locked for the device (ENOMEM)",
+        &format!("remedy: raise parents.\"{edu}\".lock-limit"),
+    ];
+    check_words(&said.unwrap(), &expected);
+    // Nothing of it is left, and the device is free.
+    outer.vgpu(&format!("unbind {edu}")).unwrap();
 }

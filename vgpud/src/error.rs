@@ -87,6 +87,14 @@ pub enum Error {
     /// The worker of a physical device ended before it was ready.
     #[error("the worker of {0} ended before it was ready: {1}")]
     DeviceStillborn(String, String),
+    /// Memory that a physical device reaches cannot be locked.
+    #[error("{message}")]
+    Locked {
+        /// Which parent.
+        parent: String,
+        /// What was tried, and that.
+        message: String,
+    },
     /// A seat cannot be handed over by itself.
     #[error("{0} shares the worker of its parent, which is not replaced while it serves")]
     Seated(Uuid),
@@ -132,6 +140,7 @@ impl Error {
             Self::NotTakenOver(..) => "EPROTO",
             Self::NotKept(_) | Self::Seated(_) => "ENOTSUP",
             Self::DeviceStillborn(..) => "EIO",
+            Self::Locked { .. } => "ENOMEM",
             Self::Device(_, error) => errno_name(&error.errno().into()),
             Self::Os { source, .. } => errno_name(source),
         }
@@ -155,7 +164,7 @@ impl Error {
             Self::Stillborn(..) | Self::ConsoleStillborn(..) => 500,
             Self::NotTakenOver(..) => 502,
             Self::NotKept(_) | Self::Seated(_) => 409,
-            Self::Device(..) => 409,
+            Self::Device(..) | Self::Locked { .. } => 409,
             Self::DeviceStillborn(..) => 500,
             Self::Os { source, .. } if source.kind() == io::ErrorKind::StorageFull => 507,
             Self::Os { .. } => 500,
@@ -204,6 +213,9 @@ impl Error {
                 "stop it when its virtual machine has ended, and start it".to_owned()
             }
             Self::Device(_, error) => return error.remedy().map(str::to_owned),
+            Self::Locked { parent, .. } => format!(
+                "raise parents.\"{parent}\".lock-limit, or LimitMEMLOCK of the daemon's service"
+            ),
             Self::DeviceStillborn(..) => "look into the daemon's log".to_owned(),
             Self::Seated(_) => "stop all vGPUs of that parent when their virtual machines have \
                                 ended: the next one has the installed program"
@@ -276,103 +288,4 @@ fn errno_name(error: &io::Error) -> &'static str {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn each_refusal_has_the_errno_that_the_kernels_mdev_gives() {
-        let uuid = Uuid::nil();
-        let parent = || "soft0".to_owned();
-        let type_name = || "bochs-4m".to_owned();
-        let full = io::Error::from_raw_os_error(rustix::io::Errno::NOSPC.raw_os_error());
-        for (error, errno, status) in [
-            (Error::Invalid("x".into()), "EINVAL", 422),
-            (Error::Exists(uuid, "x".into()), "EEXIST", 409),
-            (Error::NoInstance(uuid), "ENODEV", 404),
-            (
-                Error::NoPlace {
-                    parent: parent(),
-                    type_name: type_name(),
-                },
-                "EUSERS",
-                409,
-            ),
-            (
-                Error::NoVideoMemory {
-                    parent: parent(),
-                    type_name: type_name(),
-                },
-                "ENOSPC",
-                409,
-            ),
-            (Error::os("write")(full), "ENOSPC", 507),
-            (Error::os("write")(io::Error::other("odd")), "EIO", 500),
-        ] {
-            let problem = error.problem();
-            assert_eq!(
-                (problem.errno.as_str(), problem.status),
-                (errno, status),
-                "{error}"
-            );
-            assert!(!problem.title.is_empty());
-        }
-    }
-
-    #[test]
-    fn the_words_of_each_refusal_are_in_the_page_on_troubles() {
-        let page = include_str!("../../docs/troubleshooting.md");
-        let uuid = Uuid::nil();
-        let (parent, type_name) = ("p".to_owned(), "t".to_owned());
-        for (error, words) in [
-            (Error::NoInstance(uuid), "there is no vGPU"),
-            (Error::NoDefinition(parent.clone(), uuid), "is not defined"),
-            (Error::NoParent(parent.clone()), "there is no parent"),
-            (
-                Error::NoType {
-                    parent: parent.clone(),
-                    type_name: type_name.clone(),
-                },
-                "offers no type",
-            ),
-            (
-                Error::Exists(uuid, String::new()),
-                "is there already, and is not what is asked for",
-            ),
-            (
-                Error::NoPlace {
-                    parent: parent.clone(),
-                    type_name: type_name.clone(),
-                },
-                "no place is free",
-            ),
-            (
-                Error::NoVideoMemory { parent, type_name },
-                "too little video memory left",
-            ),
-            (Error::NoUser, "no user is free for its worker"),
-            (Error::Busy(uuid), "a VMM is connected"),
-            (Error::NotRunning(uuid), "does not run"),
-            (Error::Mute(uuid, String::new()), "does not answer"),
-            (
-                Error::Stillborn(uuid, String::new()),
-                "ended before it was ready",
-            ),
-            (
-                Error::NotTakenOver(uuid, String::new()),
-                "no other worker takes over",
-            ),
-            (Error::NotKept(uuid), "cannot be replaced while it serves"),
-            (
-                Error::ConsoleElsewhere(uuid),
-                "takes no viewers at that address",
-            ),
-            (
-                Error::ConsoleStillborn(uuid, String::new()),
-                "does not start",
-            ),
-        ] {
-            assert!(error.to_string().contains(words), "{error}");
-            assert!(page.contains(words), "{words}");
-        }
-    }
-}
+mod tests;

@@ -3,9 +3,10 @@
 use std::fs;
 use std::path::Path;
 
+use mdev::host::PciAddress;
 use rustix::fs::{MemfdFlags, memfd_create};
 
-use crate::api::{Fact, HostFacts};
+use crate::api::{Fact, HostFacts, Parent};
 use crate::blocking::blocking;
 use crate::catalogue::total_memory;
 use crate::manager::Manager;
@@ -18,6 +19,7 @@ pub async fn look(manager: &Manager) -> HostFacts {
 
 fn look_now(manager: &Manager) -> HostFacts {
     let system = rustix::system::uname();
+    let parents = manager.parents_now();
     let cpus = std::thread::available_parallelism();
     HostFacts {
         version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -32,7 +34,9 @@ fn look_now(manager: &Manager) -> HostFacts {
             landlock(),
             seccomp(),
             cgroups(),
-            render_nodes(manager),
+            render_nodes(&parents),
+            shared_devices(&parents),
+            locked_memory(&parents),
             udmabuf(),
             open_files(),
         ],
@@ -117,11 +121,44 @@ fn cgroups() -> Fact {
     )
 }
 
-fn render_nodes(manager: &Manager) -> Fact {
-    let parents = manager.parents_now();
+fn is_device(parent: &Parent) -> bool {
+    parent.name.parse::<PciAddress>().is_ok()
+}
+
+/// Physical devices that vfio-pci has, and what becomes of each.
+fn shared_devices(parents: &[Parent]) -> Fact {
+    let devices = parents.iter().filter(|parent| is_device(parent));
+    let told = devices.clone().map(|parent| match parent.types.is_empty() {
+        true => format!("{} ({})", parent.name, parent.description),
+        false => format!("{} ({} vGPUs)", parent.name, parent.children.len()),
+    });
+    let found = told.collect::<Vec<_>>().join(", ");
+    let is_good = devices.clone().all(|parent| !parent.types.is_empty());
+    let remedy = "give devices back that no vGPU can be created on: vgpu unbind";
+    fact("shared-devices", is_good, found, remedy)
+}
+
+/// What a device reaches of guests' memory is locked.
+fn locked_memory(parents: &[Parent]) -> Fact {
+    /// As much as one small guest has.
+    const LEAST: u64 = 256 << 20;
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Memlock);
+    let found = match limit.maximum {
+        None => "without a limit".to_owned(),
+        Some(bytes) => format!("at most {bytes} bytes"),
+    };
+    let is_enough = limit.maximum.is_none_or(|bytes| bytes >= LEAST);
+    let is_needed = parents.iter().any(is_device);
+    let remedy = "set LimitMEMLOCK of the service to infinity: what a physical device reaches of \
+                  guests' memory is locked (parents.ADDRESS.lock-limit is for each device)";
+    fact("locked-memory", is_enough || !is_needed, found, remedy)
+}
+
+fn render_nodes(parents: &[Parent]) -> Fact {
     let names: Vec<_> = parents
         .iter()
         .skip(1)
+        .filter(|parent| !is_device(parent))
         .map(|parent| parent.name.as_str())
         .collect();
     let remedy = "none is needed for soft0; for a GPU, let the daemon open /dev/dri/renderD*";

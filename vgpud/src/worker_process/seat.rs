@@ -135,6 +135,10 @@ impl Vacant {
             ControlError::Refused { errno, message } if errno == "EINVAL" => {
                 Error::Invalid(message)
             }
+            ControlError::Refused { errno, message } if errno == "ENOMEM" => Error::Locked {
+                parent: self.how.device.host.address.to_string(),
+                message,
+            },
             ControlError::Refused { errno, message } => Error::Refused { errno, message },
             mute if self.process.is_dying(DYING) => {
                 let exit = self.how.held.reap(&self.process);
