@@ -116,10 +116,15 @@ impl Inner {
 
     /// Waits until it has said something, or has ended.
     pub fn wait_for(guest: &mut Guest, words: &str) -> Result<()> {
+        Self::wait_within(guest, words, LIMIT)
+    }
+
+    /// The same with a limit of its own.
+    pub fn wait_within(guest: &mut Guest, words: &str, limit: Duration) -> Result<()> {
         let script = format!(
             "until grep -q -e '{words}' -e 'inner ended' {OUTPUT}; do sleep 0.05; done; cat {OUTPUT}"
         );
-        let said = guest.run_within(&script, LIMIT)?;
+        let said = guest.run_within(&script, limit)?;
         let said = String::from_utf8_lossy(&said.stdout).into_owned();
         if said.contains(words) {
             Ok(())
