@@ -33,7 +33,11 @@ pub(crate) struct Display {
 }
 
 pub(crate) fn run(seat: &str, name: &str) -> Result<(), Failure> {
-    let mut display = Display::connect(Path::new(&format!("/tmp/seat-{seat}")))?;
+    let path = match seat.starts_with('/') {
+        true => seat.to_owned(),
+        false => format!("/tmp/seat-{seat}"),
+    };
+    let mut display = Display::connect(Path::new(&path))?;
     asked::serve(&format!("/tmp/client-{name}"), |words| {
         display.answer(words)
     })

@@ -23,7 +23,8 @@ type Failure = Box<dyn Error + Send + Sync>;
 const USAGE: &str = "usage: slices COMMAND
   serve ADDRESS SETTINGS SEAT...  share the card at an address among vGPUs, each given as
                                   TYPE[,NAME=VALUE...]; seat N listens at /tmp/seat-N
-  client N NAME                   be a client of seat N, and do what is asked at /tmp/client-NAME
+  client SEAT NAME                be a client of a seat, given by its number or its socket, and do what
+                                  is asked at /tmp/client-NAME
   ask PATH WORDS...               have a server (at /tmp/seats) or a client do something
   bench ADDRESS MILLISECONDS      draw frames for so long in each way to the card's memory, and print
                                   how many nanoseconds one takes";
