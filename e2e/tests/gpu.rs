@@ -115,6 +115,14 @@ fn use_heads(programs: &Programs, blob: &str) {
             .unwrap();
     }
     gpu.wait_head(2, sizes[2], 22, cursor).unwrap();
+    let told = gpu.ask("status", &[]).unwrap();
+    for line in [
+        "picture     640x480",
+        "on head 1   1280x720",
+        "on head 2   800x600",
+    ] {
+        assert!(told.lines().any(|it| it == line), "{line} in {told}");
+    }
     guest.release(picture).unwrap();
     gpu.ask("set", &["heads=1"]).unwrap();
     let modes = format!("test \"$(guest heads /dev/dri/{card} | wc -l)\" = 1");

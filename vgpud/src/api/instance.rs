@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use mdev::scanout::Geometry;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
@@ -174,8 +175,11 @@ pub struct WorkerStatus {
     pub pid: u32,
     /// Whether a VMM is connected.
     pub connected: bool,
-    /// What it shows, if anything.
+    /// What it shows, if anything; of several heads, by the first.
     pub picture: Option<Picture>,
+    /// By the heads after it, up to the last that shows anything.
+    #[serde(default)]
+    pub further_pictures: Vec<Option<Picture>>,
     /// The device's attributes, with their values now.
     pub attributes: Vec<Attribute>,
     /// What was counted since the worker started.
@@ -212,19 +216,24 @@ pub struct View {
     pub cursor: bool,
 }
 
+impl From<Geometry> for Picture {
+    fn from(Geometry { width, height, .. }: Geometry) -> Self {
+        Self { width, height }
+    }
+}
+
 impl From<worker::protocol::Status> for WorkerStatus {
     fn from(status: worker::protocol::Status) -> Self {
         // A struct of numbers: it is a map of numbers as JSON too.
         let counters = serde_json::to_value(&status.counters)
             .and_then(serde_json::from_value)
             .unwrap_or_default();
+        let further = status.further_scanouts.into_iter();
         Self {
             pid: status.pid,
             connected: status.connected,
-            picture: status.scanout.map(|picture| Picture {
-                width: picture.width,
-                height: picture.height,
-            }),
+            picture: status.scanout.map(Into::into),
+            further_pictures: further.map(|shown| shown.map(Into::into)).collect(),
             attributes: status.attributes.into_iter().map(Into::into).collect(),
             counters,
             mappings: status.mappings,

@@ -61,10 +61,17 @@ pub(crate) fn describe_status(text: &mut String, status: &WorkerStatus) {
     // Writing to a String cannot fail.
     let _ = writeln!(text, "process     {}", status.pid);
     let _ = writeln!(text, "client      {client}");
-    let _ = match status.picture {
-        Some(picture) => writeln!(text, "picture     {}x{}", picture.width, picture.height),
-        None => writeln!(text, "picture     none"),
-    };
+    let pictures = std::iter::once(&status.picture).chain(&status.further_pictures);
+    for (head, picture) in pictures.enumerate() {
+        let name = match head {
+            0 => "picture".to_owned(),
+            head => format!("on head {head}"),
+        };
+        let _ = match picture {
+            Some(picture) => writeln!(text, "{name:11} {}x{}", picture.width, picture.height),
+            None => writeln!(text, "{name:11} none"),
+        };
+    }
     for attribute in &status.attributes {
         let _ = writeln!(text, "{:11} {}", attribute.name, attribute.value);
     }

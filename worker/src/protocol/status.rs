@@ -15,8 +15,11 @@ pub struct Status {
     pub pid: u32,
     /// Whether a VMM is connected.
     pub connected: bool,
-    /// What is shown now, if anything.
+    /// What is shown now, if anything; of several heads, by the first.
     pub scanout: Option<Geometry>,
+    /// By the heads after it, up to the last that shows anything.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub further_scanouts: Vec<Option<Geometry>>,
     /// The device's attributes.
     pub attributes: Vec<Attribute>,
     /// What was counted since it started.

@@ -2,6 +2,7 @@
 
 use std::sync::atomic::Ordering;
 
+use mdev::scanout::{Geometry, ScanoutPublisher};
 use worker::protocol::{Answer, Attribute, Counters, Status};
 
 use super::{Responder, refuse};
@@ -25,11 +26,8 @@ impl Responder {
                 type_name: self.type_name.clone(),
                 pid: std::process::id(),
                 connected: self.metrics.connected.load(Ordering::Relaxed),
-                scanout: self
-                    .services
-                    .scanout
-                    .current()
-                    .map(|scanout| scanout.geometry),
+                scanout: geometry(&self.services.scanout),
+                further_scanouts: further(&self.services.scanout),
                 attributes,
                 counters: self.counters(),
                 sandbox: self.sandbox,
@@ -57,5 +55,45 @@ impl Responder {
             resets: metrics.resets.value(),
             interrupts: self.services.interrupts.raised(),
         }
+    }
+}
+
+fn geometry(head: &ScanoutPublisher) -> Option<Geometry> {
+    head.current().map(|scanout| scanout.geometry)
+}
+
+/// What the heads after the first show, without those at the end that show nothing.
+fn further(publisher: &ScanoutPublisher) -> Vec<Option<Geometry>> {
+    let heads = (1..publisher.heads()).filter_map(|head| publisher.head(head));
+    let mut shown: Vec<_> = heads.map(|head| geometry(&head)).collect();
+    while shown.pop_if(|shown| shown.is_none()).is_some() {}
+    shown
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use mdev::scanout::PixelFormat;
+    use rustix::event::{EventfdFlags, eventfd};
+
+    use super::*;
+
+    #[test]
+    fn what_each_head_shows_is_told_up_to_the_last_that_shows_anything() {
+        let publisher = ScanoutPublisher::default();
+        publisher.set_heads(4);
+        assert_eq!(further(&publisher), []);
+        let shown = Geometry {
+            width: 8,
+            height: 4,
+            stride: 32,
+            offset: 0,
+            format: PixelFormat::Xrgb8888,
+        };
+        let memory = Arc::new(eventfd(0, EventfdFlags::CLOEXEC).unwrap());
+        publisher.head(2).unwrap().publish(memory, shown);
+        assert_eq!(further(&publisher), [None, Some(shown)]);
+        assert_eq!(geometry(&publisher), None);
     }
 }

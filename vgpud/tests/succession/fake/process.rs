@@ -236,6 +236,7 @@ impl Fake {
             pid: process::id(),
             connected: self.client.lock().unwrap().is_some(),
             scanout: None,
+            further_scanouts: Vec::new(),
             attributes: Vec::new(),
             counters: Counters::default(),
             sandbox: Sandbox::default(),
