@@ -107,6 +107,7 @@ fn status() -> Status {
         pid: process::id(),
         connected: false,
         scanout: None,
+        further_scanouts: Vec::new(),
         attributes: Vec::new(),
         counters: Counters::default(),
         sandbox: Sandbox::default(),
