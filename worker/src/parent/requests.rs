@@ -87,6 +87,7 @@ impl ParentResponder {
             pid: std::process::id(),
             connected,
             scanout: None,
+            further_scanouts: Vec::new(),
             attributes: Vec::new(),
             counters: Counters::default(),
             sandbox: self.sandbox,
