@@ -105,6 +105,7 @@ impl Screen {
     }
 
     fn program(&self, state: &mut State, picture: Option<Geometry>) {
+        let picture = picture.filter(|picture| self.can_show(*picture));
         if state.shown == picture {
             return;
         }
@@ -118,6 +119,15 @@ impl Screen {
         if let Err(error) = programmed {
             tracing::error!("the card does not show what it is told to: {error}");
         }
+    }
+
+    /// Whether the card shows that picture, and not another vGPU's memory: its registers have 16 bits,
+    /// and a VGA card whose last line goes on past its memory begins anew with the first.
+    fn can_show(&self, picture: Geometry) -> bool {
+        let lines = u64::from(picture.stride) * u64::from(picture.height);
+        let end = picture.offset.checked_add(lines);
+        offsets(picture).1 <= u16::MAX.into()
+            && end.is_some_and(|end| end <= self.card.memory_len())
     }
 
     fn set_mode(&self, picture: Option<Geometry>) -> Result<(), HostError> {

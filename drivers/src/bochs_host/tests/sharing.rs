@@ -3,6 +3,7 @@
 use mdev::device::Reset;
 
 use super::*;
+use crate::bochs_host::screen::Screen;
 
 #[test]
 fn the_card_shows_who_is_brought_to_the_front_in_the_first_picture() {
@@ -37,6 +38,43 @@ fn the_card_shows_who_is_brought_to_the_front_in_the_first_picture() {
         second.front("off");
         assert_eq!(rig.card.picture(), None, "{aperture}");
         assert!(!first.is_front() && !second.is_front());
+    }
+}
+
+/// Where the card would show what is another's.
+#[test]
+fn a_picture_that_the_card_cannot_be_told_of_is_not_shown() {
+    let len = 64 << 20;
+    let card = Arc::new(FakeCard {
+        memory: RegionMemory::new("card", len).unwrap(),
+        registers: Mutex::new(Mmio::new(len as u32, Vec::new())),
+        windows: Mutex::default(),
+    });
+    let screen = Screen::new(Arc::clone(&card) as Arc<dyn Card>).unwrap();
+    let picture = |stride, offset| Geometry {
+        width: 64,
+        height: 64,
+        stride,
+        offset,
+        format: PixelFormat::Xrgb8888,
+    };
+    for (stride, offset, shown) in [
+        (256, 0, true),
+        // The last line that the register counts to, and the one behind it.
+        (256, 65_535 * 256, true),
+        (256, 65_536 * 256, false),
+        (1024, 65_536 * 256, true),
+        // The last of the card's memory, in whole lines and in all but a part of one.
+        (1024, len - 64 * 1024, true),
+        (1024, len - 64 * 1024 + 768, false),
+    ] {
+        let expected = picture(stride, offset);
+        screen.take(1, Some(expected));
+        assert_eq!(
+            card.picture(),
+            shown.then_some(expected),
+            "{stride} {offset:#x}"
+        );
     }
 }
 
