@@ -20,6 +20,7 @@ use crate::catalogue::HostParent;
 use crate::error::Error;
 use crate::worker_process::confinement::Confinement;
 use crate::worker_process::launch::Launcher;
+use crate::worker_process::life::DYING;
 
 use process::DeviceProcess;
 
@@ -91,7 +92,8 @@ impl HeldDevice {
     ) -> Result<Arc<DeviceProcess>, Error> {
         let mut state = self.state();
         if let Some(process) = &state.process {
-            if !process.has_ended() {
+            // One that is being killed takes nobody in any more.
+            if !process.is_dying(DYING) {
                 return Ok(Arc::clone(process));
             }
             let process = Arc::clone(process);
@@ -173,3 +175,6 @@ impl State {
 fn answers(control: &std::path::Path) -> bool {
     Control::connect(control).is_ok_and(|control| control.status().is_ok())
 }
+
+#[cfg(test)]
+mod tests;

@@ -29,6 +29,9 @@ impl Manager {
         let manager = self.clone();
         detached(async move {
             let turns = manager.turns(uuid).await;
+            if let Ok(parent) = manager.parent_of(uuid) {
+                manager.look_for(&parent).await;
+            }
             let state = manager.table().entry(uuid).map(|entry| entry.state);
             match state {
                 None => manager.create_defined(uuid).await?,

@@ -22,7 +22,7 @@ use super::exit::reap;
 use super::readable;
 
 /// How long a process may take to end from when its seats are closed on: the kernel closes them first.
-pub(super) const DYING: Duration = Duration::from_secs(2);
+pub(crate) const DYING: Duration = Duration::from_secs(2);
 
 /// What lives for as long as a vGPU is served.
 #[derive(Debug)]
