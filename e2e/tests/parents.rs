@@ -33,6 +33,7 @@ fn boot(programs: &Programs, config: &str) -> Result<Outer> {
         .module("vfio-pci")
         .module("vfio_iommu_type1")
         .guest_program("vmms")
+        .guest_program("physical")
         .kernel_arg("intel_iommu=on no_timer_check")
         .device("intel-iommu,intremap=on,caching-mode=on")
         .device("edu,dma_mask=0xffffffff")
@@ -95,10 +96,10 @@ impl Outer {
         }
     }
 
-    /// Clients of vGPUs; see the program `vmms`.
-    fn vmms(&mut self, what: &str, vgpus: &[&str]) -> Result<()> {
+    /// Clients of vGPUs: what the programs `vmms` and `physical` try.
+    fn clients(&mut self, what: &str, vgpus: &[&str]) -> Result<()> {
         let sockets = vgpus.iter().map(|uuid| format!(" /run/vgpud/{uuid}.sock"));
-        let line = format!("vmms {what}{}", sockets.collect::<String>());
+        let line = format!("{what}{}", sockets.collect::<String>());
         let output = self.vm.guest.run_within(&line, LIMIT)?;
         let words = String::from_utf8_lossy(&output.stderr).into_owned();
         println!("{line}: {words}");
@@ -193,9 +194,26 @@ fn check_catalogue(outer: &mut Outer) -> Result<()> {
 /// All vGPUs of a device go on, their clients connected, when their worker is killed.
 fn check_worker_killed(outer: &mut Outer, vgpus: &[&str]) -> Result<()> {
     let before = outer.worker(vgpus)?;
-    outer.vmms(&format!("outlive {before}"), vgpus)?;
+    outer.clients(&format!("vmms outlive {before}"), vgpus)?;
     assert_ne!(outer.worker(vgpus)?, before);
     Ok(())
+}
+
+/// It is killed in the middle of transfers, and these are done after it.
+fn check_killed_in_transfers(outer: &mut Outer) -> Result<()> {
+    let worker = outer.worker(&EDUS)?;
+    outer.clients(&format!("physical killed {worker}"), &EDUS)
+}
+
+/// A vGPU whose worker hangs is stopped by force, and the other one goes on in another worker.
+fn check_hung(outer: &mut Outer) -> Result<()> {
+    let worker = outer.worker(&EDUS)?;
+    outer.vm.guest.sh(&format!("kill -STOP {worker}"))?;
+    outer.vgpu(&format!("stop {} --keep --force", EDUS[0]))?;
+    outer.clients("vmms serve", &EDUS[1..])?;
+    outer.vgpu(&format!("start {}", EDUS[0]))?;
+    assert_ne!(outer.worker(&EDUS)?, worker);
+    outer.clients("vmms serve", &EDUS)
 }
 
 /// One is shown at most, whichever was turned to last.
@@ -231,7 +249,9 @@ fn vgpus_share_physical_devices_and_outlive_their_worker_and_the_daemon() {
     let mut outer = boot(&programs, "").unwrap();
     check_catalogue(&mut outer).unwrap();
     outer.start_all().unwrap();
-    outer.vmms("serve", &[EDUS, SLICES].concat()).unwrap();
+    outer
+        .clients("vmms serve", &[EDUS, SLICES].concat())
+        .unwrap();
     assert_ne!(outer.worker(&EDUS).unwrap(), outer.worker(&SLICES).unwrap());
     let said = outer.refused(&format!("upgrade {}", EDUS[0])).unwrap();
     check_words(&said, &["shares the worker of its parent", "remedy: "]);
@@ -241,11 +261,14 @@ fn vgpus_share_physical_devices_and_outlive_their_worker_and_the_daemon() {
 
     let before = outer.worker(&EDUS).unwrap();
     outer.vm.guest.sh("kill -KILL $(cat /vgpud.pid)").unwrap();
-    outer.vmms("serve", &[EDUS, SLICES].concat()).unwrap();
+    outer
+        .clients("vmms serve", &[EDUS, SLICES].concat())
+        .unwrap();
     outer.start_daemon().unwrap();
     assert_eq!(outer.worker(&EDUS).unwrap(), before);
-    check_worker_killed(&mut outer, &EDUS).unwrap();
+    check_killed_in_transfers(&mut outer).unwrap();
     check_worker_killed(&mut outer, &SLICES).unwrap();
+    check_hung(&mut outer).unwrap();
     assert_eq!(outer.shown().unwrap(), [false, true]);
     check_given_back(&mut outer).unwrap();
     println!("{}", outer.vm.guest.sh("cat /vgpud.log").unwrap());

@@ -19,6 +19,7 @@ mod edu;
 mod eventfd;
 mod interrupts;
 mod keeping;
+mod killed;
 mod limits;
 mod nvme;
 mod pins;
@@ -49,6 +50,7 @@ const USAGE: &str = "usage: physical COMMAND
   guests ADDRESS BITS       the same with two guests that have the same addresses
   seats ADDRESS COUNT       have two vGPUs on it do so many transfers each, at once
   unmaps ADDRESS COUNT      have two vGPUs lose memory in the middle of so many transfers each
+  killed PID SOCKET...      have who serves guests killed in the middle of their transfers
   locked ADDRESS PAGES      be a user who may lock so many pages for a device, and try
   entries ADDRESS COUNT     try that so many mappings are allowed
   addresses ADDRESS         try how many pages have addresses of 16 bits
@@ -89,6 +91,7 @@ fn dispatch(args: &[&str]) -> Result<(), Failure> {
         ["guests", address, bits] => pins::guests(&Edu::new(open(address, bits)?)?),
         ["seats", address, count] => traffic::run(address, count.parse()?),
         ["unmaps", address, count] => unmaps::run(address, count.parse()?),
+        ["killed", pid, ref sockets @ ..] => killed::run(pid, sockets),
         ["locked", address, pages] => limits::locked(address, pages.parse()?),
         ["entries", address, count] => limits::entries(&open(address, "32")?, count.parse()?),
         // The page at 0 is not given out.
