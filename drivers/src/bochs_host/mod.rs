@@ -10,6 +10,7 @@
 //! - `model`: what the types differ in.
 //! - `device`: the PCI device. Its registers are `crate::bochs`'s.
 //! - `aperture`: the three ways to a slice.
+//! - `renewal`: memory for one client after the other.
 //! - `vram`: the memory of one vGPU: its slice, and its picture in a file.
 //! - `mirror`: copies what has changed from the one to the other, on a thread.
 //! - `slices`: which part of the card's memory is whose.
@@ -30,6 +31,7 @@ mod mirror;
 mod model;
 mod parent;
 mod place;
+mod renewal;
 mod screen;
 mod settings;
 mod slices;

@@ -30,8 +30,11 @@ fn start(programs: &Programs) -> Result<(Vm, String)> {
          LD_LIBRARY_PATH=/lib vgpud --config /etc/vgpud.toml --worker /bin/worker \
          </dev/null >/vgpud.log 2>&1 &"
     ))?;
-    vm.guest
-        .wait_for("LD_LIBRARY_PATH=/lib vgpu types | grep -q bochs-slice")?;
+    let is_there = "LD_LIBRARY_PATH=/lib vgpu types | grep -q bochs-slice";
+    if let Err(error) = vm.guest.wait_for(is_there) {
+        println!("{}", vm.guest.sh("cat /vgpud.log; ls -l /dev/vfio")?);
+        return Err(error);
+    }
     Ok((vm, function))
 }
 
