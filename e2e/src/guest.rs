@@ -116,7 +116,8 @@ impl Guest {
         self.bytes_within(command, COMMAND_LIMIT)
     }
 
-    fn bytes_within(&mut self, command: &str, limit: Duration) -> Result<Vec<u8>> {
+    /// The same of one that may take as long as `limit`.
+    pub fn bytes_within(&mut self, command: &str, limit: Duration) -> Result<Vec<u8>> {
         let output = self.run_within(command, limit)?;
         if output.status != 0 {
             let words = String::from_utf8_lossy(&output.stderr);

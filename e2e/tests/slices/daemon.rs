@@ -18,7 +18,7 @@ const WORKER: &str = "#!/bin/sh\nexec env LD_LIBRARY_PATH=/lib /bin/vgpu-worker 
 /// A guest with a card, and a daemon whose administrator trusts VMMs with that.
 fn start(programs: &Programs) -> Result<(Vm, String)> {
     let mut vm = machine(programs, "bochs-display")
-        .memory_mib(1024)
+        .memory_mib(1536)
         .our_program("vgpu")?
         .our_program("vgpud")?
         .our_program("vgpu-worker")?
@@ -30,11 +30,11 @@ fn start(programs: &Programs) -> Result<(Vm, String)> {
          LD_LIBRARY_PATH=/lib vgpud --config /etc/vgpud.toml --worker /bin/worker \
          </dev/null >/vgpud.log 2>&1 &"
     ))?;
-    let is_there = "LD_LIBRARY_PATH=/lib vgpu types | grep -q bochs-slice";
-    if let Err(error) = vm.guest.wait_for(is_there) {
-        println!("{}", vm.guest.sh("cat /vgpud.log; ls -l /dev/vfio")?);
-        return Err(error);
-    }
+    let wait = "for try in $(seq 40); do
+            LD_LIBRARY_PATH=/lib vgpu types | grep -q bochs-slice && exit 0
+            sleep 0.2
+        done; cat /vgpud.log >&2; exit 1";
+    vm.guest.bytes_within(wait, LIMIT)?;
     Ok((vm, function))
 }
 
