@@ -9,6 +9,9 @@
 //! - `elsewhere`: another test runs them, in a guest with an init system.
 //!
 //! The blocks of a page are typed into one shell, so that a variable set in one is known to the next.
+//!
+//! A block of another language whose second word has a dot in it is a file of that name, which is there
+//! for the commands that follow.
 
 use std::fmt::Write;
 
@@ -25,6 +28,8 @@ pub enum Outcome {
     Refused(Vec<String>),
     /// They are for another place.
     Elsewhere,
+    /// They are none, but what a file of this name holds.
+    File(String),
 }
 
 /// Commands of a page.
@@ -60,6 +65,11 @@ pub fn blocks(page: &str) -> Result<Vec<Block>> {
                 line: at + 2,
                 commands: content,
                 outcome: outcome(fate).ok_or_else(|| malformed(at, "no such outcome"))?,
+            }),
+            (Some(_), Some(name)) if name.contains('.') => blocks.push(Block {
+                line: at + 2,
+                commands: content,
+                outcome: Outcome::File(name.to_owned()),
             }),
             (Some("text"), _) => {
                 if let Some(Outcome::Refused(expected)) =
@@ -136,6 +146,7 @@ pub fn script(name: &str, blocks: &[Block]) -> String {
                 writeln!(script, "refused {quoted} <<'WORDS'\n{words}\nWORDS")
             }
             Outcome::Elsewhere => Ok(()),
+            Outcome::File(name) => writeln!(script, "cat >{name} <<'THE-FILE'\n{commands}THE-FILE"),
         };
     }
     script + "echo '--- the end'\n"
@@ -182,6 +193,21 @@ mod tests {
         ] {
             assert_eq!(run(&refusal(&command)).0, is_good, "{command}");
         }
+    }
+
+    #[test]
+    fn a_file_is_there_for_the_commands_that_follow_until_it_is_another() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("a.rs").display().to_string();
+        let page = |content: &str| format!("```rust {file}\n{content}\n```\n");
+        let show = format!("```sh\ncat {file}\n```\n");
+        let (is_done, text) = run(&[page("$A"), show.clone(), page("'B'"), show].concat());
+        assert!(is_done);
+        let lines: Vec<_> = text
+            .lines()
+            .filter(|line| !line.starts_with("---"))
+            .collect();
+        assert_eq!(lines, ["$A", "'B'"]);
     }
 
     #[test]

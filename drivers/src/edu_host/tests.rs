@@ -2,6 +2,7 @@
 
 mod fake;
 mod hung;
+mod saved;
 mod seats;
 
 use std::sync::Arc;
