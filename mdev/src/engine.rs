@@ -49,6 +49,8 @@ struct Shared {
     wake: OwnedFd,
     /// How many [`Interrupt`]s there are.
     interrupts: AtomicU32,
+    /// How many lenders there have been.
+    lenders: AtomicU32,
 }
 
 /// The job is not to wait for its turn any more.
@@ -70,6 +72,7 @@ impl EngineLease {
             state: Mutex::default(),
             wake,
             interrupts: AtomicU32::new(0),
+            lenders: AtomicU32::new(0),
         }))))
     }
 
@@ -83,7 +86,10 @@ impl EngineLease {
     pub fn connect(&self, socket: OwnedFd, grant: OwnedFd, usage: OwnedFd) -> io::Result<()> {
         let shared = self.0.as_ref().ok_or(io::ErrorKind::Unsupported)?;
         let lender = Lender::open(socket, grant, usage)?;
-        shared.state().connect(lender, now());
+        let mut state = shared.state();
+        state.connect(lender, now());
+        shared.lenders.fetch_add(1, Ordering::SeqCst);
+        drop(state);
         shared.wake();
         Ok(())
     }
@@ -171,10 +177,18 @@ impl Ticket {
                 return Err(Interrupted);
             }
             let since = self.since.unwrap_or_default();
-            let begun = shared.state().begin(now(), since);
+            let mut state = shared.state();
+            let begun = state.begin(now(), since);
+            let lenders = shared.lenders.load(Ordering::SeqCst);
+            drop(state);
             match begun {
-                Ok(job) => {
-                    let turn = Turn(Some((Arc::clone(shared), job)));
+                Ok((job, lender)) => {
+                    let turn = Turn(Some(Running {
+                        shared: Arc::clone(shared),
+                        job,
+                        lender,
+                        lenders,
+                    }));
                     // Only now: whoever grants time sees the job either wait or run.
                     drop(self);
                     return Ok(turn);
@@ -195,22 +209,38 @@ impl Drop for Ticket {
 
 /// A job that runs. Its end is that of this value.
 #[derive(Debug)]
-pub struct Turn(Option<(Arc<Shared>, u64)>);
+pub struct Turn(Option<Running>);
+
+#[derive(Debug)]
+struct Running {
+    shared: Arc<Shared>,
+    job: u64,
+    /// The one under which it began, and how many there had been: as long as there is no other, what
+    /// it says is seen without a lock.
+    lender: Arc<Lender>,
+    lenders: u32,
+}
 
 impl Turn {
     /// Whether the job is to end before its time: it has run for too long, or the device is to stand
     /// still.
     pub fn is_cancelled(&self) -> bool {
-        self.0.as_ref().is_some_and(|(shared, job)| {
-            shared.is_interrupted() || shared.state().is_cancelled(*job)
+        self.0.as_ref().is_some_and(|running| {
+            let Running { shared, job, .. } = running;
+            let is_same = shared.lenders.load(Ordering::SeqCst) == running.lenders;
+            let is_cancelled = match is_same {
+                true => running.lender.grant().cancelled() == *job,
+                false => shared.state().is_cancelled(*job),
+            };
+            is_cancelled || shared.is_interrupted()
         })
     }
 }
 
 impl Drop for Turn {
     fn drop(&mut self) {
-        if let Some((shared, _)) = &self.0 {
-            shared.state().end(now());
+        if let Some(running) = &self.0 {
+            running.shared.state().end(now());
         }
     }
 }

@@ -90,6 +90,8 @@ struct Inner {
     foreground: Foreground,
     consoles: ConsoleLauncher,
     engines: Engines,
+    /// Held while a policy is set, and the file of them is written.
+    policies: Mutex<()>,
     /// Whether the daemon is being stopped: then no worker takes over from another any more.
     is_ending: AtomicBool,
 }
@@ -116,6 +118,7 @@ impl Manager {
         let policies = engines::read_policies(&paths.policies());
         Ok(Self(Arc::new(Inner {
             engines: Engines::new(&parents, |parent| policies.get(parent).copied())?,
+            policies: Mutex::default(),
             table: Mutex::new(Table::new(&parents)),
             turns: Arc::default(),
             events: Events::new(),

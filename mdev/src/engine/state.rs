@@ -83,8 +83,8 @@ impl State {
         self.queued != [0, 0]
     }
 
-    /// Begins a job that has waited since then: its number.
-    pub(super) fn begin(&mut self, now: Time, since: Time) -> Result<u64, NotYet> {
+    /// Begins a job that has waited since then: its number, and under whom.
+    pub(super) fn begin(&mut self, now: Time, since: Time) -> Result<(u64, Arc<Lender>), NotYet> {
         let Some(lender) = self.lender.clone() else {
             return Err(NotYet {
                 lender: None,
@@ -119,7 +119,7 @@ impl State {
         self.running = Some((job, now));
         let waited = now.since(since).0;
         self.waited = Nanos(self.waited.0.saturating_add(waited));
-        Ok(job)
+        Ok((job, lender))
     }
 
     /// How to wait; `None` if there is more by now.
@@ -137,7 +137,7 @@ impl State {
                 }
                 Wait::Spent(time) => until = Some(time),
                 // It comes with another lender, or a job's end.
-                Wait::NoLease | Wait::Full => {}
+                Wait::NoLease | Wait::Stopped | Wait::Full => {}
             }
         }
         Some(NotYet {

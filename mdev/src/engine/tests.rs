@@ -160,6 +160,9 @@ fn without_the_lender_it_goes_on_at_the_last_rate() {
     drop(lender);
     let job = begin(&lease);
     assert!(waits(&job));
+    let shared = lease.0.as_ref().unwrap();
+    let wait = shared.state().begin(now(), now()).unwrap_err();
+    assert_eq!(wait.until, None, "it would wake for nothing");
     let _interrupt = lease.interrupt();
     assert!(job.recv_timeout(DEADLINE).unwrap().is_err());
 }
@@ -174,6 +177,9 @@ fn another_lender_hears_of_what_runs_and_waits() {
     let mut second = TestLender::connect(&lease);
     assert_eq!(second.usage.running().map(|(job, _)| job), Some(1));
     assert_eq!(second.usage.queued(Class::Render), 1);
+    assert!(!turn.is_cancelled());
+    second.grant.cancel(1);
+    assert!(turn.is_cancelled(), "the other one says it");
     drop(turn);
     assert_eq!(second.usage.running(), None);
     second.grant(LONG, now() + LONG);

@@ -31,8 +31,8 @@ pub use usage::{Reported, UsageReader, UsageWords};
 use super::scheduler::MAX_DEPTH;
 use super::units::{Nanos, Time};
 
-/// Longest period of a lease. A worker that is not told otherwise goes on for that long.
-pub const MAX_PERIOD: Nanos = Nanos::from_millis(1000);
+/// Longest period of a lease: that of two milliseconds at the least share there is, a thousandth.
+pub const MAX_PERIOD: Nanos = Nanos::from_millis(2000);
 
 /// What a worker may do with an engine.
 ///

@@ -241,3 +241,13 @@ fn a_rate_is_left_for_the_time_without_a_daemon() {
         assert_eq!(lease.budget().0 == 0, is_stopped, "{settings:?}");
     }
 }
+
+#[test]
+fn the_least_cap_is_left_for_the_time_without_a_daemon_as_it_is() {
+    let mut host = Host::new(1000);
+    let number = host.join(ms(1), &[("cap", "0.1")]);
+    host.wait(ms(20));
+    let client = &host.engine.clients[&host.played[number].slot];
+    let (_, lease) = client.grant.read().unwrap();
+    assert_eq!(lease.period().0, 1000 * lease.budget().0);
+}

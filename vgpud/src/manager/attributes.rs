@@ -12,8 +12,10 @@ use worker::protocol::FIXED;
 
 use crate::api::{Attribute, EventKind, Instance};
 use crate::blocking::detached;
+use crate::engines::settings::Given;
 use crate::error::Error;
 use crate::functions;
+use crate::table::Table;
 
 use super::Manager;
 use super::create::{MAX_ATTRIBUTES, check_attributes};
@@ -57,13 +59,7 @@ impl Manager {
         changes: Vec<Attribute>,
     ) -> Result<(), Error> {
         let kept = self.attributes_after(uuid, &changes)?;
-        let given = {
-            let table = self.table();
-            let entry = table.entry(uuid).ok_or(Error::NoInstance(uuid))?;
-            let request = &entry.record.request;
-            let of = (request.parent.as_str(), request.type_name.as_str());
-            self.check_given(&table, uuid, of, &kept)?
-        };
+        let given = self.check_claims(&self.table(), uuid, &kept)?;
         let changes = match self.without_functions(uuid, changes)? {
             Ok(changes) => self.for_device(uuid, changes),
             Err(message) => return self.start_anew_with(uuid, kept, message).await,
@@ -83,15 +79,20 @@ impl Manager {
             }
             Err(error) => return Err(error),
         };
-        let saved = self.keep_attributes(uuid, kept).await;
-        if saved.is_err() {
-            self.set_back(uuid, former).await;
-        }
-        saved?;
-        match given {
-            Some(given) => self.0.engines.set(uuid, given),
-            None => Ok(()),
-        }
+        let before = match self.keep_attributes(uuid, kept).await {
+            Ok(before) => before,
+            Err(error) => {
+                self.set_back(uuid, former).await;
+                return Err(error);
+            }
+        };
+        let Some(Err(error)) = given.map(|given| self.0.engines.set(uuid, given)) else {
+            return Ok(());
+        };
+        // A policy came in between.
+        self.keep_attributes_again(uuid, before).await;
+        self.set_back(uuid, former).await;
+        Err(error)
     }
 
     /// The changes that are for its device; or words, if it is to have other functions while it runs:
@@ -135,10 +136,7 @@ impl Manager {
             Ok(before) => match self.launch_all(uuid).await {
                 Ok(()) => Ok(()),
                 Err(error) => {
-                    if let Err(left) = self.keep_attributes(uuid, before).await {
-                        // What was first is told; this is for who runs the host.
-                        tracing::error!("{uuid} keeps attributes that it cannot have: {left}");
-                    }
+                    self.keep_attributes_again(uuid, before).await;
                     Err(error)
                 }
             },
@@ -166,22 +164,48 @@ impl Manager {
     }
 
     /// Keeps attributes for the times that come: those from before. On error those are kept.
+    ///
+    /// What they claim of an engine is looked at again under the lock: others may have been given
+    /// theirs since it was looked at first.
     async fn keep_attributes(
         &self,
         uuid: Uuid,
         kept: Vec<Attribute>,
     ) -> Result<Vec<Attribute>, Error> {
-        let swap = |attributes| {
+        let before = {
+            let mut table = self.table();
+            self.check_claims(&table, uuid, &kept)?;
+            let entry = table.entry_mut(uuid).ok_or(Error::NoInstance(uuid))?;
+            mem::replace(&mut entry.record.attributes, kept)
+        };
+        if let Err(error) = self.save(uuid).await {
             let mut table = self.table();
             let entry = table.entry_mut(uuid).ok_or(Error::NoInstance(uuid))?;
-            Ok(mem::replace(&mut entry.record.attributes, attributes))
-        };
-        let before = swap(kept)?;
-        if let Err(error) = self.save(uuid).await {
-            swap(before)?;
+            entry.record.attributes = before;
             return Err(error);
         }
         Ok(before)
+    }
+
+    /// Keeps those from before, as well as can be.
+    async fn keep_attributes_again(&self, uuid: Uuid, before: Vec<Attribute>) {
+        if let Err(left) = self.keep_attributes(uuid, before).await {
+            // What was first is told; this is for who runs the host.
+            tracing::error!("{uuid} keeps attributes that it cannot have: {left}");
+        }
+    }
+
+    /// What attributes of that vGPU claim of the engine that it shares.
+    fn check_claims(
+        &self,
+        table: &Table,
+        uuid: Uuid,
+        attributes: &[Attribute],
+    ) -> Result<Option<Given>, Error> {
+        let entry = table.entry(uuid).ok_or(Error::NoInstance(uuid))?;
+        let request = &entry.record.request;
+        let of = (request.parent.as_str(), request.type_name.as_str());
+        self.check_given(table, uuid, of, attributes)
     }
 
     async fn set_back(&self, uuid: Uuid, former: Vec<Attribute>) {

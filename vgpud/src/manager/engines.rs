@@ -45,7 +45,10 @@ impl Manager {
             let joined = manager.0.engines.join(&parent, uuid, given, &worker);
             let lent = match joined {
                 Ok(None) => return,
-                Ok(Some(socket)) => lend(&worker, &socket),
+                Ok(Some(socket)) => {
+                    manager.set_if_changed(uuid, given);
+                    lend(&worker, &socket)
+                }
                 Err(error) => Err(error.into()),
             };
             if let Err(error) = lent {
@@ -57,6 +60,17 @@ impl Manager {
                 manager.0.engines.leave(uuid, &worker);
             }
         });
+    }
+
+    /// Sets what a vGPU is given by now: it may have changed before its worker had joined.
+    fn set_if_changed(&self, uuid: Uuid, joined_with: Given) {
+        // Until it is set, so that a later change comes later.
+        let table = self.table();
+        let given = table.entry(uuid).and_then(|entry| self.given(entry));
+        let given = given.filter(|given| *given != joined_with);
+        if let Some(Err(error)) = given.map(|given| self.0.engines.set(uuid, given)) {
+            tracing::error!("{uuid} shares its engine as it did: {error}");
+        }
     }
 
     /// What a vGPU is given of the engine that it shares; `None` if it shares none.
@@ -178,7 +192,9 @@ impl Manager {
     }
 
     fn set_policy_now(&self, parent: &str, policy: Policy) -> Result<(), Error> {
-        let mut policies = self.policies();
+        let _turn = self.0.policies.lock();
+        let mut policies = read_policies(&self.0.paths.policies());
+        let before = self.0.engines.policy(parent).unwrap_or_default();
         {
             let table = self.table();
             let on_parent = table.entries();
@@ -186,9 +202,9 @@ impl Manager {
             for given in on_parent.filter_map(|entry| self.given(entry)) {
                 check_together(&given, std::iter::empty(), policy)?;
             }
+            // Under the lock: who is given something from now on is held against that policy.
+            self.0.engines.set_policy(parent, policy)?;
         }
-        let before = self.0.engines.policy(parent).unwrap_or_default();
-        self.0.engines.set_policy(parent, policy)?;
         policies.insert(parent.to_owned(), policy);
         let saved = write_policies(self, &policies);
         if saved.is_err() {
@@ -197,10 +213,6 @@ impl Manager {
         }
         tracing::info!(parent, ?policy, "the engine is shared in another way");
         Ok(())
-    }
-
-    fn policies(&self) -> Policies {
-        read_policies(&self.0.paths.policies())
     }
 
     /// Does from now on what is to be done about jobs that take too long.

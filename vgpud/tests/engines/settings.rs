@@ -1,6 +1,10 @@
 //! What is refused, told and kept.
 
+use std::sync::Barrier;
+use std::thread;
+
 use vgpud::api::{Policy, Priority};
+use vgpud::client::Client;
 
 use crate::support::{Daemon, uuid};
 use crate::{attribute, create, engine_use, request, set};
@@ -123,4 +127,72 @@ fn types_without_an_engine_have_no_such_settings_and_parents_may_have_none() {
         let refused = daemon.client.engine(parent).unwrap_err();
         assert_eq!(refused.problem().unwrap().status, 404, "{parent}");
     }
+}
+
+/// Two at once, each with a connection of its own: what came of both.
+fn both<T: Send>(daemon: &Daemon, ask: impl Fn(&Client, usize) -> T + Sync) -> [T; 2] {
+    let clients = [0, 1].map(|_| Client::new(&daemon.path("run/vgpud/api.sock")).unwrap());
+    let barrier = Barrier::new(2);
+    thread::scope(|scope| {
+        let (barrier, ask) = (&barrier, &ask);
+        let threads = clients.iter().enumerate().map(|(number, client)| {
+            scope.spawn(move || {
+                barrier.wait();
+                ask(client, number)
+            })
+        });
+        let threads: Vec<_> = threads.collect();
+        let mut results = threads.into_iter().map(|it| it.join().unwrap());
+        [(); 2].map(|()| results.next().unwrap())
+    })
+}
+
+#[test]
+fn of_two_reservations_at_once_that_do_not_fit_one_is_kept_and_one_is_refused() {
+    let daemon = Daemon::start();
+    create(&daemon, 1, &[]);
+    create(&daemon, 2, &[]);
+    for round in 0..20 {
+        let set = both(&daemon, |client, number| {
+            // Its device is asked in between, so that the other comes meanwhile.
+            let way = ["pin", "copy"][round % 2];
+            let changes = vec![attribute("dma", way), attribute("reservation", "60%")];
+            client
+                .set_attributes(uuid(1 + number as u128), changes)
+                .is_ok()
+        });
+        let kept = [1, 2].map(|number| {
+            let attributes = daemon.client.instance(uuid(number)).unwrap().attributes;
+            attributes.contains(&attribute("reservation", "60%"))
+        });
+        assert_eq!(kept, set, "{round}: what is refused is not kept");
+        assert_eq!(set.iter().filter(|is_set| **is_set).count(), 1, "{round}");
+        for number in [1, 2] {
+            set_none(&daemon, number);
+        }
+    }
+}
+
+fn set_none(daemon: &Daemon, number: u128) {
+    let none = vec![attribute("reservation", "none")];
+    daemon.client.set_attributes(uuid(number), none).unwrap();
+}
+
+#[test]
+fn of_two_policies_at_once_the_one_that_holds_is_kept() {
+    let mut daemon = Daemon::start();
+    for _ in 0..20 {
+        let policies = [Policy::BestEffort, Policy::EqualShare];
+        both(&daemon, |client, number| {
+            client.set_policy("soft0", policies[number]).unwrap();
+        });
+        let holds = daemon.client.engine("soft0").unwrap().policy;
+        let kept = std::fs::read_to_string(daemon.path("var/lib/vgpud/policies.json")).unwrap();
+        let kept: serde_json::Value = serde_json::from_str(&kept).unwrap();
+        assert_eq!(kept["soft0"], serde_json::to_value(holds).unwrap());
+    }
+    let holds = daemon.client.engine("soft0").unwrap().policy;
+    daemon.kill();
+    daemon.start_again();
+    assert_eq!(daemon.client.engine("soft0").unwrap().policy, holds);
 }

@@ -10,6 +10,8 @@ use super::usage::UsageWords;
 pub enum Wait {
     /// There was no lease yet.
     NoLease,
+    /// Nothing is granted, now or later.
+    Stopped,
     /// As many run as may.
     Full,
     /// Nothing is left, until then if nobody says otherwise.
@@ -39,6 +41,9 @@ impl Spender {
             self.renew(sequence, lease);
         }
         let lease = self.lease.ok_or(Wait::NoLease)?;
+        if lease.budget() == Nanos(0) {
+            return Err(Wait::Stopped);
+        }
         if now >= self.expiry {
             return Err(Wait::Expired);
         }
@@ -190,7 +195,8 @@ mod tests {
         both.begin(99).unwrap();
         both.end(0);
         both.grant(1, 0, 100);
-        assert_eq!(both.begin(99), Err(Wait::Spent(Time(100))));
+        assert_eq!(both.begin(99), Err(Wait::Stopped));
+        assert_eq!(both.begin(100), Err(Wait::Stopped));
     }
 
     #[test]
