@@ -120,7 +120,9 @@ fn a_frame_rate_limit_holds_for_what_is_shown() {
     }
     wait_for("their end", || (hogs::ended(&mut vmm) == 10).then_some(()));
     let slices = daemon.client.engine_slices("soft0", 0).unwrap();
-    let begun: Vec<_> = slices.iter().map(|slice| slice.begun_ns).collect();
+    // On a busy machine a lease may end before its worker is woken.
+    let drawn = slices.iter().filter(|slice| slice.used_ns > 0);
+    let begun: Vec<_> = drawn.map(|slice| slice.begun_ns).collect();
     assert_eq!(begun.len(), 10);
     let apart = begun.windows(2).map(|pair| pair[1] - pair[0]);
     assert!(apart.min().unwrap() >= 50_000_000, "{begun:?}");
