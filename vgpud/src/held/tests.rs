@@ -192,6 +192,7 @@ impl Played {
                 pid: self.pid,
                 connected: false,
                 scanout: None,
+                further_scanouts: Vec::new(),
                 attributes: Vec::new(),
                 counters: Counters::default(),
                 sandbox: Sandbox::default(),
