@@ -131,6 +131,7 @@ fn go_on(
             }
         };
         if !may_go_on(Ok(outlook)) {
+            around.keep.abandon();
             return Resumed::Not;
         }
         if let Some(migration) = device.migration() {
@@ -147,6 +148,7 @@ fn go_on(
         }
         Ok((session, outlook)) => {
             if !may_go_on(Ok(outlook)) {
+                around.keep.abandon();
                 // Its end would be the client's.
                 std::mem::forget(session);
                 return Resumed::Not;

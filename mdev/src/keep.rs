@@ -169,6 +169,13 @@ impl Keep {
         }
     }
 
+    /// Leaves all that is held to a process that goes on from it: nothing that ends here ends there.
+    pub(crate) fn abandon(&self) {
+        if let Some(mut shelf) = self.shelf() {
+            shelf.abandon();
+        }
+    }
+
     /// Memory of the device's own: what another process left under this name, or fresh memory of
     /// zeros.
     pub fn memory(&self, name: &str, len: u64) -> io::Result<RegionMemory> {

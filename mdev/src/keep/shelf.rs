@@ -90,6 +90,14 @@ impl Shelf {
         self.tell_released();
     }
 
+    /// Leaves all as it is: what is let go from now on stays with who has it, and is not noted.
+    pub(super) fn abandon(&mut self) {
+        self.park = None;
+        self.log = None;
+        self.held.clear();
+        self.left.clear();
+    }
+
     pub(super) fn remember(&mut self, memory: KeptMemory) {
         self.memories.push(memory);
         self.note_memories();

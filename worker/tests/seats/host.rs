@@ -149,7 +149,14 @@ impl Host {
 
     /// Has the worker go on with a seat of the one that is gone.
     pub(crate) fn recover(&self, seat: &mut Seat) -> Result<Outlook, ControlError> {
-        while seat.parking.take_in().unwrap() {}
+        let (handing, outlook) = self.hand(seat)?;
+        handing.go().unwrap();
+        Ok(outlook)
+    }
+
+    /// The same, but for the word to go on.
+    pub(crate) fn hand(&self, seat: &mut Seat) -> Result<(Handing, Outlook), ControlError> {
+        seat.take_in_all();
         assert!(seat.parking.parked().contains_key(&JOURNAL));
         let (mut parking, keeper) = Parking::new().unwrap();
         let (handing, resume) = Handing::new().unwrap();
@@ -167,12 +174,10 @@ impl Host {
         let copies = parked.iter();
         let copies = copies.map(|(id, fd)| (*id, fd.as_fd().try_clone_to_owned().unwrap()));
         parking.fill(copies.collect());
+        let answer = handing.answer(DEADLINE).unwrap();
         (seat.parking, seat.line) = (parking, line);
-        match handing.answer(DEADLINE).unwrap() {
-            Answer::Ready(outlook) => {
-                handing.go().unwrap();
-                Ok(outlook)
-            }
+        match answer {
+            Answer::Ready(outlook) => Ok((handing, outlook)),
             Answer::Refused { words } => panic!("{words}"),
         }
     }
@@ -252,6 +257,18 @@ impl Seat {
         while !self.parking.parked().contains_key(&id) {
             assert!(Instant::now() < deadline, "{id} was not parked");
             self.parking.take_in().unwrap();
+            thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    /// Takes in all that it has parked, its worker or it being gone.
+    fn take_in_all(&mut self) {
+        let deadline = Instant::now() + DEADLINE;
+        while self.parking.take_in().unwrap() {
+            assert!(
+                Instant::now() < deadline,
+                "somebody has the keeper's socket"
+            );
             thread::sleep(Duration::from_millis(1));
         }
     }

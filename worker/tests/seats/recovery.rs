@@ -5,7 +5,7 @@ use ::worker::parking::{CLIENT, JOURNAL};
 use rustix::process::Signal;
 
 use crate::guest::{interrupt, loop_back, set_mode, transfer};
-use crate::host::Host;
+use crate::host::{Host, wait_closed};
 
 #[test]
 fn clients_of_all_seats_are_served_on_after_the_worker_was_killed() {
@@ -60,5 +60,32 @@ fn a_seat_that_nobody_can_go_on_with_is_refused_and_the_others_go_on() {
     host.recover(&mut good).unwrap();
     transfer(&mut user);
     assert_eq!(host.control().status().unwrap().seats, Some(1));
+    host.stop();
+}
+
+/// Whoever was to say the word may be too late, and try again.
+#[test]
+fn a_seat_that_is_not_told_to_go_on_leaves_all_to_the_next() {
+    let mut host = Host::start(&["--parent-setting", "places=2"]);
+    let mut edu = host.serve("edu", "edu-1");
+    let mut idle = host.serve("idle", "bochs-4m");
+    let mut user = edu.client();
+    transfer(&mut user);
+    edu.wait_parked(CLIENT);
+    idle.wait_parked(JOURNAL);
+    host.kill(Signal::KILL);
+    host.start_next();
+    for seat in [&mut edu, &mut idle] {
+        for _ in 0..3 {
+            let (handing, outlook) = host.hand(seat).unwrap();
+            assert!(outlook.exact);
+            drop(handing);
+            wait_closed(&seat.line);
+        }
+        assert!(host.recover(seat).unwrap().exact);
+    }
+    transfer(&mut user);
+    interrupt(&mut user);
+    set_mode(&mut idle.client(), 640, 480);
     host.stop();
 }
