@@ -1,5 +1,7 @@
 //! The asking end of a worker's control socket.
 
+mod shown;
+
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -10,11 +12,11 @@ use mdev::input::Report;
 use rustix::net::sockopt::{Timeout, set_socket_timeout};
 use serde::Serialize;
 
-use crate::protocol::{
-    Answer, CursorImage, Envelope, InputRecord, Request, SeatRequest, Status, VERSION,
-};
+use crate::protocol::{Answer, Envelope, InputRecord, Request, SeatRequest, Status, VERSION};
 use crate::seat::SeatFiles;
 use crate::{seqpacket, state_file};
+
+pub use shown::{Picture, Pointer};
 
 /// How long a worker may take to answer. It answers between two messages of its VMM.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -36,35 +38,6 @@ pub enum ControlError {
     /// The other end is not a worker, or another version of it.
     #[error("the answer makes no sense: {0}")]
     Garbled(String),
-}
-
-/// A picture that a worker shows: its memory, and where in it to look.
-#[derive(Debug)]
-pub struct Picture {
-    /// The memory file.
-    pub memory: OwnedFd,
-    /// Where the picture lies in it.
-    pub geometry: mdev::scanout::Geometry,
-    /// Counts the pictures that were published.
-    pub sequence: u64,
-    /// What was drawn since this connection, which watches, asked last; `None` if that is not known,
-    /// see [`Answer::Scanout`].
-    pub drawn: Option<mdev::scanout::Rect>,
-    /// Counts the changes of the cursor.
-    pub cursor: u64,
-}
-
-/// The cursor that a worker lays over a picture.
-#[derive(Debug)]
-pub struct Pointer {
-    /// How it looks, and the memory file; `None` if it is not shown.
-    pub image: Option<(CursorImage, OwnedFd)>,
-    /// Where the left edge of its image is, in pixels of the picture.
-    pub x: i32,
-    /// Where the upper edge is.
-    pub y: i32,
-    /// Counts its changes.
-    pub sequence: u64,
 }
 
 /// A connection to a worker.

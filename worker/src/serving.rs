@@ -1,6 +1,8 @@
-//! One vGPU: what it is to be, what it stands on, its device, and the threads around that.
+//! One vGPU: what it is to be (`plan`), what it stands on, its device, and the threads around that.
 //!
 //! A worker has one, made of its arguments; that of a physical device has one for each request.
+
+mod plan;
 
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -8,19 +10,17 @@ use std::thread::JoinHandle;
 
 use anyhow::Context;
 use mdev::device::BuildError;
-use mdev::dma::DmaLimits;
 use mdev::engine::EngineLease;
 use mdev::input::InputPort;
 use mdev::instance::{self, Clients, Resumption};
 use mdev::keep::{Held, Keep};
 use mdev::mailbox::{MailSender, Mailbox};
 use mdev::metrics::Metrics;
-use mdev::polling::Polling;
 use mdev::session::Surroundings;
 use mdev::{Attributes, Driver, MediatedDevice, Parent, Services, TypeSpec};
-use worker::arguments::{self, Arguments};
+use worker::arguments::Arguments;
 use worker::claimed::ClaimedPath;
-use worker::protocol::{Sandbox, SeatRequest};
+use worker::protocol::Sandbox;
 use worker::seat::SeatFiles;
 
 use crate::attendants::Attendants;
@@ -28,52 +28,7 @@ use crate::listener::{self, ClientSource};
 use crate::requests::{self, Responder};
 use crate::taking_over::{self, Alone, Pause, Predecessor};
 
-/// What a vGPU is to be.
-#[derive(Clone, Debug)]
-pub(crate) struct Plan {
-    /// What it is called in the log, if there are others.
-    pub(crate) name: Option<String>,
-    pub(crate) attributes: Attributes,
-    pub(crate) leased: bool,
-    pub(crate) polling: Polling,
-    pub(crate) limits: DmaLimits,
-}
-
-impl Plan {
-    pub(crate) fn of_arguments(arguments: &Arguments) -> Self {
-        Self {
-            name: None,
-            attributes: Attributes(arguments.attributes.clone()),
-            leased: arguments.leased,
-            polling: arguments.poll,
-            limits: arguments.dma_limits(),
-        }
-    }
-
-    /// What is asked for, or what makes no sense in it.
-    pub(crate) fn of_request(request: &SeatRequest) -> Result<Self, String> {
-        let attributes = request.attributes.iter();
-        let attributes = attributes.map(|it| (it.name.clone(), it.value.clone()));
-        let mut limits = DmaLimits::default();
-        if let Some(most) = request.max_dma_maps {
-            limits.max_mappings = most;
-        }
-        if let Some(text) = &request.memory_files {
-            limits.files = arguments::file_policy(text)
-                .map_err(|words| format!("memory-files is {words}, not '{text}'"))?;
-        }
-        let polling = request.poll.as_deref().map(|text| {
-            arguments::polling(text).map_err(|words| format!("poll is {words}, not '{text}'"))
-        });
-        Ok(Self {
-            name: request.name.clone(),
-            attributes: Attributes(attributes.collect()),
-            leased: request.leased,
-            polling: polling.transpose()?.unwrap_or_default(),
-            limits,
-        })
-    }
-}
+pub(crate) use plan::Plan;
 
 /// Who builds devices.
 pub(crate) enum Maker {

@@ -1,8 +1,10 @@
-//! Which system calls a process makes, by seccomp: [`List`]; and those of a worker. Whatever is not
-//! there it has no use for.
+//! Which system calls a process makes, by seccomp: [`List`]; and those of a worker, also of one with a
+//! physical device (`device`). Whatever is not there it has no use for.
 //!
 //! Two filters, of whose answers the kernel takes the stricter: one that sends the C library from
 //! `clone3` back to `clone`, whose arguments can be looked at, and the list.
+
+mod device;
 
 use std::collections::BTreeMap;
 use std::os::fd::RawFd;
@@ -12,13 +14,13 @@ use libc::{
     SYS_accept4, SYS_brk, SYS_clock_gettime, SYS_clock_nanosleep, SYS_clone, SYS_clone3, SYS_close,
     SYS_epoll_create1, SYS_epoll_ctl, SYS_epoll_pwait, SYS_epoll_pwait2, SYS_eventfd2, SYS_exit,
     SYS_exit_group, SYS_fallocate, SYS_fcntl, SYS_fstat, SYS_fstatfs, SYS_ftruncate, SYS_futex,
-    SYS_getpid, SYS_getrandom, SYS_getsockopt, SYS_gettid, SYS_ioctl, SYS_lseek, SYS_madvise,
-    SYS_memfd_create, SYS_mmap, SYS_mprotect, SYS_mremap, SYS_munmap, SYS_newfstatat, SYS_ppoll,
-    SYS_prctl, SYS_pread64, SYS_pwrite64, SYS_read, SYS_readlinkat, SYS_recvfrom, SYS_recvmmsg,
-    SYS_recvmsg, SYS_restart_syscall, SYS_rseq, SYS_rt_sigaction, SYS_rt_sigprocmask,
-    SYS_rt_sigreturn, SYS_sched_getaffinity, SYS_sched_yield, SYS_sendmmsg, SYS_sendmsg,
-    SYS_sendto, SYS_set_robust_list, SYS_shutdown, SYS_sigaltstack, SYS_socketpair, SYS_tgkill,
-    SYS_unlinkat, SYS_write, SYS_writev,
+    SYS_getpid, SYS_getrandom, SYS_gettid, SYS_ioctl, SYS_lseek, SYS_madvise, SYS_memfd_create,
+    SYS_mmap, SYS_mprotect, SYS_mremap, SYS_munmap, SYS_newfstatat, SYS_ppoll, SYS_prctl,
+    SYS_pread64, SYS_pwrite64, SYS_read, SYS_readlinkat, SYS_recvfrom, SYS_recvmmsg, SYS_recvmsg,
+    SYS_restart_syscall, SYS_rseq, SYS_rt_sigaction, SYS_rt_sigprocmask, SYS_rt_sigreturn,
+    SYS_sched_getaffinity, SYS_sched_yield, SYS_sendmmsg, SYS_sendmsg, SYS_sendto,
+    SYS_set_robust_list, SYS_shutdown, SYS_sigaltstack, SYS_socketpair, SYS_tgkill, SYS_unlinkat,
+    SYS_write, SYS_writev,
 };
 use seccompiler::SeccompCmpArgLen::{Dword, Qword};
 use seccompiler::SeccompCmpOp::{Eq, MaskedEq, Ne};
@@ -28,6 +30,8 @@ use seccompiler::{
 };
 
 use crate::arguments::SandboxMode;
+
+pub use device::{DeviceFds, with_a_device, with_sockets};
 
 /// What is said of a list that cannot be made, for a mistake in it.
 pub const UNSOUND: &str = "the filter of system calls is not sound";
@@ -128,17 +132,6 @@ const HANDLED_SIGNALS: [i32; 5] = [
 /// How many bytes wait in a client's socket.
 const IOCTL: [i32; 1] = [libc::FIONREAD as i32];
 
-/// The calls of VFIO, by `linux/vfio.h`: `_IO(';', 100 + n)`.
-const fn vfio(n: i32) -> i32 {
-    ((b';' as i32) << 8) | (100 + n)
-}
-const VFIO_GROUP_GET_DEVICE_FD: i32 = vfio(6);
-const VFIO_DEVICE_GET_IRQ_INFO: i32 = vfio(9);
-const VFIO_DEVICE_SET_IRQS: i32 = vfio(10);
-const VFIO_DEVICE_RESET: i32 = vfio(11);
-const VFIO_IOMMU_MAP_DMA: i32 = vfio(13);
-const VFIO_IOMMU_UNMAP_DMA: i32 = vfio(14);
-
 /// Of the process, only the name of a thread, for `top -H`.
 const PRCTL: [i32; 1] = [libc::PR_SET_NAME];
 
@@ -238,50 +231,6 @@ pub fn of_a_worker(folders: &[RawFd]) -> Result<List, BackendError> {
                 .with_one_of(SYS_unlinkat, 0, folders)?;
     }
     Ok(list)
-}
-
-/// The descriptors of a physical device, each under its number.
-#[derive(Clone, Copy, Debug)]
-pub struct DeviceFds {
-    /// Of its address space.
-    pub container: RawFd,
-    /// Its own.
-    pub device: RawFd,
-    /// Of its group, if clients may be given files of the device's.
-    pub group: Option<RawFd>,
-}
-
-/// What a worker makes that has a physical device, each call on the descriptor that it is meant for:
-/// the same number means something else on others.
-pub fn with_a_device(list: List, fds: DeviceFds) -> Result<List, BackendError> {
-    let calls = [
-        (fds.container, VFIO_IOMMU_MAP_DMA),
-        (fds.container, VFIO_IOMMU_UNMAP_DMA),
-        (fds.device, VFIO_DEVICE_GET_IRQ_INFO),
-        (fds.device, VFIO_DEVICE_SET_IRQS),
-        (fds.device, VFIO_DEVICE_RESET),
-    ];
-    let mut calls = calls.into_iter();
-    let list = calls.try_fold(list, |list, (fd, request)| {
-        list.or_with(SYS_ioctl, &[(0, fd), (1, request)])
-    })?;
-    // Which parts of the device are given away.
-    let list = list.or_with(SYS_fcntl, &[(0, fds.device), (1, libc::F_OFD_GETLK)])?;
-    match fds.group {
-        None => Ok(list),
-        Some(group) => list
-            .or_with(SYS_ioctl, &[(0, group), (1, VFIO_GROUP_GET_DEVICE_FD)])?
-            .or_with(SYS_fcntl, &[(1, libc::F_OFD_SETLK)]),
-    }
-}
-
-/// Sockets of further vGPUs come while it serves: of what kind they are, and whether they listen.
-pub fn with_sockets(list: List) -> Result<List, BackendError> {
-    let questions = [libc::SO_TYPE, libc::SO_ACCEPTCONN];
-    let mut questions = questions.into_iter();
-    questions.try_fold(list, |list, question| {
-        list.or_with(SYS_getsockopt, &[(1, libc::SOL_SOCKET), (2, question)])
-    })
 }
 
 /// Binds every thread.
