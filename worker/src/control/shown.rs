@@ -14,7 +14,7 @@ pub struct Picture {
     /// Counts the pictures that were published.
     pub sequence: u64,
     /// What was drawn since this connection, which watches, asked last; `None` if that is not known,
-    /// see [`Answer::Scanout`].
+    /// see [`Answer::Scanout`](crate::protocol::Answer::Scanout).
     pub drawn: Option<mdev::scanout::Rect>,
     /// Counts the changes of the cursor.
     pub cursor: u64,
