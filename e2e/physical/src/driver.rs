@@ -143,6 +143,21 @@ impl Guest {
     /// Waits for the interrupt that ends a transfer: one, and for no other reason. Returns its errno.
     pub(crate) fn finish(&mut self) -> Result<i32, Failure> {
         crate::expect("interrupts", &self.event.wait()?, &1)?;
+        self.ended()
+    }
+
+    /// The same where whoever serves was replaced meanwhile: each of the two may have told of the end.
+    pub(crate) fn finish_after_both(&mut self) -> Result<i32, Failure> {
+        crate::expect(
+            "interrupts of both",
+            &(1..=2).contains(&self.event.wait()?),
+            &true,
+        )?;
+        self.ended()
+    }
+
+    /// What the registers say of a transfer that has ended.
+    fn ended(&mut self) -> Result<i32, Failure> {
         self.acknowledge()
     }
 

@@ -41,14 +41,15 @@ pub(crate) fn run(pid: &str, sockets: &[&str]) -> Result<(), Failure> {
     let killed = Command::new("kill").args(["-KILL", pid]).status()?;
     expect("the kill", &killed.success(), &true)?;
     for (guest, number) in &mut guests {
-        expect("the errno", &guest.finish()?, &0)?;
+        expect("the errno", &guest.finish_after_both()?, &0)?;
         let memory = guest.memory()?;
         let pages: Vec<_> = memory.chunks_exact(BUFFER_LEN).collect();
         let number = [*number; BUFFER_LEN];
         let expected = [&CANARY, &number, &CANARY, &CANARY];
         let is_right = pages.iter().zip(expected).all(|(seen, it)| *seen == it);
         expect("bytes where they belong", &is_right, &true)?;
-        expect("interrupts of others", &guest.spurious()?, &0)?;
+        // The second word of the same end may have come by now.
+        expect("interrupts of others", &(guest.spurious()? <= 1), &true)?;
     }
     println!("{} transfers right", guests.len());
     Ok(())
