@@ -220,7 +220,7 @@ impl Built {
         let (attendants, listener) = (attendants.clone(), ground.listener);
         drop((services, ground.keep));
         let body = move || {
-            let span = name.map(|name| tracing::info_span!("seat", name).entered());
+            let _span = name.map(|name| tracing::info_span!("seat", name).entered());
             let end = instance::run(device, &mailbox, &around, clients, resumption)
                 .context("the device cannot be served");
             // Whoever waits for the device is told that it is gone.
@@ -228,8 +228,9 @@ impl Built {
             attendants.end();
             drop((listener, client_path, control_path));
             if let Err(error) = &end
-                && span.is_some()
+                && ground.alone == Alone::No
             {
+                // Nobody waits for it.
                 tracing::error!("{error:#}");
             }
             at_end();
