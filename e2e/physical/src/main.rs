@@ -9,7 +9,7 @@
 //! - [`seats`]: vGPUs on the device, served in this process; [`driver`] is what a guest of one does,
 //!   [`traffic`] its transfers at random, [`unmaps`] memory taken away under them.
 //! - [`nvme`]: another device, with what that one has not.
-//! - [`bench`]: what it costs, against the kernel's calls alone: [`bare`].
+//! - [`bench`](mod@bench): what it costs, against the kernel's calls alone: [`bare`].
 //! - [`eventfd`]: what interrupts are waited for with.
 
 mod bare;

@@ -6,7 +6,7 @@
 //! - [`client`]: what a VMM and its guest would do; a process of its own.
 //! - [`asked`]: the lines.
 //! - [`mapping`]: a region, mapped as a client does.
-//! - [`bench`]: frames in each of the ways to the card's memory.
+//! - [`bench`](mod@bench): frames in each of the ways to the card's memory.
 
 mod asked;
 mod bench;
