@@ -8,7 +8,7 @@
 use std::os::fd::BorrowedFd;
 use std::ptr::{self, NonNull};
 
-use rustix::fs::fstat;
+use rustix::fs::{FileType, fstat};
 use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
 
 use crate::check::Unmet;
@@ -28,11 +28,14 @@ pub struct Mapping {
 impl Mapping {
     /// Maps `size` bytes of `fd` from `offset` on.
     pub fn new(fd: BorrowedFd<'_>, offset: u64, size: u64) -> Result<Self, Unmet> {
-        let file_size = u64::try_from(fstat(fd)?.st_size).unwrap_or(0);
+        let file = fstat(fd)?;
+        // A device's file has no size to tell, and the kernel maps of it what there is.
+        let has_size = FileType::from_raw_mode(file.st_mode) == FileType::RegularFile;
+        let file_size = u64::try_from(file.st_size).unwrap_or(0);
         let end = offset.checked_add(size);
         // Past the end a mapping succeeds, and to touch it ends this process.
         ensure!(
-            end.is_some_and(|end| end <= file_size),
+            !has_size || end.is_some_and(|end| end <= file_size),
             "the file has {file_size} bytes; {size} from {offset:#x} on should be in it"
         );
         let len = usize::try_from(size).map_err(|_| Unmet::fail("an area of that size"))?;

@@ -20,6 +20,9 @@ const SIZE: (u32, u32) = (640, 480);
 /// For what comes by itself: a tile that was drawn.
 const LIMIT: Duration = Duration::from_secs(60);
 
+/// For all that the conformance suite does to one vGPU.
+const SUITE_LIMIT: Duration = Duration::from_secs(600);
+
 /// A machine with a card of that kind, behind an IOMMU.
 fn machine<'a>(programs: &'a Programs, card: &str) -> Machine<'a> {
     Machine::new(programs)
@@ -215,6 +218,44 @@ fn neither_reaches_anothers_slice_and_the_dead_leave_nothing() {
     for aperture in ["trap", "shadow", "direct"] {
         check_bounds(&mut vm, &function, aperture);
     }
+}
+
+/// The suite takes minutes in emulation: `./x test --all` runs it here.
+#[test]
+fn the_protocol_is_kept_and_hostile_clients_leave_the_others_alone() {
+    if std::env::var_os("VGPUD_TEST_ALL").is_none() {
+        println!("NOT RUN: it is for ./x test --all");
+        return;
+    }
+    let programs = Programs::from_env().unwrap();
+    let machine = machine(&programs, "bochs-display").memory_mib(512);
+    let mut vm = machine
+        .our_program("vfu-conformance")
+        .unwrap()
+        .boot()
+        .unwrap();
+    let function = give(&mut vm);
+    let guest = &mut vm.guest;
+    let seats = ["trap", "shadow", "direct", "shadow"];
+    let seats = seats.map(|way| format!("bochs-slice-4m,aperture={way}"));
+    serve(guest, &function, &seats.each_ref().map(String::as_str));
+    start_client(guest, 3);
+    client(guest, 3, "fill 68");
+    for (number, way) in seats.iter().enumerate().take(3) {
+        let suite = "LD_LIBRARY_PATH=/lib vfu-conformance --timeout 30 --socket";
+        for what in ["", "--hostile 300"] {
+            let command = format!("{suite} /tmp/seat-{number} {what}");
+            let output = guest.run_within(&command, SUITE_LIMIT).unwrap();
+            let said = String::from_utf8_lossy(&output.stdout).into_owned()
+                + &String::from_utf8_lossy(&output.stderr);
+            assert_eq!(output.status, 0, "{way}: {said}");
+            println!("{way}: {said}");
+        }
+    }
+    assert_eq!(client(guest, 3, "check 68"), "4 MiB right");
+    client(guest, 3, "draw 640 480 70 0");
+    seat(guest, "3 set foreground on");
+    check(&mut vm, 70, "the neighbour");
 }
 
 #[test]
