@@ -7,6 +7,7 @@
 use std::time::Duration;
 
 use e2e::{Machine, Programs, Result, Vm};
+use serde_json::json;
 
 const EDU: &str = "1234:11e8";
 const BOCHS: &str = "1234:1111";
@@ -113,7 +114,7 @@ fn a_device_is_driven_and_reaches_the_memory_it_is_given_and_no_other() {
 
 /// With MSI-X, whose table is in the region that is mapped, and with a reset.
 #[test]
-fn a_controller_of_a_disk_reads_into_a_guests_memory_is_reset_and_taken_away() {
+fn a_controller_of_a_disk_reads_into_a_guests_memory_is_reset_fails_and_is_taken_away() {
     let programs = Programs::from_env().unwrap();
     let folder = tempfile::tempdir().unwrap();
     let disk = folder.path().join("disk");
@@ -146,18 +147,48 @@ fn a_controller_of_a_disk_reads_into_a_guests_memory_is_reset_and_taken_away() {
     }
     let said = physical(&mut vm, &format!("nvme {function}")).unwrap();
     assert_eq!(said, ["4711: the first block"; 2].join("\n"));
-    assert_eq!(take_away(&mut vm, &function).unwrap(), "waits\nRequest");
+    assert_eq!(fail_port(&mut vm, &function).unwrap(), "waits\nError\nover");
+    assert_eq!(
+        take_away(&mut vm, &function).unwrap(),
+        "waits\nRequest\nover"
+    );
 }
 
-/// Takes a device away from a program that has it; returns what the program says.
-fn take_away(vm: &mut Vm, function: &str) -> Result<String> {
-    vm.guest
-        .sh(&format!("physical wanted {function} >/told 2>&1 & echo"))?;
+/// Has a program that has a device wait for what the kernel says of it, and something be done
+/// meanwhile; returns what the program says.
+fn told(
+    vm: &mut Vm,
+    command: &str,
+    meanwhile: impl FnOnce(&mut Vm) -> Result<()>,
+) -> Result<String> {
+    vm.guest.sh(&format!(
+        "{{ physical {command}; echo over; }} >/told 2>&1 & echo"
+    ))?;
     vm.guest.wait_for("grep -q waits /told")?;
-    // The kernel waits until the program has let go of it.
-    let unbind = format!("echo {function} >/sys/bus/pci/drivers/vfio-pci/unbind");
-    vm.guest.sh(&unbind)?;
+    meanwhile(vm)?;
+    vm.guest.wait_for("grep -q over /told")?;
     vm.guest.sh("cat /told")
+}
+
+/// The port that a device is behind has an error, which the kernel recovers from: it tells whoever has
+/// the devices behind it.
+fn fail_port(vm: &mut Vm, function: &str) -> Result<String> {
+    const COMPLETION_TIMEOUT: u32 = 1 << 14;
+    told(vm, &format!("lost {function}"), |vm| {
+        let line = format!("pcie_aer_inject_error socket {COMPLETION_TIMEOUT:#x}");
+        let arguments = json!({ "command-line": line });
+        let said = vm.qmp.execute("human-monitor-command", &arguments)?;
+        println!("{line}: {said}");
+        Ok(())
+    })
+}
+
+/// Takes a device away from a program that has it. The kernel waits until that lets go of it.
+fn take_away(vm: &mut Vm, function: &str) -> Result<String> {
+    told(vm, &format!("wanted {function}"), |vm| {
+        let unbind = format!("echo {function} >/sys/bus/pci/drivers/vfio-pci/unbind");
+        vm.guest.sh(&unbind).map(drop)
+    })
 }
 
 #[test]

@@ -70,12 +70,12 @@ pub(crate) fn notices(host: &HostDevice) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Waits until the kernel wants the device back, and gives it back.
-pub(crate) fn wanted(host: &HostDevice) -> Result<(), Failure> {
+/// Waits until the kernel says what it has to say of a device, and gives that back.
+pub(crate) fn told(host: &HostDevice, kind: Interrupt) -> Result<(), Failure> {
     let event = Eventfd::new()?;
-    host.signal(Interrupt::Request, &[event.as_fd()])?;
+    host.signal(kind, &[event.as_fd()])?;
     println!("waits");
     event.wait()?;
-    println!("Request");
+    println!("{kind:?}");
     Ok(())
 }

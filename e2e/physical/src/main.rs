@@ -32,7 +32,7 @@ mod unmaps;
 use std::error::Error;
 use std::process::ExitCode;
 
-use mdev::host::{HostDevice, HostError, PciBus};
+use mdev::host::{HostDevice, HostError, Interrupt, PciBus};
 
 use edu::Edu;
 
@@ -46,6 +46,7 @@ const USAGE: &str = "usage: physical COMMAND
   interrupts ADDRESS COUNT  count that many interrupts of each kind
   notices ADDRESS           have the kernel say what it has to say of a device
   wanted ADDRESS            wait until the kernel wants a device back
+  lost ADDRESS              wait until the kernel says that the bus has failed
   pins ADDRESS BITS         try its transfers with pinned pages of a guest's memory
   guests ADDRESS BITS       the same with two guests that have the same addresses
   seats ADDRESS COUNT       have two vGPUs on it do so many transfers each, at once
@@ -86,7 +87,8 @@ fn dispatch(args: &[&str]) -> Result<(), Failure> {
             interrupts::run(&Edu::new(open(address, "32")?)?, count.parse()?)
         }
         ["notices", address] => interrupts::notices(&open(address, "64")?),
-        ["wanted", address] => interrupts::wanted(&open(address, "64")?),
+        ["wanted", address] => interrupts::told(&open(address, "64")?, Interrupt::Request),
+        ["lost", address] => interrupts::told(&open(address, "64")?, Interrupt::Error),
         ["pins", address, bits] => pins::run(&Edu::new(open(address, bits)?)?),
         ["guests", address, bits] => pins::guests(&Edu::new(open(address, bits)?)?),
         ["seats", address, count] => traffic::run(address, count.parse()?),
