@@ -11,11 +11,13 @@ use std::os::fd::OwnedFd;
 use std::time::Duration;
 
 use loom::sync::Arc;
-use loom::sync::atomic::{AtomicBool, Ordering};
+use loom::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use loom::thread;
 use rustix::fs::{MemfdFlags, ftruncate, memfd_create};
 use vfu::wire::dma::{DmaFlags, DmaMap, DmaUnmap};
+use vm_memory::VolatileSlice;
 
+use super::pin::DeviceIommu;
 use super::view::Access;
 use super::*;
 use crate::fake::FakeDevice;
@@ -97,6 +99,40 @@ fn loom_no_pin_is_alive_or_made_after_unmap_has_returned() {
             device.join().unwrap();
         });
     }
+}
+
+/// Counts the mappings that a physical device has.
+#[derive(Default)]
+struct Counting(AtomicUsize);
+
+impl DeviceIommu for Counting {
+    fn map(&self, first: Iova, host: &VolatileSlice<'_>, _: bool) -> std::io::Result<IovaRange> {
+        self.0.fetch_add(1, Ordering::SeqCst);
+        Ok(IovaRange::new(first, host.len() as u64).unwrap())
+    }
+
+    fn unmap(&self, _: Iova, _: IovaRange) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+#[test]
+fn loom_no_device_reaches_memory_after_unmap_has_returned() {
+    model(|fd| {
+        let (memory, answered) = (connected(fd), Answered::default());
+        let iommu = std::sync::Arc::new(Counting::default());
+        memory.set_device_iommu(iommu.clone()).unwrap();
+        let device = {
+            let (memory, answered) = (memory.clone(), Arc::clone(&answered));
+            thread::spawn(move || {
+                pin(&memory, &answered);
+                pin(&memory, &answered);
+            })
+        };
+        unmap(&memory, &DmaUnmap::All, &answered);
+        assert_eq!(iommu.0.load(Ordering::SeqCst), 0);
+        device.join().unwrap();
+    });
 }
 
 #[test]
