@@ -31,7 +31,7 @@ pub(crate) fn measure(programs: &Programs, quick: bool, report: &mut Report) -> 
         "A guest that draws its whole screen anew, against QEMU's own virtio-gpu-pci",
         &format!(
             "{pairs} pairs, in turns; nanoseconds of a frame of {SIZE}, over {seconds} s; drawn by \
-             filling, and the next begun when the driver says that it is shown"
+             filling, and the next begun when the driver says that it is shown; nobody looks"
         ),
     );
     let (mut ours, mut theirs) = (Vec::new(), Vec::new());
