@@ -24,6 +24,9 @@ const ARGUMENTS: &str = "HOSTILE_WORKER";
 /// The test that becomes a worker.
 const TEST: &str = "hostile::the_worker";
 
+/// It ends by itself, should its test not live to end it.
+const LIFE: Duration = Duration::from_secs(120);
+
 /// How long it lies in wait at a time.
 const WHILE: Duration = Duration::from_millis(3);
 
@@ -66,6 +69,10 @@ fn the_worker() {
     let Ok(arguments) = std::env::var(ARGUMENTS) else {
         return;
     };
+    thread::spawn(|| {
+        thread::sleep(LIFE);
+        process::exit(1);
+    });
     let how = match std::env::var(HOW).as_deref() {
         Ok("Sleeps") => How::Sleeps,
         Ok("Burns") => How::Burns,
