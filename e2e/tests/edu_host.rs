@@ -24,7 +24,11 @@ fn transfers() -> usize {
 
 /// A guest with an IOMMU of that kind, an educational device that `vfio-pci` has, and its address.
 fn boot(programs: &Programs, iommu: &str) -> Result<(Vm, String)> {
-    let mut vm = Machine::new(programs)
+    boot_with(Machine::new(programs), iommu)
+}
+
+fn boot_with(machine: Machine<'_>, iommu: &str) -> Result<(Vm, String)> {
+    let mut vm = machine
         .module("vfio-pci")
         .module("vfio_iommu_type1")
         .guest_program("physical")
@@ -95,4 +99,36 @@ fn two_clients_at_once_have_their_bytes_behind_another_kind_of_iommu() {
     let iommu = "amd-iommu,intremap=on,dma-remap=on";
     let (mut vm, function) = boot(&programs, iommu).unwrap();
     check_traffic(&mut vm, &function, 100).unwrap();
+}
+
+/// What the suite of the protocol asks of a device that does DMA: in the client's file, by messages, and
+/// with errors in them.
+const RULES: [&str; 3] = ["the_file", "waits_for_dma", "dma_reply"];
+
+#[test]
+fn a_vgpu_on_hardware_keeps_the_rules_of_the_protocol_that_are_about_dma() {
+    let programs = Programs::from_env().unwrap();
+    let mut machine = Machine::new(&programs).memory_mib(2048);
+    for program in ["vgpu", "vgpu-worker", "vfu-conformance"] {
+        machine = machine.our_program(program).unwrap();
+    }
+    let iommu = "intel-iommu,intremap=on,caching-mode=on";
+    let (mut vm, function) = boot_with(machine, iommu).unwrap();
+    let serve = format!(
+        "export LD_LIBRARY_PATH=/lib
+         vgpu run --type edu-shared --parent {function} --socket-path /tmp/edu.sock >/tmp/log 2>&1 &
+         for n in $(seq 600); do [ -S /tmp/edu.sock ] && break; sleep 0.1; done"
+    );
+    vm.guest.sh(&serve).unwrap();
+    for rules in RULES {
+        let command = format!(
+            "LD_LIBRARY_PATH=/lib vfu-conformance --timeout 30 --socket /tmp/edu.sock {rules}"
+        );
+        let output = vm.guest.run_within(&command, LIMIT).unwrap();
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        let last = said.lines().last().unwrap_or_default();
+        let is_checked = !last.starts_with("0 ") && last.ends_with(" passed, 0 failed, 0 skipped");
+        assert!(output.status == 0 && is_checked, "{rules}: {said}");
+    }
+    check_no_faults(&mut vm).unwrap();
 }
