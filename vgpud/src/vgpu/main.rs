@@ -117,8 +117,7 @@ enum Command {
     /// Show a running vGPU's display to VNC viewers, and print where
     ///
     /// The daemon starts the console, once for each vGPU; it ends with the vGPU. With --control, it
-    /// is served here, until the vGPU is gone. Viewers see and do nothing else yet: there is no
-    /// keyboard.
+    /// is served here, until the vGPU is gone; with --keyboard and --tablet, viewers type and point.
     Console(console::Arguments),
     /// Save the state of a running vGPU to a file
     Save(state::SaveArguments),
