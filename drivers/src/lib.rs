@@ -4,10 +4,12 @@
 //! - `device.rs`: the device itself, an [`mdev::MediatedDevice`],
 //! - further files for its parts, each a model on its own.
 //!
-//! Beside them `monitor`: what a guest finds at the end of a display's cable.
+//! [`edu_host`] and [`bochs_host`] share a physical device. They have a `parent.rs` besides, which is
+//! what the vGPUs on it have in common, an [`mdev::Parent`]; the devices of `edu_host` are those of
+//! [`edu`]. Beside all of them `monitor`: what a guest finds at the end of a display's cable.
 //!
 //! Read `serial` first: it is the smallest. Then `edu`, the smallest with DMA and a thread; and
-//! `edu_host`, which shares a physical device.
+//! `edu_host`, the smallest on a physical device.
 
 pub mod bochs;
 pub mod bochs_host;
@@ -21,7 +23,7 @@ pub mod serial;
 use mdev::host::HostIdentity;
 use mdev::{Driver, ParentDriver, TypeSpec};
 
-/// Every driver, in the order in which they are listed.
+/// Every driver of devices in software, in the order in which they are listed.
 pub const DRIVERS: &[&dyn Driver] = &[
     &serial::SerialDriver,
     &edu::EduDriver,
@@ -40,12 +42,12 @@ pub fn parent_driver(identity: &HostIdentity) -> Option<&'static dyn ParentDrive
     drivers.find(|driver| driver.drives(identity))
 }
 
-/// Whether devices of that type share the engine of their parent.
+/// Whether devices of that type, in software, share the engine of their parent.
 pub fn uses_engine(name: &str) -> bool {
     find_type(name).is_some_and(|(driver, spec)| driver.uses_engine(&spec))
 }
 
-/// The driver and the type of that name, or `None`.
+/// The driver and the type of that name, of devices in software, or `None`.
 pub fn find_type(name: &str) -> Option<(&'static dyn Driver, TypeSpec)> {
     DRIVERS.iter().find_map(|driver| {
         let spec = driver.types().into_iter().find(|spec| spec.name == name)?;

@@ -1,7 +1,8 @@
 //! The mediated device framework.
 //!
-//! A driver implements [`Driver`] and [`MediatedDevice`]; everything between that device and a
-//! virtual machine is here. A request from a client crosses these modules, in this order:
+//! A driver implements [`Driver`] and [`MediatedDevice`], or, for a physical device that vGPUs share,
+//! [`ParentDriver`], [`Parent`] and [`MediatedDevice`]; everything between that device and a virtual
+//! machine is here. A request from a client crosses these modules, in this order:
 //!
 //! - [`instance`]: a device and its clients, one after the other.
 //! - [`session`]: one client. Turns requests into calls on its device.

@@ -16,7 +16,7 @@ use crate::{Attributes, MediatedDevice, Services, TypeSpec};
 
 /// A family of vGPUs that stand on a physical device.
 pub trait ParentDriver: Sync {
-    /// The part of a type's name before the dash.
+    /// How its types' names begin: `edu`, `bochs-slice`.
     fn name(&self) -> &'static str;
 
     /// Whether it knows how to share devices of that kind.

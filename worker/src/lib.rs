@@ -2,6 +2,8 @@
 //! device.
 //!
 //! - [`protocol`]: what travels over a worker's control socket.
+//! - [`seqpacket`]: how it does so: a document in each packet; [`state_file`]: the file in which a
+//!   saved state does.
 //! - [`control`]: the asking end of that socket, for `vgpu` and the daemon.
 //! - [`parking`]: where a worker's descriptors outlive it, with the daemon.
 //! - [`lending`]: how it is granted time on an engine that it shares.

@@ -5,7 +5,8 @@
 //! INTx or MSI. Drivers that were written for QEMU's device run on it. An access by the guest
 //! crosses these files, in this order:
 //!
-//! - `driver.rs`: the types `edu-1` and `edu-2`, and how one is built.
+//! - `driver.rs`: the types `edu-1` and `edu-2`, and how one is built; `edu-shared` is
+//!   [`edu_host`](crate::edu_host)'s, which has a mover of its own.
 //! - `model.rs`: what they differ in: `edu-2` has memory of its own and more vectors.
 //! - `settings.rs`: the attributes: `dma`, `dma-mask`, and registers that are not always there.
 //! - `device.rs`: the PCI function and its registers; they belong to the session's thread.

@@ -13,10 +13,10 @@
 //!
 //! **The physical device has one buffer**, of 4 KiB, and each vGPU has one as well, in memory that the
 //! device reaches. What a guest transfers to its buffer is transferred on from there to the guest's own
-//! copy, and only then is it told. What it transfers from its buffer is first transferred from that copy
-//! to the device, unless the device still has these bytes of this guest. So a transfer is two of the
-//! hardware's, or one; no guest is ever given bytes that were another's; and whoever takes over from
-//! this process finds every buffer.
+//! copy, and only then is it told. What it transfers from its buffer is first transferred from that
+//! copy to the device, unless the device still has these bytes of this guest. So a transfer is one to
+//! three of the hardware's, as the guest's memory may lie in two pieces for the device; no guest is
+//! ever given bytes that were another's; and whoever takes over from this process finds every buffer.
 //!
 //! **What the device cannot reach never reaches it.** A transfer is checked and its memory pinned
 //! before; what fails has its errno in [`Register::DmaError`](crate::edu::registers::Register::DmaError).

@@ -55,8 +55,8 @@ impl Region {
     }
 }
 
-/// A physical device, open for this process alone. Dropping it gives it back: the kernel resets
-/// it, if it can be reset.
+/// A physical device, open. Dropping it gives it back, once nobody has duplicates of its files: the
+/// kernel resets it then, if it can be reset.
 #[derive(Debug)]
 pub struct HostDevice {
     address: PciAddress,

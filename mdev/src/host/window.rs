@@ -33,7 +33,7 @@ impl HostWindow {
         &self.file
     }
 
-    /// Where the part begins in it.
+    /// Where the part begins in it, in bytes.
     pub fn offset(&self) -> u64 {
         self.offset
     }

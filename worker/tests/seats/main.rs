@@ -6,7 +6,8 @@
 //! - `recovery`: how others go on after the worker has died,
 //! - `confinement`: what it may do, and what not.
 //!
-//! `host` does what the daemon does; what guests do is that of the tests of the sandbox.
+//! `host` does what the daemon does; `guest`, which is that of the tests of the sandbox, what guests
+//! and their VMMs do.
 
 #![expect(clippy::unwrap_used, reason = "where a test fails, it says so")]
 
