@@ -106,7 +106,8 @@ pub(super) struct Client {
     pub(super) counts: Counts,
     /// Before that no picture is its turn.
     pub(super) next_frame: Time,
-    pub(super) cpu: CpuWatch,
+    /// None of a seat: the time of its process is that of all the seats there.
+    pub(super) cpu: Option<CpuWatch>,
     pub(super) leeway: Leeway,
     samples: VecDeque<Sample>,
 }
@@ -122,7 +123,8 @@ impl Client {
     ) -> io::Result<(Self, OwnedFd)> {
         let (grant, usage) = (Page::<GrantWords>::new()?, Page::<UsageWords>::new()?);
         let (socket, theirs) = worker::lending::offer(&grant, &usage)?;
-        let cpu = CpuWatch::new(worker.identity.pid, now);
+        let is_alone = !worker.life.is_seat();
+        let cpu = is_alone.then(|| CpuWatch::new(worker.identity.pid, now));
         let client = Self {
             uuid,
             id,

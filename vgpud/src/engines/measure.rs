@@ -1,4 +1,4 @@
-//! What a worker has used as this daemon sees it: the CPU time of its process.
+//! What a worker has used as this daemon sees it: the CPU time of its process, if it has one of its own.
 
 use std::fs;
 
@@ -59,7 +59,7 @@ fn excess(passed: Nanos, cpu: u64, used: u64) -> Option<Nanos> {
 }
 
 /// CPU time of all its threads; `None` if it is gone.
-fn cpu_time(pid: u32) -> Option<Nanos> {
+pub(super) fn cpu_time(pid: u32) -> Option<Nanos> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     let number = |index| field(&stat, index)?.parse::<u64>().ok();
     let ticks = number(14)?.checked_add(number(15)?)?;

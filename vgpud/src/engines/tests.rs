@@ -10,6 +10,7 @@ use uuid::Uuid;
 
 use crate::api::{Attribute, EngineState, Policy};
 use crate::catalogue::EngineSpec;
+use crate::records::WorkerIdentity;
 use crate::worker_process::keeping::Keeping;
 use crate::worker_process::life::Life;
 use crate::worker_process::{Worker, identity};
@@ -17,6 +18,7 @@ use crate::worker_process::{Worker, identity};
 use super::parent::{Notice, ParentEngine};
 use super::settings::Given;
 
+mod measuring;
 mod waking;
 
 const START: Time = Time(1_000_000_000_000);
@@ -26,20 +28,23 @@ fn ms(millis: u64) -> Nanos {
     Nanos::from_millis(millis)
 }
 
-/// A worker that is this very process.
-fn worker() -> Arc<Worker> {
+/// This very process, as a worker's.
+fn own() -> (WorkerIdentity, OwnedFd) {
     let pid = std::process::id();
     let identity = identity::of(pid, "this boot").unwrap();
-    let pidfd = identity::open_pid(pid).unwrap();
+    (identity, identity::open_pid(pid).unwrap())
+}
+
+fn living(life: Life) -> Arc<Worker> {
     let nowhere = PathBuf::from("/nonexistent");
     let keeping = Keeping::default();
-    Arc::new(Worker::new(
-        Life::Process(pidfd),
-        identity,
-        nowhere.clone(),
-        nowhere,
-        keeping,
-    ))
+    let worker = Worker::new(life, own().0, nowhere.clone(), nowhere, keeping);
+    Arc::new(worker)
+}
+
+/// A worker that is this very process.
+fn worker() -> Arc<Worker> {
+    living(Life::Process(own().1))
 }
 
 /// One that is played.
@@ -76,6 +81,10 @@ impl Host {
 
     /// A worker whose jobs take so long; always one waits. With none it says so and does none.
     fn join(&mut self, length: Nanos, settings: &[(&str, &str)]) -> usize {
+        self.join_as(worker(), length, settings)
+    }
+
+    fn join_as(&mut self, worker: Arc<Worker>, length: Nanos, settings: &[(&str, &str)]) -> usize {
         let settings: Vec<_> = settings
             .iter()
             .map(|(name, value)| Attribute {
@@ -85,7 +94,7 @@ impl Host {
             .collect();
         let given = Given::parse(&settings).unwrap();
         let uuid = Uuid::from_u128(self.played.len() as u128);
-        let joined = self.engine.join(self.now, uuid, given, worker());
+        let joined = self.engine.join(self.now, uuid, given, worker);
         let (slot, socket) = joined.unwrap();
         self.engine.clients[&slot]
             .usage

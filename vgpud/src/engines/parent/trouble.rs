@@ -157,7 +157,8 @@ impl ParentEngine {
                 continue;
             };
             let said = client.said(now);
-            if let Some(unsaid) = client.cpu.check(now, said) {
+            let watch = client.cpu.as_mut();
+            if let Some(unsaid) = watch.and_then(|cpu| cpu.check(now, said)) {
                 client.counts.misreports += 1;
                 client.counts.used = Nanos(client.counts.used.0 + unsaid.0);
                 tracing::debug!(uuid = %client.uuid, "a worker uses more than it says, and is charged");
