@@ -1,6 +1,6 @@
 //! The PCI device: routes accesses to its parts, and publishes the picture they describe.
 
-use std::io;
+use std::io::{self, ErrorKind};
 use std::sync::Arc;
 
 use mdev::device::{AttributeError, Fault, Reset};
@@ -88,7 +88,8 @@ impl BochsSlice {
             is_stopped: false,
             was_recalled: false,
         };
-        let slice = slice.ok_or_else(|| io::Error::other("no slice of this size is free"))?;
+        let none = || io::Error::new(ErrorKind::StorageFull, "no slice of this size is free");
+        let slice = slice.ok_or_else(none)?;
         device.set_slice(Some(Arc::new(slice)))?;
         if settings.aperture == Aperture::Direct {
             tracing::warn!("the client is given the whole card: it has to be trusted with that");

@@ -92,12 +92,14 @@ impl From<HostError> for io::Error {
 }
 
 impl HostError {
-    /// The errno of an error that may have been one of these.
+    /// The errno of an error that may have been one of these, the kernel's, or of the kind
+    /// [`io::ErrorKind::StorageFull`] with other words.
     pub fn errno_in(error: &io::Error) -> Errno {
         let inner = error.get_ref().and_then(|inner| inner.downcast_ref());
         inner
             .map(Self::errno)
             .or_else(|| Errno::from_io_error(error))
+            .or_else(|| (error.kind() == io::ErrorKind::StorageFull).then_some(Errno::NOSPC))
             .unwrap_or(Errno::IO)
     }
 

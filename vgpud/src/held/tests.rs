@@ -250,18 +250,24 @@ fn who_asks_for_a_seat_after_the_process_died_has_another_started() {
 fn a_seat_that_is_refused_leaves_nothing_and_says_why() {
     let rig = Rig::new();
     let before = rig.files();
-    for (type_name, errno, words) in [
-        ("EINVAL:no such attribute", "EINVAL", "no such attribute"),
-        ("ENOMEM:no lock", "ENOMEM", "no lock"),
-        ("EUSERS:no room", "EUSERS", "no room"),
+    for (type_name, errno, status, words) in [
+        (
+            "EINVAL:no such attribute",
+            "EINVAL",
+            422,
+            "no such attribute",
+        ),
+        ("ENOMEM:no lock", "ENOMEM", 409, "no lock"),
+        ("EUSERS:no room", "EUSERS", 409, "no room"),
+        ("ENOSPC:no slice", "ENOSPC", 409, "no slice"),
     ] {
         let refused = rig.launch(type_name).unwrap_err();
-        assert_eq!(refused.errno(), errno);
+        assert_eq!((refused.errno(), refused.status()), (errno, status));
         assert!(refused.to_string().contains(words), "{refused}");
     }
     // The folder for new sockets is made with the first.
     assert!(rig.files() <= before + 1);
-    assert_eq!(rig.played.lock().unwrap().serves, 3);
+    assert_eq!(rig.played.lock().unwrap().serves, 4);
 }
 
 #[test]

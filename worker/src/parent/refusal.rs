@@ -104,6 +104,11 @@ mod tests {
                 "ENOSPC",
                 "here: cannot get memory: No space left on device (os error 28)",
             ),
+            (
+                os(io::Error::new(io::ErrorKind::StorageFull, "none is free")),
+                "ENOSPC",
+                "here: cannot get memory: none is free",
+            ),
         ] {
             let error = Err::<(), _>(error).context("here").unwrap_err();
             assert_eq!(Refusal::from(error), Refusal(errno, words.to_owned()));

@@ -1,6 +1,7 @@
 //! What is whose, and who is shown.
 
 use mdev::device::Reset;
+use rustix::io::Errno;
 
 use super::*;
 use crate::bochs_host::screen::Screen;
@@ -200,6 +201,11 @@ fn a_card_is_divided_until_nothing_is_left_and_what_comes_back_is_cleared() {
             error.to_string(),
             "cannot have part of the card's video memory"
         );
+        let BuildError::Os { source, .. } = error else {
+            panic!("{error:?}");
+        };
+        assert_eq!(source.to_string(), "no slice of this size is free");
+        assert_eq!(HostError::errno_in(&source), Errno::NOSPC);
     }
     drop(last);
     assert_eq!(rig.card.byte(2 * SLICE - 1), 0);
