@@ -40,6 +40,11 @@ pub trait ParentDriver: Sync {
         false
     }
 
+    /// The names of the settings that [`ParentDriver::open`] takes.
+    fn settings(&self) -> &'static [&'static str] {
+        &[]
+    }
+
     /// Takes the device, which may be in any state, and quiets it: what another process has had it do
     /// ends here. `settings` are the parent's, as the administrator has them.
     fn open(

@@ -44,6 +44,10 @@ impl ParentDriver for BochsParentDriver {
         32
     }
 
+    fn settings(&self) -> &'static [&'static str] {
+        &[settings::DIRECT]
+    }
+
     fn open(
         &self,
         device: HostDevice,

@@ -11,7 +11,7 @@ use crate::monitor::Mode;
 pub(super) const FOREGROUND: &str = "foreground";
 
 /// Name of the card's setting that lets vGPUs have the aperture [`Aperture::Direct`].
-const DIRECT: &str = "direct";
+pub(super) const DIRECT: &str = "direct";
 
 /// What one vGPU is told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -90,7 +90,9 @@ pub fn find(
                 ..spec
             },
         };
-        let wrong = configure(config, address, &mut spec).err();
+        let driver = identity.ok().and_then(|identity| driver_of(&identity));
+        let taken = driver.map_or(&[][..], ParentDriver::settings);
+        let wrong = configure(config, address, taken, &mut spec).err();
         Found { spec, wrong }
     });
     described.collect()
@@ -160,10 +162,12 @@ fn share(
     })
 }
 
-/// Limits a device as the configuration says, whatever form its address has there.
+/// Limits a device as the configuration says, whatever form its address has there. Its driver takes the
+/// settings `taken`.
 fn configure(
     config: &Config,
     address: PciAddress,
+    taken: &[&str],
     spec: &mut ParentSpec,
 ) -> Result<(), ConfigError> {
     let mut said = config.parents.iter();
@@ -176,6 +180,11 @@ fn configure(
     };
     host.lock_limit = settings.lock_limit.map(|Bytes(bytes)| bytes);
     if settings.direct == Some(true) {
+        if !taken.contains(&DIRECT) {
+            return Err(senseless(format!(
+                "parents.{address}.{DIRECT}: the device's driver has no such setting"
+            )));
+        }
         host.settings.push(Attribute {
             name: DIRECT.to_owned(),
             value: "on".to_owned(),

@@ -39,6 +39,35 @@ impl ParentDriver for Displays {
         32
     }
 
+    fn settings(&self) -> &'static [&'static str] {
+        &["direct"]
+    }
+
+    fn open(&self, _: HostDevice, _: &Attributes) -> Result<Arc<dyn Parent>, BuildError> {
+        unreachable!("nothing is opened to see what there is")
+    }
+}
+
+/// Shares whatever it is, and takes no settings.
+struct Anything;
+
+impl ParentDriver for Anything {
+    fn name(&self) -> &'static str {
+        "any"
+    }
+
+    fn drives(&self, _: &HostIdentity) -> bool {
+        true
+    }
+
+    fn types(&self, identity: &HostIdentity) -> Vec<TypeSpec> {
+        Displays.types(identity)
+    }
+
+    fn address_bits(&self, _: &HostIdentity) -> u32 {
+        32
+    }
+
     fn open(&self, _: HostDevice, _: &Attributes) -> Result<Arc<dyn Parent>, BuildError> {
         unreachable!("nothing is opened to see what there is")
     }
@@ -192,4 +221,23 @@ fn what_is_said_of_a_device_and_makes_no_sense_keeps_it_from_offering_anything()
     let parent = &machine.find(said)[0];
     assert!(parent.types.is_empty() && parent.host.is_none());
     assert!(parent.description.contains("it has no type 'edu-1'"));
+}
+
+#[test]
+fn a_setting_is_refused_that_the_driver_of_the_device_does_not_take() {
+    let machine = Machine::new();
+    machine.add("0000:00:02.0", DISPLAY, Some(1), true);
+    let said = |direct| format!("[parents.\"00:02.0\"]\ndirect = {direct}");
+    let found = |direct| {
+        let config = Config::parse(&said(direct)).unwrap();
+        let mut found = find(&config, &machine.bus, |_| Some(&Anything));
+        found.pop().unwrap().sound()
+    };
+    assert!(found(false).is_ok());
+    let words = found(true).unwrap_err().to_string();
+    assert_eq!(
+        words,
+        "parents.0000:00:02.0.direct: the device's driver has no such setting"
+    );
+    assert!(!machine.find(&said(true))[0].types.is_empty());
 }
