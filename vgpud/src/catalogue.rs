@@ -203,7 +203,7 @@ fn software_types(further: &[TypeConfig]) -> Result<Vec<OfferedType>, ConfigErro
         let base = base.ok_or_else(|| {
             let wanted = &settings.base;
             senseless(format!(
-                "types: '{name}' is made of '{wanted}', which no driver has"
+                "types: '{name}' is made of '{wanted}', which no driver of devices in software has"
             ))
         })?;
         if settings.replaces_base {

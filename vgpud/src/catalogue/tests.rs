@@ -102,7 +102,11 @@ fn what_makes_no_sense_is_refused_by_name() {
         ),
         (
             "[[types]]\nname = \"a\"\nbase = \"b\"",
-            "which no driver has",
+            "which no driver of devices in software has",
+        ),
+        (
+            "[[types]]\nname = \"a\"\nbase = \"bochs-slice-4m\"",
+            "which no driver of devices in software has",
         ),
     ] {
         let error = find(text).unwrap_err();
