@@ -123,7 +123,8 @@ impl HeldDevice {
         match process.give_files() {
             Ok(files) => state.files = Some(files),
             Err(error) => tracing::error!(
-                "the worker of {} goes on, but no other one can if it ends: {error}",
+                "the worker of {} goes on; if it ends, the kernel resets the device, where it can, \
+                 before another has it: {error}",
                 self.name
             ),
         }
