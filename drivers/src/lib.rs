@@ -34,7 +34,7 @@ pub const DRIVERS: &[&dyn Driver] = &[
 
 /// Every driver of physical devices.
 pub const PARENT_DRIVERS: &[&dyn ParentDriver] =
-    &[&edu_host::EduHostDriver, &bochs_host::BochsParentDriver];
+    &[&edu_host::EduHostDriver, &bochs_host::BochsHostDriver];
 
 /// The driver that shares physical devices of that kind, if there is one.
 pub fn parent_driver(identity: &HostIdentity) -> Option<&'static dyn ParentDriver> {

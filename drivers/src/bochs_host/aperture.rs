@@ -27,7 +27,7 @@ impl Aperture {
             "shadow" => return Ok(Self::Shadow),
             "direct" if may_be_direct => return Ok(Self::Direct),
             "direct" => {
-                "it gives the client the whole card, which the parent's setting direct=on allows"
+                "it gives the client the whole card, which its parent does not allow (direct = true)"
             }
             _ => "it is trap, shadow or direct",
         };

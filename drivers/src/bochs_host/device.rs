@@ -4,6 +4,7 @@ use std::io::{self, ErrorKind};
 use std::sync::Arc;
 
 use mdev::device::{AttributeError, Fault, Reset};
+use mdev::host::Seat;
 use mdev::keep::Keep;
 use mdev::pci::{Bar, ConfigSpace};
 use mdev::region::{RegionIndex, Regions};
@@ -11,7 +12,7 @@ use mdev::scanout::{Geometry, ScanoutPublisher};
 use mdev::{MediatedDevice, Migration, Services};
 
 use super::aperture::{APERTURE, Aperture};
-use super::parent::Common;
+use super::parent::Shared;
 use super::place::Place;
 use super::settings::{FOREGROUND, Settings, parse_switch, switch};
 use super::slices::Slice;
@@ -33,8 +34,8 @@ pub(super) struct BochsSlice {
     pub(super) model: Model,
     pub(super) preferred: Mode,
     pub(super) aperture: Aperture,
-    pub(super) seat: u64,
-    pub(super) common: Common,
+    pub(super) seat: Seat,
+    pub(super) shared: Shared,
     config: ConfigSpace,
     pub(super) regions: Regions,
     pub(super) mmio: Mmio,
@@ -56,17 +57,17 @@ impl BochsSlice {
     pub(super) fn new(
         model: Model,
         settings: Settings,
-        common: Common,
-        seat: u64,
+        shared: Shared,
+        seat: Seat,
         services: Services,
     ) -> io::Result<Self> {
         let place = Place::new(&services.keep)?;
         let noted = place.get()?;
         let len = u64::from(model.vram);
         let slice = match noted.len {
-            0 => common.slices.take(len),
+            0 => shared.slices.take(len),
             // What another process has left.
-            noted_len if noted_len == len => common.slices.take_again(noted.start, len),
+            noted_len if noted_len == len => shared.slices.take_again(noted.start, len),
             _ => None,
         };
         let config = config(&model);
@@ -75,7 +76,7 @@ impl BochsSlice {
             preferred: settings.preferred,
             aperture: settings.aperture,
             seat,
-            common,
+            shared,
             regions: Regions::of(&config),
             config,
             mmio: Mmio::new(model.vram, edid::block(settings.preferred, model.largest)),
@@ -96,7 +97,7 @@ impl BochsSlice {
         }
         let is_new = noted.len == 0;
         if !is_new && noted.turn > 0 {
-            device.common.screen.take_again(seat, noted.turn);
+            device.shared.screen.take_again(seat, noted.turn);
             device.note(noted.turn);
         } else if is_new && settings.is_foreground {
             device.set_foreground(true);
@@ -136,9 +137,9 @@ impl BochsSlice {
     fn set_foreground(&mut self, on: bool) {
         let turn = match (&self.vram, on) {
             (Some(vram), true) => vram.mirror().bring_to_front(),
-            (None, true) => self.common.screen.take(self.seat, None),
+            (None, true) => self.shared.screen.take(self.seat, None),
             (_, false) => {
-                self.common.screen.give_up(self.seat);
+                self.shared.screen.give_up(self.seat);
                 0
             }
         };
@@ -229,7 +230,7 @@ impl MediatedDevice for BochsSlice {
         vec![
             (MODE, self.preferred.to_string()),
             (APERTURE, self.aperture.to_string()),
-            (FOREGROUND, switch(self.common.screen.is_of(self.seat))),
+            (FOREGROUND, switch(self.shared.screen.is_of(self.seat))),
         ]
     }
 
@@ -253,6 +254,6 @@ impl MediatedDevice for BochsSlice {
 
 impl Drop for BochsSlice {
     fn drop(&mut self) {
-        self.common.screen.give_up(self.seat);
+        self.shared.screen.give_up(self.seat);
     }
 }

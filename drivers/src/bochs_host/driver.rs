@@ -18,9 +18,9 @@ const REGISTERS: usize = 2;
 
 /// Shares bochs displays, and VGA cards of the same registers.
 #[derive(Clone, Copy, Debug)]
-pub struct BochsParentDriver;
+pub struct BochsHostDriver;
 
-impl ParentDriver for BochsParentDriver {
+impl ParentDriver for BochsHostDriver {
     fn name(&self) -> &'static str {
         "bochs-slice"
     }
@@ -76,14 +76,14 @@ mod tests {
             class: 0x03_80_00,
             bars: [16 << 20, 0, 4096, 0, 0, 0],
         };
-        assert!(BochsParentDriver.drives(&display));
-        assert_eq!(BochsParentDriver.types(&display).len(), 3);
-        assert_eq!(BochsParentDriver.video_memory(&display), 16 << 20);
+        assert!(BochsHostDriver.drives(&display));
+        assert_eq!(BochsHostDriver.types(&display).len(), 3);
+        assert_eq!(BochsHostDriver.video_memory(&display), 16 << 20);
         let vga = HostIdentity {
             class: 0x03_00_00,
             ..display
         };
-        assert!(BochsParentDriver.drives(&vga));
+        assert!(BochsHostDriver.drives(&vga));
         for other in [
             HostIdentity {
                 device: 0x11e8,
@@ -98,7 +98,7 @@ mod tests {
                 ..display
             },
         ] {
-            assert!(!BochsParentDriver.drives(&other), "{other:?}");
+            assert!(!BochsHostDriver.drives(&other), "{other:?}");
         }
     }
 }

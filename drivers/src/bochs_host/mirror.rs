@@ -11,6 +11,7 @@ use std::io;
 use std::ops::Range;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
+use mdev::host::Seat;
 use mdev::region_memory::RegionMemory;
 use mdev::scanout::{Geometry, Refresh, ScanoutPublisher};
 
@@ -36,7 +37,7 @@ pub(super) enum Way {
 #[derive(Debug)]
 pub(super) struct Mirror {
     way: Way,
-    seat: u64,
+    seat: Seat,
     slice: Arc<Slice>,
     memory: RegionMemory,
     screen: Arc<Screen>,
@@ -58,7 +59,7 @@ struct State {
 /// What a new mirror is made of.
 pub(super) struct Parts {
     pub(super) way: Way,
-    pub(super) seat: u64,
+    pub(super) seat: Seat,
     pub(super) slice: Arc<Slice>,
     pub(super) memory: RegionMemory,
     pub(super) screen: Arc<Screen>,

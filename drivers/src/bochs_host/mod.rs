@@ -40,4 +40,4 @@ mod state;
 mod tests;
 mod vram;
 
-pub use driver::BochsParentDriver;
+pub use driver::BochsHostDriver;

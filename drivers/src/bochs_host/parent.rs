@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use mdev::device::BuildError;
-use mdev::host::HostError;
+use mdev::host::{HostError, Seat};
 use mdev::{Attributes, MediatedDevice, Parent, Services, TypeSpec};
 
 use super::card::Card;
@@ -17,14 +17,14 @@ use super::slices::Slices;
 /// A card that vGPUs share.
 #[derive(Debug)]
 pub(super) struct BochsParent {
-    common: Common,
+    shared: Shared,
     may_be_direct: bool,
     next_seat: AtomicU64,
 }
 
 /// What each of them uses.
 #[derive(Clone, Debug)]
-pub(super) struct Common {
+pub(super) struct Shared {
     pub(super) slices: Arc<Slices>,
     pub(super) screen: Arc<Screen>,
 }
@@ -35,7 +35,7 @@ impl BochsParent {
         let screen = Arc::new(Screen::new(Arc::clone(&card))?);
         let slices = Arc::new(Slices::new(card));
         Ok(Self {
-            common: Common { slices, screen },
+            shared: Shared { slices, screen },
             may_be_direct,
             next_seat: AtomicU64::new(0),
         })
@@ -54,10 +54,10 @@ impl Parent for BochsParent {
             .find(|model| model.name == spec.name)
             .ok_or_else(|| BuildError::UnknownType(spec.name.clone()))?;
         let settings = Settings::parse(attributes, &model, self.may_be_direct)?;
-        let seat = self.next_seat.fetch_add(1, Ordering::Relaxed);
-        let common = self.common.clone();
+        let seat = Seat(self.next_seat.fetch_add(1, Ordering::Relaxed));
+        let shared = self.shared.clone();
         let device =
-            BochsSlice::new(model, settings, common, seat, services).map_err(|source| {
+            BochsSlice::new(model, settings, shared, seat, services).map_err(|source| {
                 let what = "have part of the card's video memory";
                 BuildError::Os { what, source }
             })?;

@@ -32,7 +32,7 @@ impl BochsSlice {
                 seat: self.seat,
                 slice: Arc::clone(slice),
                 memory: self.keep.memory(VRAM_NAME, slice.len())?,
-                screen: Arc::clone(&self.common.screen),
+                screen: Arc::clone(&self.shared.screen),
                 scanout: self.scanout.clone(),
             };
             let vram = Vram::new(self.aperture, parts)?;
@@ -56,7 +56,7 @@ impl BochsSlice {
     /// Clears the slice for the next client, or takes another if the last one may still reach it. If
     /// there is none to be had, the next client gets faults, and never the memory of the last one.
     pub(super) fn renew(&mut self) {
-        self.common.screen.give_up(self.seat);
+        self.shared.screen.give_up(self.seat);
         self.regions.set_access(RegionIndex::Bar0, Access::Trapped);
         self.vram = None;
         let slice = self.next_slice();
@@ -74,10 +74,10 @@ impl BochsSlice {
     fn next_slice(&mut self) -> Option<Arc<Slice>> {
         let len = self.model.vram.into();
         let Some(slice) = self.slice.take() else {
-            return self.common.slices.take(len).map(Arc::new);
+            return self.shared.slices.take(len).map(Arc::new);
         };
         if self.aperture == Aperture::Direct && slice.is_window_held() {
-            if let Some(other) = self.common.slices.take(len) {
+            if let Some(other) = self.shared.slices.take(len) {
                 return Some(Arc::new(other));
             }
             for _ in 0..LOOKS {

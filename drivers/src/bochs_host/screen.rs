@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use mdev::host::HostError;
+use mdev::host::{HostError, Seat};
 use mdev::scanout::{Geometry, PixelFormat};
 
 use super::card::Card;
@@ -44,7 +44,7 @@ struct State {
 
 #[derive(Clone, Copy, Debug)]
 struct Owner {
-    seat: u64,
+    seat: Seat,
     turn: u64,
 }
 
@@ -62,7 +62,7 @@ impl Screen {
 
     /// Brings a vGPU to the front, whoever was there. Returns the number of its turn, which is higher
     /// than those before.
-    pub(super) fn take(&self, seat: u64, picture: Option<Geometry>) -> u64 {
+    pub(super) fn take(&self, seat: Seat, picture: Option<Geometry>) -> u64 {
         let mut state = self.state();
         state.turns += 1;
         let turn = state.turns;
@@ -73,7 +73,7 @@ impl Screen {
 
     /// Gives the screen to a vGPU that had it in another process, from that turn on, unless another one
     /// had it later.
-    pub(super) fn take_again(&self, seat: u64, turn: u64) {
+    pub(super) fn take_again(&self, seat: Seat, turn: u64) {
         let mut state = self.state();
         state.turns = state.turns.max(turn);
         if state.owner.is_none_or(|owner| owner.turn < turn) {
@@ -83,7 +83,7 @@ impl Screen {
     }
 
     /// Blanks the screen if it is this vGPU's.
-    pub(super) fn give_up(&self, seat: u64) {
+    pub(super) fn give_up(&self, seat: Seat) {
         let mut state = self.state();
         if state.owner.is_some_and(|owner| owner.seat == seat) {
             state.owner = None;
@@ -92,7 +92,7 @@ impl Screen {
     }
 
     /// Shows another picture of a vGPU, or none, if the screen is its own.
-    pub(super) fn show(&self, seat: u64, picture: Option<Geometry>) {
+    pub(super) fn show(&self, seat: Seat, picture: Option<Geometry>) {
         let mut state = self.state();
         if state.owner.is_some_and(|owner| owner.seat == seat) {
             self.program(&mut state, picture);
@@ -100,7 +100,7 @@ impl Screen {
     }
 
     /// Whether the card shows this vGPU.
-    pub(super) fn is_of(&self, seat: u64) -> bool {
+    pub(super) fn is_of(&self, seat: Seat) -> bool {
         self.state().owner.is_some_and(|owner| owner.seat == seat)
     }
 

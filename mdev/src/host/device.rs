@@ -62,7 +62,7 @@ pub struct HostDevice {
     address: PciAddress,
     pub(super) file: OwnedFd,
     /// The kernel keeps the device in its address space for as long as the group is open.
-    _group: OwnedFd,
+    group: OwnedFd,
     dma: Arc<HostDma>,
     regions: Vec<Region>,
     can_reset: bool,
@@ -87,7 +87,7 @@ impl HostDevice {
         let mut device = Self {
             address,
             file: files.device,
-            _group: files.group,
+            group: files.group,
             dma: HostDma::new(files.container, &iovas, address_bits),
             regions: Vec::new(),
             can_reset: false,
@@ -146,7 +146,7 @@ impl HostDevice {
 
     /// The group, in which the device can be opened once more.
     pub(super) fn group(&self) -> &OwnedFd {
-        &self._group
+        &self.group
     }
 
     /// Reads from a region through the kernel, which makes accesses of one, two, four or eight bytes

@@ -115,7 +115,7 @@ fn direct_is_for_cards_whose_owner_allows_it() {
     let rig = Rig { card, parent };
     let error = rig.try_seat(TYPE, &[("aperture", "direct")]).err().unwrap();
     let words = "attribute 'aperture' cannot be 'direct': it gives the client the whole card, which \
-                 the parent's setting direct=on allows";
+                 its parent does not allow (direct = true)";
     assert_eq!(error.to_string(), words);
     let seat = rig.seat(&[]);
     assert_eq!(seat.attribute("aperture"), "shadow");

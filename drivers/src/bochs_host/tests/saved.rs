@@ -1,5 +1,6 @@
 //! A display goes on elsewhere, or in another process.
 
+use mdev::host::Seat;
 use mdev::migration::snapshot;
 
 use super::super::card::Card;
@@ -69,8 +70,8 @@ fn another_process_finds_a_slice_as_it_was_and_the_screen_goes_to_who_had_it_las
 
     let screen = Screen::new(card).unwrap();
     for (seat, turn, owner) in [(1, 5, 1), (2, 3, 1), (3, 9, 3), (4, 8, 3)] {
-        screen.take_again(seat, turn);
-        assert!(screen.is_of(owner), "{seat}");
+        screen.take_again(Seat(seat), turn);
+        assert!(screen.is_of(Seat(owner)), "{seat}");
     }
-    assert_eq!(screen.take(1, None), 10);
+    assert_eq!(screen.take(Seat(1), None), 10);
 }

@@ -70,7 +70,7 @@ fn a_picture_that_the_card_cannot_be_told_of_is_not_shown() {
         (1024, len - 64 * 1024 + 768, false),
     ] {
         let expected = picture(stride, offset);
-        screen.take(1, Some(expected));
+        screen.take(mdev::host::Seat(1), Some(expected));
         assert_eq!(
             card.picture(),
             shown.then_some(expected),

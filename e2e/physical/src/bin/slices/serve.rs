@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::net::UnixListener;
 use std::thread;
 
-use drivers::bochs_host::BochsParentDriver;
+use drivers::bochs_host::BochsHostDriver;
 use guest::pattern;
 use mdev::host::{HostDevice, HostIdentity, PciBus};
 use mdev::instance::{self, Clients};
@@ -35,7 +35,7 @@ pub(crate) struct Card {
 impl Card {
     pub(crate) fn open(address: &str, settings: &str) -> Result<Self, Failure> {
         let (bus, address) = (PciBus::new("/"), address.parse()?);
-        let driver = BochsParentDriver;
+        let driver = BochsHostDriver;
         let identity = HostIdentity::read(&bus, address)?;
         if !driver.drives(&identity) {
             return Err("it is no bochs display".into());
