@@ -12,7 +12,7 @@ use super::model::PIXEL_BYTES;
 
 /// The registers, by `VBE_DISPI_INDEX_*`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Index {
+pub(crate) enum Index {
     Id = 0,
     Xres = 1,
     Yres = 2,

@@ -10,7 +10,7 @@ use mdev::state::{Fields, StateError};
 pub(super) const LEN: u64 = 8;
 
 /// Where the register that selects the byte order lies; before it is the size.
-const ENDIANNESS: usize = 4;
+pub(super) const ENDIANNESS: usize = 4;
 
 const LITTLE: [u8; 4] = [0x1e; 4];
 const BIG: [u8; 4] = [0xbe; 4];

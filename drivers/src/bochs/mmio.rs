@@ -8,6 +8,7 @@ use std::ops::Range;
 use mdev::device::Fault;
 use mdev::scanout::Geometry;
 
+pub(crate) use super::dispi::Index;
 use super::dispi::{self, Dispi};
 use super::extended::{self, Extended};
 use super::vga::{self, Vga};
@@ -21,6 +22,17 @@ const OUTSIDE: Fault = Fault("the access leaves the region");
 const VGA: u64 = 0x400;
 const DISPI: u64 = 0x500;
 const EXTENDED: u64 = 0x600;
+
+/// Where VGA's attribute controller is told an index, then a value.
+pub(crate) const VGA_ATTRIBUTE: u64 = VGA + vga::ATTRIBUTE as u64;
+
+/// Where the byte order of pixels is set.
+pub(crate) const BYTE_ORDER: u64 = EXTENDED + extended::ENDIANNESS as u64;
+
+/// Where a register of the display is.
+pub(crate) const fn dispi(index: Index) -> u64 {
+    DISPI + 2 * index as u64
+}
 
 /// The registers of one device, and the monitor at its end.
 #[derive(Clone, Debug)]

@@ -6,7 +6,7 @@ use mdev::state::{Fields, StateError};
 pub(super) const LEN: u64 = 0x20;
 
 /// Attribute controller: index and data by turns (IBM VGA, "Attribute Controller Registers").
-const ATTRIBUTE: usize = 0x00;
+pub(super) const ATTRIBUTE: usize = 0x00;
 
 /// Input status 1, port 0x3da. A read makes the next write to [`ATTRIBUTE`] an index.
 const INPUT_STATUS: usize = 0x1a;

@@ -6,18 +6,8 @@ use mdev::host::{HostError, Seat};
 use mdev::scanout::{Geometry, PixelFormat};
 
 use super::card::Card;
+use crate::bochs::mmio::{BYTE_ORDER, Index, VGA_ATTRIBUTE, dispi};
 use crate::bochs::model::PIXEL_BYTES;
-
-/// Where registers lie in the register page; `crate::bochs::mmio` has the same.
-const VGA_ATTRIBUTE: u64 = 0x400;
-const BYTE_ORDER: u64 = 0x604;
-const XRES: u64 = 0x502;
-const YRES: u64 = 0x504;
-const BPP: u64 = 0x506;
-const ENABLE: u64 = 0x508;
-const VIRT_WIDTH: u64 = 0x50c;
-const X_OFFSET: u64 = 0x510;
-const Y_OFFSET: u64 = 0x512;
 
 /// `VBE_DISPI_ENABLED`, `_LFB_ENABLED`, and `_NOCLEARMEM`: a VGA card would clear what lies first in its
 /// memory, which may be another vGPU's.
@@ -51,7 +41,7 @@ struct Owner {
 impl Screen {
     /// Blanks the screen of a card, whatever is on it.
     pub(super) fn new(card: Arc<dyn Card>) -> Result<Self, HostError> {
-        card.set_register(ENABLE, &0_u16.to_le_bytes())?;
+        card.set_register(dispi(Index::Enable), &0_u16.to_le_bytes())?;
         // Pictures are seen on a VGA card only since this; the others have no such register.
         card.set_register(VGA_ATTRIBUTE, &[PALETTE_ADDRESS_SOURCE])?;
         Ok(Self {
@@ -111,7 +101,7 @@ impl Screen {
         }
         let programmed = match (state.shown, picture) {
             (Some(shown), Some(picture)) if is_flip(shown, picture) => {
-                self.set(Y_OFFSET, offsets(picture).1)
+                self.set(Index::YOffset, offsets(picture).1)
             }
             _ => self.set_mode(picture),
         };
@@ -131,7 +121,7 @@ impl Screen {
     }
 
     fn set_mode(&self, picture: Option<Geometry>) -> Result<(), HostError> {
-        self.set(ENABLE, 0)?;
+        self.set(Index::Enable, 0)?;
         let Some(picture) = picture else {
             return Ok(());
         };
@@ -142,19 +132,19 @@ impl Screen {
         self.card.set_register(BYTE_ORDER, &order.to_le_bytes())?;
         let (x, y) = offsets(picture);
         let place = [
-            (VIRT_WIDTH, picture.stride / PIXEL_BYTES),
-            (X_OFFSET, x),
-            (Y_OFFSET, y),
+            (Index::VirtWidth, picture.stride / PIXEL_BYTES),
+            (Index::XOffset, x),
+            (Index::YOffset, y),
         ];
         let size = [
-            (BPP, 8 * PIXEL_BYTES),
-            (XRES, picture.width),
-            (YRES, picture.height),
+            (Index::Bpp, 8 * PIXEL_BYTES),
+            (Index::Xres, picture.width),
+            (Index::Yres, picture.height),
         ];
         for (register, value) in size.into_iter().chain(place) {
             self.set(register, value)?;
         }
-        self.set(ENABLE, ENABLED.into())?;
+        self.set(Index::Enable, ENABLED.into())?;
         // A VGA card has forgotten these: now it takes them.
         place
             .into_iter()
@@ -162,9 +152,10 @@ impl Screen {
     }
 
     /// All values have 16 bits, as those have that they were made of.
-    fn set(&self, register: u64, value: u32) -> Result<(), HostError> {
+    fn set(&self, register: Index, value: u32) -> Result<(), HostError> {
         let value = u16::try_from(value).unwrap_or(u16::MAX);
-        self.card.set_register(register, &value.to_le_bytes())
+        self.card
+            .set_register(dispi(register), &value.to_le_bytes())
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -174,7 +165,7 @@ impl Screen {
 
 impl Drop for Screen {
     fn drop(&mut self) {
-        let _ = self.set(ENABLE, 0);
+        let _ = self.set(Index::Enable, 0);
     }
 }
 
