@@ -6,7 +6,8 @@
 //!
 //! [`edu_host`] and [`bochs_host`] share a physical device. They have a `parent.rs` besides, which is
 //! what the vGPUs on it have in common, an [`mdev::Parent`]; the devices of `edu_host` are those of
-//! [`edu`]. Beside all of them `monitor`: what a guest finds at the end of a display's cable.
+//! [`edu`]. Beside all of them `monitor`: what a guest finds at the end of a
+//! display's cable; and `switch`: attributes that are `on` or `off`.
 //!
 //! Read `serial` first: it is the smallest. Then `edu`, the smallest with DMA and a thread; and
 //! `edu_host`, the smallest on a physical device.
@@ -19,6 +20,7 @@ pub mod gpu;
 pub mod input;
 mod monitor;
 pub mod serial;
+mod switch;
 
 use mdev::host::HostIdentity;
 use mdev::{Driver, ParentDriver, TypeSpec};

@@ -14,13 +14,14 @@ use mdev::{MediatedDevice, Migration, Services};
 use super::aperture::{APERTURE, Aperture};
 use super::parent::Shared;
 use super::place::Place;
-use super::settings::{FOREGROUND, Settings, parse_switch, switch};
+use super::settings::{FOREGROUND, Settings};
 use super::slices::Slice;
 use super::vram::Vram;
 use crate::bochs::IDENTITY;
 use crate::bochs::mmio::{self, Mmio};
 use crate::bochs::model::{MODE, Model};
 use crate::monitor::{Mode, edid};
+use crate::switch;
 
 const NO_REGION: Fault = Fault("the device has no such region");
 const OUTSIDE: Fault = Fault("the access leaves the slice");
@@ -230,7 +231,10 @@ impl MediatedDevice for BochsSlice {
         vec![
             (MODE, self.preferred.to_string()),
             (APERTURE, self.aperture.to_string()),
-            (FOREGROUND, switch(self.shared.screen.is_of(self.seat))),
+            (
+                FOREGROUND,
+                switch::word(self.shared.screen.is_of(self.seat)),
+            ),
         ]
     }
 
@@ -241,7 +245,7 @@ impl MediatedDevice for BochsSlice {
                 let edid = edid::block(self.preferred, self.model.largest);
                 self.mmio.set_edid(edid);
             }
-            FOREGROUND => self.set_foreground(parse_switch(name, value)?),
+            FOREGROUND => self.set_foreground(switch::parse(name, value)?),
             APERTURE => {
                 Aperture::parse(value, true)?;
                 return Err(AttributeError::Fixed(name.to_owned()));

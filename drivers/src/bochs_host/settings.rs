@@ -6,6 +6,7 @@ use mdev::device::AttributeError;
 use super::aperture::{APERTURE, Aperture};
 use crate::bochs::model::{MODE, Model};
 use crate::monitor::Mode;
+use crate::switch;
 
 /// Name of the attribute that says whether the card shows this vGPU.
 pub(super) const FOREGROUND: &str = "foreground";
@@ -40,7 +41,7 @@ impl Settings {
             match name.as_str() {
                 MODE => settings.preferred = model.parse_mode(value)?,
                 APERTURE => settings.aperture = Aperture::parse(value, may_be_direct)?,
-                FOREGROUND => settings.is_foreground = parse_switch(name, value)?,
+                FOREGROUND => settings.is_foreground = switch::parse(name, value)?,
                 _ => return Err(AttributeError::Unknown(name.clone())),
             }
         }
@@ -53,27 +54,9 @@ pub(super) fn may_be_direct(settings: &Attributes) -> Result<bool, AttributeErro
     let mut may = false;
     for (name, value) in &settings.0 {
         match name.as_str() {
-            DIRECT => may = parse_switch(name, value)?,
+            DIRECT => may = switch::parse(name, value)?,
             _ => return Err(AttributeError::Unknown(name.clone())),
         }
     }
     Ok(may)
-}
-
-/// Reads `on` or `off`.
-pub(super) fn parse_switch(name: &str, value: &str) -> Result<bool, AttributeError> {
-    match value {
-        "on" => Ok(true),
-        "off" => Ok(false),
-        _ => Err(AttributeError::Invalid {
-            name: name.to_owned(),
-            value: value.to_owned(),
-            reason: "it is on or off".to_owned(),
-        }),
-    }
-}
-
-/// As it is written.
-pub(super) fn switch(is_on: bool) -> String {
-    if is_on { "on" } else { "off" }.to_owned()
 }

@@ -20,6 +20,7 @@ use super::mover::{Copier, Mover};
 use super::registers::{IDENTIFICATION, PANIC, Register, command, status};
 use super::settings::{DMA, DMA_MASK, PANIC_REGISTER, SPIN_REGISTER, Settings, Way};
 use super::transfer::{Direction, Request};
+use crate::switch;
 
 const NO_REGISTER: Fault = Fault("no register takes this access");
 const MEMORY_FAILED: Fault = Fault("the memory could not be reached");
@@ -301,15 +302,14 @@ impl MediatedDevice for EduDevice {
     }
 
     fn attributes(&self) -> Vec<(&'static str, String)> {
-        let switch = |is_on| match is_on {
-            true => "on".to_owned(),
-            false => "off".to_owned(),
-        };
         vec![
             (DMA, self.settings.way.to_string()),
             (DMA_MASK, self.settings.mask.to_string()),
-            (PANIC_REGISTER, switch(self.settings.has_panic_register)),
-            (SPIN_REGISTER, switch(self.settings.has_spin_register)),
+            (
+                PANIC_REGISTER,
+                switch::word(self.settings.has_panic_register),
+            ),
+            (SPIN_REGISTER, switch::word(self.settings.has_spin_register)),
         ]
     }
 

@@ -5,6 +5,8 @@ use std::fmt;
 use mdev::Attributes;
 use mdev::device::AttributeError;
 
+use crate::switch;
+
 /// How transfers reach guest memory. May be changed while the device runs.
 pub(crate) const DMA: &str = "dma";
 
@@ -36,8 +38,8 @@ impl Settings {
             match name.as_str() {
                 DMA => settings.way = Way::parse(value)?,
                 DMA_MASK => settings.mask = DmaMask::parse(value)?,
-                PANIC_REGISTER => settings.has_panic_register = parse_switch(name, value)?,
-                SPIN_REGISTER => settings.has_spin_register = parse_switch(name, value)?,
+                PANIC_REGISTER => settings.has_panic_register = switch::parse(name, value)?,
+                SPIN_REGISTER => settings.has_spin_register = switch::parse(name, value)?,
                 _ => return Err(AttributeError::Unknown(name.clone())),
             }
         }
@@ -105,14 +107,6 @@ impl Default for DmaMask {
 impl fmt::Display for DmaMask {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.bits.fmt(f)
-    }
-}
-
-fn parse_switch(name: &str, value: &str) -> Result<bool, AttributeError> {
-    match value {
-        "on" => Ok(true),
-        "off" => Ok(false),
-        _ => Err(invalid(name, value, "it is on or off")),
     }
 }
 

@@ -17,11 +17,12 @@ use super::adapter::{Adapter, CONTROL};
 use super::cursors::Cursors;
 use super::display::Display;
 use super::journal::Journal;
-use super::model::{BLOB, HEADS, MAX_HEADS, MODE, Model, parse_switch};
+use super::model::{BLOB, HEADS, MAX_HEADS, MODE, Model};
 use super::places::Places;
 use super::protocol::{Reader, feature};
 use super::table::Table;
 use super::vram::Vram;
+use crate::switch;
 
 /// Virtio's number for a GPU.
 const GPU: u16 = 16;
@@ -217,11 +218,10 @@ impl DeviceType for Gpu {
 
     fn attributes(&self) -> Vec<(&'static str, String)> {
         let display = lock(&self.display);
-        let blob = if self.has_blobs { "on" } else { "off" };
         vec![
             (MODE, display.modes(&self.model)),
             (HEADS, display.heads.to_string()),
-            (BLOB, blob.to_owned()),
+            (BLOB, switch::word(self.has_blobs)),
         ]
     }
 
@@ -236,7 +236,7 @@ impl DeviceType for Gpu {
                 Ok(lock(&self.display).set_heads(heads))
             }
             BLOB => {
-                parse_switch(name, value)?;
+                switch::parse(name, value)?;
                 Err(AttributeError::Fixed(name.to_owned()))
             }
             _ => Err(AttributeError::Unknown(name.to_owned())),

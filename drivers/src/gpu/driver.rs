@@ -7,7 +7,8 @@ use virtio::{Setting, VirtioPci};
 
 use super::device::Gpu;
 use super::display::Display;
-use super::model::{BLOB, HEADS, MODE, MODELS, Model, parse_switch};
+use super::model::{BLOB, HEADS, MODE, MODELS, Model};
+use crate::switch;
 
 /// Builds GPUs of virtio.
 #[derive(Clone, Copy, Debug)]
@@ -70,7 +71,7 @@ fn settings(
         match name.as_str() {
             MODE => display.modes = model.parse_modes(value)?,
             HEADS => display.heads = model.parse_heads(value)?,
-            BLOB => has_blobs = parse_switch(name, value)?,
+            BLOB => has_blobs = switch::parse(name, value)?,
             MSIX_ATTRIBUTE => setting.set_msix(value)?,
             _ => return Err(AttributeError::Unknown(name.clone())),
         }

@@ -102,15 +102,6 @@ impl Model {
     }
 }
 
-/// Whether `value` of an attribute means yes.
-pub(super) fn parse_switch(name: &str, value: &str) -> Result<bool, AttributeError> {
-    match value {
-        "on" => Ok(true),
-        "off" => Ok(false),
-        _ => Err(invalid(name, value, "it is on or off".to_owned())),
-    }
-}
-
 fn invalid(name: &str, value: &str, reason: String) -> AttributeError {
     AttributeError::Invalid {
         name: name.to_owned(),
