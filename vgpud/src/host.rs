@@ -3,11 +3,11 @@
 use std::fs;
 use std::path::Path;
 
-use mdev::host::PciAddress;
 use rustix::fs::{MemfdFlags, memfd_create};
 
 use crate::api::{Fact, HostFacts, Parent};
 use crate::blocking::blocking;
+use crate::catalogue::physical::is_device;
 use crate::catalogue::total_memory;
 use crate::manager::Manager;
 
@@ -121,13 +121,9 @@ fn cgroups() -> Fact {
     )
 }
 
-fn is_device(parent: &Parent) -> bool {
-    parent.name.parse::<PciAddress>().is_ok()
-}
-
 /// Physical devices that vfio-pci has, and what becomes of each.
 fn shared_devices(parents: &[Parent]) -> Fact {
-    let devices = parents.iter().filter(|parent| is_device(parent));
+    let devices = parents.iter().filter(|parent| is_device(&parent.name));
     let told = devices.clone().map(|parent| match parent.types.is_empty() {
         true => format!("{} ({})", parent.name, parent.description),
         false => format!("{} ({} vGPUs)", parent.name, parent.children.len()),
@@ -148,7 +144,7 @@ fn locked_memory(parents: &[Parent]) -> Fact {
         Some(bytes) => format!("at most {bytes} bytes"),
     };
     let is_enough = limit.maximum.is_none_or(|bytes| bytes >= LEAST);
-    let is_needed = parents.iter().any(is_device);
+    let is_needed = parents.iter().any(|parent| is_device(&parent.name));
     let remedy = "set LimitMEMLOCK of the service to infinity: what a physical device reaches of \
                   guests' memory is locked (parents.ADDRESS.lock-limit is for each device)";
     fact("locked-memory", is_enough || !is_needed, found, remedy)
@@ -158,7 +154,7 @@ fn render_nodes(parents: &[Parent]) -> Fact {
     let names: Vec<_> = parents
         .iter()
         .skip(1)
-        .filter(|parent| !is_device(parent))
+        .filter(|parent| !is_device(&parent.name))
         .map(|parent| parent.name.as_str())
         .collect();
     let remedy = "none is needed for soft0; for a GPU, let the daemon open /dev/dri/renderD*";

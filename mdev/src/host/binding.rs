@@ -10,10 +10,7 @@ use std::path::Path;
 
 use super::sysfs::{PciBus, VFIO_PCI};
 use super::usage::use_of;
-use super::{HostError, PciAddress};
-
-/// The class of bridges to further PCI devices, which the kernel keeps.
-const BRIDGE: &str = "0x0604";
+use super::{HostError, HostIdentity, PciAddress};
 
 /// A device is not given, or not given back.
 #[derive(Debug, thiserror::Error)]
@@ -186,9 +183,7 @@ impl Binder<'_> {
     }
 
     fn is_bridge(&self, address: PciAddress) -> Result<bool, HostError> {
-        let path = self.bus.device(address)?.join("class");
-        let class = std::fs::read_to_string(&path).map_err(HostError::file(&path))?;
-        Ok(class.starts_with(BRIDGE))
+        Ok(HostIdentity::read(self.bus, address)?.is_bridge())
     }
 
     fn give(&self, address: PciAddress) -> Result<(), BindError> {

@@ -7,6 +7,9 @@ use super::{HostError, PciAddress, PciBus};
 /// The number of BARs of a function.
 const BARS: usize = 6;
 
+/// Class and subclass of bridges to further PCI devices, whatever their programming interface.
+const BRIDGE: u32 = 0x0604;
+
 /// A device's kind, as any user may read it in sysfs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct HostIdentity {
@@ -35,6 +38,11 @@ impl HostIdentity {
             class: number("class")? as u32,
             bars: bars(&text("resource")?),
         })
+    }
+
+    /// Whether it is a bridge to further PCI devices, which the kernel keeps, and no group is spoilt by.
+    pub fn is_bridge(&self) -> bool {
+        self.class >> 8 == BRIDGE
     }
 }
 

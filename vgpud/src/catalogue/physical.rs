@@ -16,9 +16,6 @@ use super::{EngineSpec, OfferedType, ParentSpec, apply, senseless};
 /// Most vGPUs on a device, unless the configuration says so. All are in one process.
 const MAX_SEATS: u64 = 64;
 
-/// Class and subclass of bridges to further PCI devices, which no group is spoilt by.
-const BRIDGE: u32 = 0x0604;
-
 /// The setting of a parent that lets VMMs have the device's own memory.
 const DIRECT: &str = "direct";
 
@@ -124,7 +121,7 @@ fn share(
             continue;
         }
         let other = HostIdentity::read(bus, member).map_err(words)?;
-        if other.class >> 8 == BRIDGE {
+        if other.is_bridge() {
             continue;
         }
         if !given.contains(&member) {
@@ -193,9 +190,14 @@ fn configure(
     apply(spec, settings)
 }
 
+/// Whether a parent of that name is a physical device.
+pub(crate) fn is_device(parent: &str) -> bool {
+    parent.parse::<PciAddress>().is_ok()
+}
+
 /// Whether a name is of a PCI device, which may be given to `vfio-pci` at any time.
 pub(super) fn is_said(name: &str, settings: &ParentConfig) -> Result<bool, ConfigError> {
-    let is_address = name.parse::<PciAddress>().is_ok();
+    let is_address = is_device(name);
     if is_address && settings.device.is_some() {
         return Err(senseless(format!(
             "parents.\"{name}\".device: it is found without"

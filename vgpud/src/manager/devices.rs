@@ -3,13 +3,13 @@
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
-use mdev::host::PciAddress;
 use uuid::Uuid;
 use worker::control::Control;
 
 use crate::api::InstanceState;
 use crate::blocking::blocking;
 use crate::catalogue::ParentSpec;
+use crate::catalogue::physical::is_device;
 use crate::config::Users;
 use crate::error::Error;
 use crate::files;
@@ -176,9 +176,4 @@ impl Manager {
             Some((pidfd, identity))
         })
     }
-}
-
-/// Whether a parent of that name is a physical device.
-pub(super) fn is_device(parent: &str) -> bool {
-    parent.parse::<PciAddress>().is_ok()
 }

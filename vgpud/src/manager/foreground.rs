@@ -10,10 +10,10 @@ use tokio::sync::MutexGuard;
 use uuid::Uuid;
 
 use crate::api::Attribute;
+use crate::catalogue::physical::is_device;
 use crate::error::Error;
 
 use super::Manager;
-use super::devices::is_device;
 
 /// The attribute of a vGPU that says whether the device shows it.
 const ATTRIBUTE: &str = "foreground";

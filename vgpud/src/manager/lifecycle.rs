@@ -8,6 +8,7 @@ use worker::control::Control;
 
 use crate::api::{Attribute, CreateRequest, EventKind, Instance, InstanceState, SocketAccess};
 use crate::blocking::{blocking, detached};
+use crate::catalogue::physical::is_device;
 use crate::config::Users;
 use crate::error::Error;
 use crate::functions::{self, Name};
@@ -17,7 +18,6 @@ use crate::worker_process::keeping::part;
 use crate::worker_process::launch::Plan;
 
 use super::Manager;
-use super::devices::is_device;
 
 /// An attribute of virtio's transport, which all of an instance have alike.
 const MSIX_ATTRIBUTE: &str = "msix";

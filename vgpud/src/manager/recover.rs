@@ -11,6 +11,7 @@ use worker::control::{Control, ControlError};
 
 use crate::api::{CreateRequest, EventKind, Exit, InstanceState, SocketAccess, StartMode};
 use crate::blocking::{blocking, detached};
+use crate::catalogue::physical::is_device;
 use crate::clock;
 use crate::error::Error;
 use crate::files;
@@ -21,7 +22,6 @@ use crate::worker_process::life::Life;
 use crate::worker_process::{Worker, confinement, exit, identity};
 
 use super::Manager;
-use super::devices::is_device;
 
 /// How long a worker of which nothing is known may take to end.
 const UNKNOWN_PATIENCE: Timespec = Timespec {

@@ -53,7 +53,14 @@ impl Machine {
     fn add(&self, address: &str, class: &str, driver: Option<&str>, group: Option<u32>) {
         let folder = self.device(address);
         fs::create_dir_all(&folder).unwrap();
-        fs::write(folder.join("class"), format!("{class}\n")).unwrap();
+        for (name, text) in [
+            ("vendor", "0x1234"),
+            ("device", "0x11e8"),
+            ("class", class),
+            ("resource", ""),
+        ] {
+            fs::write(folder.join(name), format!("{text}\n")).unwrap();
+        }
         if let Some(driver) = driver {
             symlink(format!("../drivers/{driver}"), folder.join("driver")).unwrap();
         }
