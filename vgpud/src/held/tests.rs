@@ -13,7 +13,7 @@ use rustix::net::{Shutdown, SocketFlags, accept_with, shutdown};
 use rustix::process::Signal;
 use tempfile::TempDir;
 use uuid::Uuid;
-use worker::protocol::{Answer, Counters, Envelope, Request, Sandbox, Status};
+use worker::protocol::{Answer, Envelope, Request, Status};
 use worker::seat::{SeatFiles, park_parent};
 use worker::seqpacket;
 
@@ -190,15 +190,8 @@ impl Played {
             _ => Answer::Status(Status {
                 type_name: "played".to_owned(),
                 pid: self.pid,
-                connected: false,
-                scanout: None,
-                further_scanouts: Vec::new(),
-                attributes: Vec::new(),
-                counters: Counters::default(),
-                sandbox: Sandbox::default(),
-                mappings: 0,
-                pinned_pages: 0,
                 seats: Some(self.seats.len() as u64),
+                ..Status::default()
             }),
         }
     }

@@ -12,7 +12,7 @@ use mdev::engine::{EngineLease, now};
 use mdev::sched::Class;
 use mdev::sched::lease::{Page, UsageWords};
 use rustix::net::{SocketFlags, accept_with};
-use worker::protocol::{Answer, Counters, Envelope, Request, Sandbox, Status};
+use worker::protocol::{Answer, Envelope, Request, Status};
 use worker::{lending, seqpacket};
 
 use crate::support::{Daemon, uuid, worker_program};
@@ -112,15 +112,7 @@ fn status() -> Status {
     Status {
         type_name: "edu-1".to_owned(),
         pid: process::id(),
-        connected: false,
-        scanout: None,
-        further_scanouts: Vec::new(),
-        attributes: Vec::new(),
-        counters: Counters::default(),
-        sandbox: Sandbox::default(),
-        mappings: 0,
-        pinned_pages: 0,
-        seats: None,
+        ..Status::default()
     }
 }
 

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use crate::arguments::SandboxMode;
 
 /// How a worker is.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Status {
     /// The type it serves.
     #[serde(rename = "type")]

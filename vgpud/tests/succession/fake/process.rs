@@ -14,7 +14,7 @@ use rustix::fs::{MemfdFlags, fstat, memfd_create};
 use rustix::net::{SocketFlags, accept_with};
 use rustix::process::{PidfdFlags, PidfdGetfdFlags, getpid, pidfd_getfd, pidfd_open};
 use worker::parking::{CLIENT, Depositor, JOURNAL, LISTENER};
-use worker::protocol::{Answer, Counters, Envelope, Request, Sandbox, Status};
+use worker::protocol::{Answer, Envelope, Request, Status};
 use worker::resume::{self, Outlook, RESUME_REFUSED, Taking};
 use worker::seqpacket;
 
@@ -235,14 +235,7 @@ impl Fake {
             type_name: self.type_name.clone(),
             pid: process::id(),
             connected: self.client.lock().unwrap().is_some(),
-            scanout: None,
-            further_scanouts: Vec::new(),
-            attributes: Vec::new(),
-            counters: Counters::default(),
-            sandbox: Sandbox::default(),
-            mappings: 0,
-            pinned_pages: 0,
-            seats: None,
+            ..Status::default()
         }
     }
 }
