@@ -16,7 +16,7 @@
 //! - [`initramfs`], from [`modules`] and [`cpio`]: what the guest boots into, kept between runs.
 //! - [`libraries`]: what a program of ours needs to run in there.
 //! - [`guest`]: commands run in the guest, through the agent of the program `guest`; [`inner`] is a
-//!   guest that runs in there.
+//!   guest that runs in there; [`hardware`] are devices that our programs in there share.
 //! - [`qmp`]: QEMU's own control socket: hotplug, reset, events, screenshots.
 //! - [`screen`]: a picture, compared pixel by pixel or read as text.
 //! - [`vnc`]: what a viewer of a console sees.
@@ -33,6 +33,7 @@ pub mod document;
 pub mod error;
 pub mod firmware;
 pub mod guest;
+pub mod hardware;
 pub mod initramfs;
 pub mod inner;
 pub mod libraries;

@@ -40,21 +40,8 @@ fn boot_with(machine: Machine<'_>, iommu: &str) -> Result<(Vm, String)> {
         .arg("-icount")
         .arg("shift=auto,sleep=off")
         .boot()?;
-    let function = vm.guest.pci_functions(EDU)?.concat();
-    vm.guest.sh(&format!(
-        "cd /sys/bus/pci && echo vfio-pci >devices/{function}/driver_override &&
-         echo {function} >drivers_probe"
-    ))?;
+    let function = vm.guest.give(EDU)?;
     Ok((vm, function))
-}
-
-fn physical(vm: &mut Vm, command: &str) -> Result<String> {
-    let command = format!("physical {command}");
-    let output = vm.guest.run_within(&command, LIMIT)?;
-    let said = String::from_utf8_lossy(&output.stdout).into_owned()
-        + &String::from_utf8_lossy(&output.stderr);
-    println!("{command}: {said}");
-    Ok(said.trim().to_owned())
 }
 
 /// What the hardware was kept from: an IOMMU stops what is not mapped, and the kernel says so.
@@ -67,7 +54,9 @@ fn check_no_faults(vm: &mut Vm) -> Result<()> {
 }
 
 fn check_traffic(vm: &mut Vm, function: &str, count: usize) -> Result<()> {
-    let said = physical(vm, &format!("seats {function} {count}"))?;
+    let said = vm
+        .guest
+        .physical(&format!("seats {function} {count}"), LIMIT)?;
     let each = format!("{count} transfers, {} refused", count / 10);
     assert_eq!(said, format!("client 1: {each}\nclient 2: {each}"));
     check_no_faults(vm)
@@ -79,7 +68,10 @@ fn two_clients_at_once_have_every_byte_and_every_interrupt_of_theirs() {
     let iommu = "intel-iommu,intremap=on,caching-mode=on";
     let (mut vm, function) = boot(&programs, iommu).unwrap();
     check_traffic(&mut vm, &function, transfers()).unwrap();
-    let said = physical(&mut vm, &format!("unmaps {function} 40")).unwrap();
+    let said = vm
+        .guest
+        .physical(&format!("unmaps {function} 40"), LIMIT)
+        .unwrap();
     let rounds = said.lines().filter_map(|line| {
         let mut words = line.split_whitespace();
         let whole: u32 = words.nth(2)?.parse().ok()?;

@@ -47,27 +47,8 @@ fn boot(programs: &Programs, iommu: &Iommu) -> Result<(Vm, String)> {
         .device("edu,dma_mask=0xffffffff")
         .device("bochs-display")
         .boot()?;
-    let function = give(&mut vm, EDU)?;
+    let function = vm.guest.give(EDU)?;
     Ok((vm, function))
-}
-
-/// Gives the only device of a kind to user space, and returns its address.
-fn give(vm: &mut Vm, id: &str) -> Result<String> {
-    let function = vm.guest.pci_functions(id)?.concat();
-    vm.guest.sh(&format!(
-        "cd /sys/bus/pci && echo vfio-pci >devices/{function}/driver_override &&
-         echo {function} >drivers_probe"
-    ))?;
-    Ok(function)
-}
-
-fn physical(vm: &mut Vm, command: &str) -> Result<String> {
-    let command = format!("physical {command}");
-    let output = vm.guest.run_within(&command, LIMIT)?;
-    let said = String::from_utf8_lossy(&output.stdout).into_owned()
-        + &String::from_utf8_lossy(&output.stderr);
-    println!("{command}: {said}");
-    Ok(said.trim().to_owned())
 }
 
 /// Everything but the registers is tried on both IOMMUs.
@@ -79,7 +60,7 @@ fn check_memory(vm: &mut Vm, function: &str) -> Result<()> {
         ("interrupts ADDRESS 200", "200 interrupts of each kind"),
     ] {
         let command = command.replace("ADDRESS", function);
-        assert_eq!(physical(vm, &command)?, expected);
+        assert_eq!(vm.guest.physical(&command, LIMIT)?, expected);
     }
     Ok(())
 }
@@ -88,7 +69,10 @@ fn check_memory(vm: &mut Vm, function: &str) -> Result<()> {
 fn a_device_is_driven_and_reaches_the_memory_it_is_given_and_no_other() {
     let programs = Programs::from_env().unwrap();
     let (mut vm, function) = boot(&programs, &INTEL).unwrap();
-    let shown = physical(&mut vm, &format!("show {function}")).unwrap();
+    let shown = vm
+        .guest
+        .physical(&format!("show {function}"), LIMIT)
+        .unwrap();
     for line in [
         "region 0: 0x100000 bytes, mappable [(0, 100000)]",
         "region 7: 0x100 bytes, mappable []",
@@ -100,15 +84,24 @@ fn a_device_is_driven_and_reaches_the_memory_it_is_given_and_no_other() {
     ] {
         assert!(shown.lines().any(|shown| shown == line), "{line}: {shown}");
     }
-    let said = physical(&mut vm, &format!("registers {function}")).unwrap();
+    let said = vm
+        .guest
+        .physical(&format!("registers {function}"), LIMIT)
+        .unwrap();
     assert_eq!(said, "registers right");
     check_memory(&mut vm, &function).unwrap();
 
     // Conventional PCI has no errors to tell of.
-    let said = physical(&mut vm, &format!("notices {function}")).unwrap();
+    let said = vm
+        .guest
+        .physical(&format!("notices {function}"), LIMIT)
+        .unwrap();
     assert_eq!(said, "Request");
-    let display = give(&mut vm, BOCHS).unwrap();
-    let said = physical(&mut vm, &format!("notices {display}")).unwrap();
+    let display = vm.guest.give(BOCHS).unwrap();
+    let said = vm
+        .guest
+        .physical(&format!("notices {display}"), LIMIT)
+        .unwrap();
     assert_eq!(said, "Error\nRequest");
 }
 
@@ -136,8 +129,11 @@ fn a_controller_of_a_disk_reads_into_a_guests_memory_is_reset_fails_and_is_taken
         .device("nvme,bus=socket,drive=disk,serial=4711")
         .boot()
         .unwrap();
-    let function = give(&mut vm, NVME).unwrap();
-    let shown = physical(&mut vm, &format!("show {function}")).unwrap();
+    let function = vm.guest.give(NVME).unwrap();
+    let shown = vm
+        .guest
+        .physical(&format!("show {function}"), LIMIT)
+        .unwrap();
     for line in [
         "region 0: 0x4000 bytes, mappable [(0, 4000)]",
         "Msix: 65",
@@ -145,7 +141,10 @@ fn a_controller_of_a_disk_reads_into_a_guests_memory_is_reset_fails_and_is_taken
     ] {
         assert!(shown.lines().any(|shown| shown == line), "{line}: {shown}");
     }
-    let said = physical(&mut vm, &format!("nvme {function}")).unwrap();
+    let said = vm
+        .guest
+        .physical(&format!("nvme {function}"), LIMIT)
+        .unwrap();
     assert_eq!(said, ["4711: the first block"; 2].join("\n"));
     assert_eq!(fail_port(&mut vm, &function).unwrap(), "waits\nError\nover");
     assert_eq!(
@@ -217,10 +216,16 @@ fn a_device_that_cannot_be_had_is_refused_with_the_reason() {
 fn limits_of_the_kernel_are_met_with_an_error_and_nothing_is_left_behind() {
     let programs = Programs::from_env().unwrap();
     let (mut vm, function) = boot(&programs, &INTEL).unwrap();
-    let said = physical(&mut vm, &format!("addresses {function}")).unwrap();
+    let said = vm
+        .guest
+        .physical(&format!("addresses {function}"), LIMIT)
+        .unwrap();
     assert_eq!(said, "15 pages have addresses");
 
-    let said = physical(&mut vm, &format!("truncated {function}")).unwrap();
+    let said = vm
+        .guest
+        .physical(&format!("truncated {function}"), LIMIT)
+        .unwrap();
     assert_eq!(said, "what is left is pinned");
 
     // The worker of a vGPU is a user who has been given the group's file, and nothing else.
@@ -229,17 +234,26 @@ fn limits_of_the_kernel_are_met_with_an_error_and_nothing_is_left_behind() {
         .guest
         .sh(&format!("basename $(readlink {group})"))
         .unwrap();
-    let said = physical(&mut vm, &format!("locked {function} 40")).unwrap();
+    let said = vm
+        .guest
+        .physical(&format!("locked {function} 40"), LIMIT)
+        .unwrap();
     assert!(said.contains(&format!("/dev/vfio/{group}: Permission denied")));
     let open_up = format!("chown 1000 /dev/vfio/{group}");
     vm.guest.sh(&open_up).unwrap();
-    let said = physical(&mut vm, &format!("locked {function} 40")).unwrap();
+    let said = vm
+        .guest
+        .physical(&format!("locked {function} 40"), LIMIT)
+        .unwrap();
     assert_eq!(said, "40 pages can be locked");
 
     let parameters = "/sys/module/vfio_iommu_type1/parameters";
     let limit = format!("echo 33 >{parameters}/dma_entry_limit");
     vm.guest.sh(&limit).unwrap();
-    let said = physical(&mut vm, &format!("entries {function} 33")).unwrap();
+    let said = vm
+        .guest
+        .physical(&format!("entries {function} 33"), LIMIT)
+        .unwrap();
     assert_eq!(said, "33 mappings are allowed");
 }
 

@@ -28,11 +28,7 @@ fn boot(programs: &Programs) -> Result<(Vm, String)> {
         .arg("shift=auto,sleep=off")
         .our_program("vgpu-worker")?
         .boot()?;
-    let function = vm.guest.pci_functions(EDU)?.concat();
-    vm.guest.sh(&format!(
-        "cd /sys/bus/pci && echo vfio-pci >devices/{function}/driver_override &&
-         echo {function} >drivers_probe"
-    ))?;
+    let function = vm.guest.give(EDU)?;
     Ok((vm, function))
 }
 

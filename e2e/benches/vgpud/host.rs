@@ -43,13 +43,7 @@ fn boot(programs: &Programs) -> anyhow::Result<(Vm, Vec<String>)> {
         .device("edu,dma_mask=0xffffffff")
         .device("edu,dma_mask=0xffffffff")
         .boot()?;
-    let devices = vm.guest.pci_functions(EDU)?;
-    for function in &devices {
-        vm.guest.sh(&format!(
-            "cd /sys/bus/pci && echo vfio-pci >devices/{function}/driver_override &&
-             echo {function} >drivers_probe"
-        ))?;
-    }
+    let devices = vm.guest.give_all(EDU)?;
     Ok((vm, devices))
 }
 

@@ -52,11 +52,7 @@ pub(crate) fn measure(programs: &Programs, quick: bool, report: &mut Report) -> 
         .device("bochs-display")
         .cpus(2)
         .boot()?;
-    let function = vm.guest.pci_functions(BOCHS)?.concat();
-    vm.guest.sh(&format!(
-        "cd /sys/bus/pci && echo vfio-pci >devices/{function}/driver_override &&
-         echo {function} >drivers_probe"
-    ))?;
+    let function = vm.guest.give(BOCHS)?;
     let mut said = Vec::new();
     for _ in 0..rounds {
         let command = format!("slices bench {function} {milliseconds}");

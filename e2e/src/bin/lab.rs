@@ -54,13 +54,7 @@ fn run(arguments: &Arguments) -> anyhow::Result<u8> {
         }
     }
     let mut vm = machine.boot()?;
-    let functions = vm.guest.pci_functions("1234:11e8")?;
-    ensure!(functions.len() == 1, "the guest has devices {functions:?}");
-    let edu = functions.concat();
-    vm.guest.sh(&format!(
-        "cd /sys/bus/pci && echo vfio-pci >devices/{edu}/driver_override &&
-         echo {edu} >drivers_probe"
-    ))?;
+    let edu = vm.guest.give("1234:11e8")?;
     let line = format!(
         "export EDU={edu} LD_LIBRARY_PATH=/lib; {}",
         arguments.command

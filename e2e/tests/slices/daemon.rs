@@ -24,7 +24,7 @@ fn start(programs: &Programs) -> Result<(Vm, String)> {
         .our_program("vgpu-worker")?
         .file("bin/worker", WORKER)
         .boot()?;
-    let function = give(&mut vm);
+    let function = vm.guest.give(BOCHS).unwrap();
     vm.guest.sh(&format!(
         "printf '[parents.\"{function}\"]\\ndirect = true\\n' >/etc/vgpud.toml
          LD_LIBRARY_PATH=/lib vgpud --config /etc/vgpud.toml --worker /bin/worker \

@@ -28,7 +28,7 @@ fn a_guest_in_a_guest_draws_on_the_physical_display_in_every_way() {
         .cpus(2)
         .guest_program("micro");
     let mut vm = inner::share_qemu(machine).unwrap().boot().unwrap();
-    let function = give(&mut vm);
+    let function = vm.guest.give(BOCHS).unwrap();
     let ways = [(SHADOW, "shadow"), (DIRECT, "direct"), (TRAP, "trap")];
     let seats = ways.map(|(_, way)| format!("bochs-slice-4m,aperture={way}"));
     serve(
@@ -90,7 +90,7 @@ fn debians_kernel_in_a_guest_draws_on_the_physical_display_with_its_own_driver()
         .file("etc/inner.cpio", image)
         .file("etc/inner.kernel", std::fs::read(&programs.kernel).unwrap());
     let mut vm = inner::share_qemu(machine).unwrap().boot().unwrap();
-    let function = give(&mut vm);
+    let function = vm.guest.give(BOCHS).unwrap();
     serve(&mut vm.guest, &function, &["bochs-slice-8m,foreground=on"]);
     inner::mount_qemu(&mut vm.guest).unwrap();
     let guest = Inner::new("/etc/inner.kernel", 192)

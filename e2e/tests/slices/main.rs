@@ -39,19 +39,8 @@ fn machine<'a>(programs: &'a Programs, card: &str) -> Machine<'a> {
 /// A guest with a card of that kind, which user space has, and the card's address there.
 fn boot(programs: &Programs, card: &str) -> (Vm, String) {
     let mut vm = machine(programs, card).boot().unwrap();
-    let function = give(&mut vm);
+    let function = vm.guest.give(BOCHS).unwrap();
     (vm, function)
-}
-
-/// Gives the card to user space, and returns its address.
-fn give(vm: &mut Vm) -> String {
-    let function = vm.guest.pci_functions(BOCHS).unwrap().concat();
-    let give = format!(
-        "cd /sys/bus/pci && echo vfio-pci >devices/{function}/driver_override &&
-         echo {function} >drivers_probe"
-    );
-    vm.guest.sh(&give).unwrap();
-    function
 }
 
 /// Starts vGPUs on a card.
@@ -234,7 +223,7 @@ fn the_protocol_is_kept_and_hostile_clients_leave_the_others_alone() {
         .unwrap()
         .boot()
         .unwrap();
-    let function = give(&mut vm);
+    let function = vm.guest.give(BOCHS).unwrap();
     let guest = &mut vm.guest;
     let seats = ["trap", "shadow", "direct", "shadow"];
     let seats = seats.map(|way| format!("bochs-slice-4m,aperture={way}"));
