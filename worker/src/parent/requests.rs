@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use mdev::TypeSpec;
 use mdev::host::HostFiles;
+use mdev::mailbox::{Mail, MailSender};
 use signal_hook::iterator::Handle;
 use worker::protocol::{Answer, Counters, Request, Sandbox, SeatRequest, Status};
 use worker::seat::{self, SeatFiles};
@@ -36,8 +37,16 @@ impl ParentResponder {
         while let Ok(Some((document, fd))) = seqpacket::receive(asker) {
             let request = parse(&document);
             let is_stop = matches!(request, Ok(Request::Stop));
+            let mut served = None;
             let answer = match request {
-                Ok(request) => self.answer(request, fd),
+                Ok(Request::Serve(seat)) => match self.seat(&seat, fd) {
+                    Ok(mail) => {
+                        served = Some(mail);
+                        Answer::Done
+                    }
+                    Err(refusal) => refusal.into(),
+                },
+                Ok(request) => self.answer(&request, fd),
                 Err((errno, message)) => refuse(errno, message),
             };
             // Text of our own: writing it cannot fail.
@@ -48,19 +57,20 @@ impl ParentResponder {
                 self.stop.close();
             }
             if sent.is_err() {
+                if let Some(seat) = served {
+                    // Whoever asked has given up, and unlinked its sockets: nobody could reach it. If
+                    // it has ended already, there is nothing to stop.
+                    let _ = seat.send(Mail::Stop);
+                }
                 return;
             }
         }
     }
 
-    fn answer(&self, request: Request, fd: Option<OwnedFd>) -> Answer {
+    fn answer(&self, request: &Request, fd: Option<OwnedFd>) -> Answer {
         match request {
             Request::Status => Answer::Status(self.status()),
             Request::Adopt => self.adopt(fd),
-            Request::Serve(seat) => match self.seat(&seat, fd) {
-                Ok(()) => Answer::Done,
-                Err(refusal) => refusal.into(),
-            },
             Request::Stop => Answer::Done,
             _ => {
                 let message = "this is the control socket of a physical device: what is asked of a \
@@ -98,7 +108,7 @@ impl ParentResponder {
     }
 
     /// Serves one more. If it is refused, nothing of it is left.
-    fn seat(&self, seat: &SeatRequest, line: Option<OwnedFd>) -> Result<(), Refusal> {
+    fn seat(&self, seat: &SeatRequest, line: Option<OwnedFd>) -> Result<MailSender, Refusal> {
         let line = line.ok_or_else(|| Refusal::invalid("no socket came with the request"))?;
         let plan = Plan::of_request(seat).map_err(Refusal::invalid)?;
         let spec = super::find_type(&self.types, &seat.type_name).map_err(anyhow::Error::from)?;
@@ -115,7 +125,7 @@ impl ParentResponder {
         let metrics = Arc::clone(built.metrics());
         // The line is closed last: who sees that finds the seat free.
         let served = built.start(ground, self.sandbox, move || drop((place, line)))?;
-        self.seats.occupy(number, served.mail, metrics);
-        Ok(())
+        self.seats.occupy(number, served.mail.clone(), metrics);
+        Ok(served.mail)
     }
 }

@@ -1,15 +1,16 @@
 //! What is not made, and not done, and that nothing is left of it.
 
 use std::fs::File;
+use std::os::fd::AsFd;
 use std::os::unix::net::{UnixListener, UnixStream};
 
 use ::worker::control::ControlError;
-use ::worker::protocol::SeatRequest;
+use ::worker::protocol::{Envelope, Request, SeatRequest, VERSION};
 use ::worker::seat::SeatFiles;
 use ::worker::seqpacket;
 
 use crate::guest::loop_back;
-use crate::host::{Host, Seat, request};
+use crate::host::{Host, Seat, request, wait_closed};
 
 /// The errno, and the words.
 fn refusal<T>(answer: Result<T, ControlError>) -> (String, String) {
@@ -177,4 +178,37 @@ fn a_device_that_cannot_be_had_is_refused_at_the_start() {
         assert!(log.contains(words), "{log}");
         assert!(!dir.path().join("sock").exists());
     }
+}
+
+/// Whoever asked for it has unlinked its sockets by then.
+#[test]
+fn a_seat_that_is_made_too_late_for_who_asked_ends_again() {
+    let mut host = Host::start(&["--parent-setting", "places=1"]);
+    host.wait_until("whoever asked is gone", |host| host.counts().0 == 2);
+    let before = host.counts();
+    for number in 0..3 {
+        let socket = host.dir.path().join(format!("late{number}"));
+        let files = SeatFiles {
+            listener: UnixListener::bind(&socket).unwrap().into(),
+            control: packets_at(&host, &format!("control{number}")),
+            keeper: None,
+            resume: None,
+        };
+        let (line, theirs) = files.offer().unwrap();
+        drop(files);
+        let document = serde_json::to_vec(&Envelope {
+            version: VERSION,
+            request: Request::Serve(request("edu-1", &[])),
+        });
+        let asker = seqpacket::connect_to(&host.dir.path().join("control")).unwrap();
+        seqpacket::send(&asker, &document.unwrap(), Some(theirs.as_fd())).unwrap();
+        drop((asker, theirs));
+        wait_closed(&line);
+        drop(line);
+        host.wait_counts(before);
+    }
+    // Its place is free, too.
+    let seat = host.serve("next", "serial-1");
+    loop_back(&mut seat.client());
+    host.stop();
 }
