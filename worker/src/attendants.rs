@@ -10,8 +10,8 @@ use std::thread::JoinHandle;
 use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
 use rustix::net::{Shutdown, shutdown};
 
-/// Most who may ask at a time. Each has a thread.
-const MAX_ASKERS: usize = 16;
+/// Most who may ask a vGPU at a time. Each has a thread.
+pub(crate) const MAX_ASKERS: usize = 16;
 
 /// The threads. Clones speak of the same.
 #[derive(Clone)]
@@ -22,14 +22,17 @@ struct Shared {
     over: OwnedFd,
     threads: Mutex<VecDeque<JoinHandle<()>>>,
     askers: Mutex<Vec<Weak<OwnedFd>>>,
+    most_askers: usize,
 }
 
 impl Attendants {
-    pub(crate) fn new() -> io::Result<Self> {
+    /// As many may ask at a time as are given.
+    pub(crate) fn new(most_askers: usize) -> io::Result<Self> {
         Ok(Self(Arc::new(Shared {
             over: eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?,
             threads: Mutex::default(),
             askers: Mutex::default(),
+            most_askers,
         })))
     }
 
@@ -82,7 +85,7 @@ impl Attendants {
         let asker = Arc::new(asker);
         {
             let mut askers = self.askers();
-            if askers.len() == MAX_ASKERS {
+            if askers.len() >= self.0.most_askers {
                 return;
             }
             askers.push(Arc::downgrade(&asker));
@@ -129,7 +132,7 @@ mod tests {
 
     #[test]
     fn at_the_end_nobody_is_left_who_waits_reads_or_writes() {
-        let attendants = Attendants::new().unwrap();
+        let attendants = Attendants::new(MAX_ASKERS).unwrap();
         let (_idle, listener) = pair();
         let waits = attendants.clone();
         attendants
@@ -153,7 +156,7 @@ mod tests {
 
     #[test]
     fn as_many_may_ask_as_there_are_threads_for() {
-        let attendants = Attendants::new().unwrap();
+        let attendants = Attendants::new(MAX_ASKERS).unwrap();
         let ours: Vec<_> = (0..=MAX_ASKERS)
             .map(|_| {
                 let (ours, asker) = pair();

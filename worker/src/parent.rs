@@ -19,11 +19,11 @@ use worker::sandbox::limits::{self, Bounds};
 use worker::sandbox::{self, Confined};
 use worker::{inherited, seat};
 
-use crate::attendants::Attendants;
+use crate::attendants::{Attendants, MAX_ASKERS};
 use crate::listener;
 use crate::serving::Maker;
 use requests::ParentResponder;
-use seats::Seats;
+use seats::{MOST, Seats};
 
 /// A physical device that is open, and that nobody drives yet.
 pub(crate) struct Device {
@@ -147,7 +147,7 @@ pub(crate) fn serve(
     let parent = device.drive()?;
     let sandbox = confined.filter_by(list)?;
     let seats = Seats::default();
-    let attendants = Attendants::new().context("cannot make an eventfd")?;
+    let attendants = Attendants::new(MAX_ASKERS + MOST).context("cannot make an eventfd")?;
     let responder = ParentResponder {
         kind,
         files,

@@ -23,7 +23,7 @@ use worker::claimed::ClaimedPath;
 use worker::protocol::Sandbox;
 use worker::seat::SeatFiles;
 
-use crate::attendants::Attendants;
+use crate::attendants::{Attendants, MAX_ASKERS};
 use crate::listener::{self, ClientSource};
 use crate::requests::{self, Responder};
 use crate::taking_over::{self, Alone, Pause, Predecessor};
@@ -173,7 +173,7 @@ impl Built {
         sandbox: Sandbox,
         at_end: impl FnOnce() + Send + 'static,
     ) -> anyhow::Result<Served> {
-        let attendants = Attendants::new().context("cannot make an eventfd")?;
+        let attendants = Attendants::new(MAX_ASKERS).context("cannot make an eventfd")?;
         let served = self.start_with(ground, &attendants, sandbox, at_end);
         served.inspect_err(|_| attendants.end())
     }

@@ -10,7 +10,7 @@ use mdev::mailbox::{Mail, MailSender};
 use mdev::metrics::Metrics;
 
 /// Most vGPUs of one device. Each has some threads, and descriptors.
-const MOST: usize = 256;
+pub(super) const MOST: usize = 256;
 
 /// How long all of them may take to end. A device has 4 s to let go of memory.
 const END_PATIENCE: Duration = Duration::from_secs(8);

@@ -95,6 +95,26 @@ fn a_seat_ends_while_others_ask_it_and_watch_it() {
     host.stop();
 }
 
+/// After a crash all of them are asked for at once.
+#[test]
+fn many_seats_are_asked_for_at_a_time() {
+    let host = Host::start(&[]);
+    let askers: Vec<Control> = (0..20).map(|_| host.control()).collect();
+    for asker in &askers {
+        asker.status().unwrap();
+    }
+    let seats: Vec<_> = (0..20)
+        .map(|number| host.serve(&number.to_string(), "serial-1"))
+        .collect();
+    for asker in &askers {
+        assert_eq!(asker.status().unwrap().seats, Some(20));
+    }
+    for seat in &seats {
+        loop_back(&mut seat.client());
+    }
+    host.stop();
+}
+
 /// Its client has left, its seat has not: the next one finds the device as new.
 #[test]
 fn clients_of_a_seat_come_and_go() {
