@@ -10,6 +10,7 @@ use mdev::mailbox::{Mail, MailSender};
 use rustix::net::{SocketType, sockopt};
 use worker::arguments::Arguments;
 use worker::claimed::{ClaimedPath, claim};
+use worker::control::PATIENCE;
 use worker::{inherited, seqpacket};
 
 use crate::accept;
@@ -18,7 +19,7 @@ use crate::attendants::Attendants;
 /// Claims the control socket.
 pub(crate) fn claim_control(path: &Path) -> anyhow::Result<(OwnedFd, ClaimedPath)> {
     claim(path, seqpacket::listen_at, |path| {
-        seqpacket::connect_to(path).map(drop)
+        seqpacket::connect_to(path, PATIENCE).map(drop)
     })
 }
 

@@ -5,7 +5,9 @@ use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
+use std::time::Duration;
 
+use rustix::net::sockopt::{Timeout, set_socket_timeout};
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags,
     SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketAddrUnix, SocketFlags, SocketType,
@@ -31,9 +33,12 @@ pub fn listen_at(path: &Path) -> io::Result<OwnedFd> {
     Ok(socket)
 }
 
-/// A socket connected to `path`.
-pub fn connect_to(path: &Path) -> io::Result<OwnedFd> {
+/// A socket connected to `path`. Whoever listens there may take so long to take it in, and later what is
+/// sent: after that it is [`io::ErrorKind::WouldBlock`].
+pub fn connect_to(path: &Path, patience: Duration) -> io::Result<OwnedFd> {
     let socket = socket()?;
+    // Before it connects: the kernel waits for as long where too many have come.
+    set_socket_timeout(&socket, Timeout::Send, Some(patience))?;
     connect(&socket, &SocketAddrUnix::new(path)?)?;
     Ok(socket)
 }
@@ -83,4 +88,26 @@ pub fn receive(socket: impl AsFd) -> io::Result<Option<(Vec<u8>, Option<OwnedFd>
         _ => None,
     });
     Ok(Some((document, fd)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_takes_nobody_in_is_not_waited_for_for_ever() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("sock");
+        let _listener = listen_at(&path).unwrap();
+        let patience = Duration::from_millis(20);
+        let mut taken = Vec::new();
+        let error = loop {
+            match connect_to(&path, patience) {
+                Ok(socket) => taken.push(socket),
+                Err(error) => break error,
+            }
+            assert!(taken.len() < 1000, "all of them were let in");
+        };
+        assert_eq!(error.kind(), io::ErrorKind::WouldBlock);
+    }
 }
