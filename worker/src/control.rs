@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use mdev::input::Report;
 use rustix::net::sockopt::{Timeout, set_socket_timeout};
+use rustix::net::{Shutdown, shutdown};
 use serde::Serialize;
 
 use crate::protocol::{Answer, Envelope, InputRecord, Request, SeatRequest, Status, VERSION};
@@ -19,7 +20,7 @@ use crate::{seqpacket, state_file};
 pub use shown::{Picture, Pointer};
 
 /// How long a worker may take to answer. It answers between two messages of its VMM.
-const PATIENCE: Duration = Duration::from_secs(5);
+pub const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Why a request has no answer.
 #[derive(Debug, thiserror::Error)]
@@ -49,10 +50,8 @@ pub struct Control {
 impl Control {
     /// Connects to the control socket at `path`.
     pub fn connect(path: &Path) -> Result<Self, ControlError> {
-        let socket = seqpacket::connect_to(path)?;
-        for direction in [Timeout::Recv, Timeout::Send] {
-            set_socket_timeout(&socket, direction, Some(PATIENCE)).map_err(io::Error::from)?;
-        }
+        let socket = seqpacket::connect_to(path, PATIENCE)?;
+        set_socket_timeout(&socket, Timeout::Recv, Some(PATIENCE)).map_err(io::Error::from)?;
         Ok(Self { socket })
     }
 
@@ -268,8 +267,27 @@ impl Control {
         )?;
         // The worker's alone from here on, so that its end is seen.
         drop(theirs);
-        meanwhile()?;
-        self.answer().map(|_| line)
+        let done = meanwhile();
+        // Also if that failed: a worker that refuses takes nothing in, and says why.
+        let answer = self.answer_at_last();
+        match (done, answer) {
+            (Ok(()), answer) => answer.map(|_| line),
+            (Err(_), Err(refused @ ControlError::Refused { .. })) => Err(refused),
+            (Err(error), _) => Err(error.into()),
+        }
+    }
+
+    /// Waits for an answer that is the last: one that comes too late cannot be sent.
+    fn answer_at_last(&self) -> Result<(Answer, Option<OwnedFd>), ControlError> {
+        let answer = self.answer();
+        match &answer {
+            Err(ControlError::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => {
+                // It may have come since.
+                let _ = shutdown(&self.socket, Shutdown::Read);
+                self.answer().or(answer)
+            }
+            _ => answer,
+        }
     }
 
     /// Ends the worker.

@@ -128,7 +128,9 @@ impl Successor {
         let handed = match self.vacant.take() {
             None => handing.hand_over(parked),
             Some(vacant) => {
-                self.process = Some(vacant.fill(|| handing.hand_over(parked))?);
+                let filled = vacant.fill(|| handing.hand_over(parked));
+                let filled = filled.map_err(|error| self.why_it_refused(handing, error))?;
+                self.process = Some(filled);
                 Ok(())
             }
         };
@@ -142,6 +144,14 @@ impl Successor {
             Err(error) => self.why_it_ended(&error),
         };
         Err(Error::NotTakenOver(self.uuid, words))
+    }
+
+    /// Why a seat is not taken: mostly it cannot go on from what it was handed, and has said so there.
+    fn why_it_refused(&self, handing: &Handing, error: Error) -> Error {
+        match handing.answer(Duration::ZERO) {
+            Ok(Answer::Refused { words }) => Error::NotTakenOver(self.uuid, words),
+            Ok(Answer::Ready(_)) | Err(_) => error,
+        }
     }
 
     /// Why it does not answer: mostly because it has ended.

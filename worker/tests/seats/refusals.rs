@@ -6,11 +6,12 @@ use std::os::unix::net::{UnixListener, UnixStream};
 
 use ::worker::control::ControlError;
 use ::worker::protocol::{Envelope, Request, SeatRequest, VERSION};
+use ::worker::resume::Handing;
 use ::worker::seat::SeatFiles;
 use ::worker::seqpacket;
 
 use crate::guest::loop_back;
-use crate::host::{Host, Seat, request, wait_closed};
+use crate::host::{DEADLINE, Host, Seat, request, wait_closed};
 
 /// The errno, and the words.
 fn refusal<T>(answer: Result<T, ControlError>) -> (String, String) {
@@ -111,6 +112,29 @@ fn descriptors_that_make_no_seat_are_refused() {
     host.stop();
 }
 
+/// What it refuses it takes nothing in for.
+#[test]
+fn a_seat_that_is_to_go_on_is_refused_with_the_workers_words_though_nothing_can_be_handed_over() {
+    let host = Host::start(&[]);
+    for (type_name, errno) in [("none-1", "ENOENT"), ("serial-1", "EIO")] {
+        let (handing, resume) = Handing::new().unwrap();
+        let files = SeatFiles {
+            listener: UnixListener::bind(host.dir.path().join(type_name))
+                .unwrap()
+                .into(),
+            control: packets_at(&host, &format!("control-{type_name}")),
+            keeper: Some(File::open("/dev/null").unwrap().into()),
+            resume: Some(resume),
+        };
+        let answer = host.control().serve(&request(type_name, &[]), &files, || {
+            drop(handing);
+            Err(std::io::ErrorKind::BrokenPipe.into())
+        });
+        assert_eq!(refusal(answer).0, errno);
+    }
+    host.stop();
+}
+
 fn packets_at(host: &Host, name: &str) -> std::os::fd::OwnedFd {
     seqpacket::listen_at(&host.dir.path().join(name)).unwrap()
 }
@@ -200,7 +224,8 @@ fn a_seat_that_is_made_too_late_for_who_asked_ends_again() {
             version: VERSION,
             request: Request::Serve(request("edu-1", &[])),
         });
-        let asker = seqpacket::connect_to(&host.dir.path().join("control")).unwrap();
+        let control = host.dir.path().join("control");
+        let asker = seqpacket::connect_to(&control, DEADLINE).unwrap();
         seqpacket::send(&asker, &document.unwrap(), Some(theirs.as_fd())).unwrap();
         drop((asker, theirs));
         wait_closed(&line);
