@@ -144,6 +144,9 @@ pub struct EngineSlice {
     pub waited_ns: u64,
     /// How much of it was used.
     pub used_ns: u64,
+    /// What it was charged for: that, and what it kept from others and did not use.
+    #[serde(default)]
+    pub charged_ns: u64,
     /// Why it was its turn.
     pub why: SliceReason,
 }

@@ -212,8 +212,9 @@ impl Client {
     /// Others wait for what it has, or nobody does.
     pub(super) fn note_contended(&mut self, now: Time, others_wait: bool) {
         self.grant.set_contended(others_wait);
+        let used = self.used_of_lease(now);
         if let Some(held) = &mut self.held {
-            held.kept.note(now, others_wait, held.used);
+            held.kept.note(now, others_wait, used);
         }
     }
 

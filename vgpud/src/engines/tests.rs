@@ -28,6 +28,10 @@ fn ms(millis: u64) -> Nanos {
     Nanos::from_millis(millis)
 }
 
+fn uuid(number: usize) -> Uuid {
+    Uuid::from_u128(number as u128)
+}
+
 /// This very process, as a worker's.
 fn own() -> (WorkerIdentity, OwnedFd) {
     let pid = std::process::id();
@@ -56,6 +60,8 @@ struct Played {
     jobs: u64,
     used: Nanos,
     length: Nanos,
+    /// It says nothing as a job ends, while it has its lease.
+    is_quiet: bool,
     _socket: OwnedFd,
 }
 
@@ -67,10 +73,13 @@ struct Host {
 
 impl Host {
     fn new(job_limit_ms: u64) -> Self {
-        let spec = EngineSpec {
+        Self::with(EngineSpec {
             job_limit_ms,
             ..EngineSpec::USUAL
-        };
+        })
+    }
+
+    fn with(spec: EngineSpec) -> Self {
         let engine = ParentEngine::new("soft0", spec, Policy::BestEffort, START).unwrap();
         Self {
             engine,
@@ -93,7 +102,7 @@ impl Host {
             })
             .collect();
         let given = Given::parse(&settings).unwrap();
-        let uuid = Uuid::from_u128(self.played.len() as u128);
+        let uuid = uuid(self.played.len());
         let joined = self.engine.join(self.now, uuid, given, worker);
         let (slot, socket) = joined.unwrap();
         self.engine.clients[&slot]
@@ -106,6 +115,7 @@ impl Host {
             jobs: 0,
             used: Nanos(0),
             length,
+            is_quiet: false,
             _socket: socket,
         });
         self.engine.heed(self.now, slot);
@@ -147,7 +157,7 @@ impl Played {
             self.used = Nanos(self.used.0 + used.0);
             self.spender.end(used, &client.usage);
             client.usage.retract();
-            return true;
+            return !self.is_quiet;
         }
         if self.length == Nanos(0) {
             return false;
@@ -187,6 +197,38 @@ fn who_has_jobs_and_does_none_is_charged_for_what_nobody_else_could_use() {
     host.wait(ms(1000));
     assert_eq!(host.used_ms(idler), 0);
     assert!(host.used_ms(other) > 400, "{}", host.used_ms(other));
+}
+
+/// On another place others come and go meanwhile.
+#[test]
+fn who_works_for_all_of_its_lease_is_charged_for_that_alone() {
+    for length in [ms(50), ms(1)] {
+        let mut host = Host::with(EngineSpec {
+            places: 2,
+            ..EngineSpec::USUAL
+        });
+        let one = host.join(length, &[]);
+        host.played[one].is_quiet = true;
+        for _ in 0..2 {
+            host.join(ms(1), &[]);
+        }
+        let third = host.played[2].slot;
+        for _ in 0..200 {
+            for queued in [1, 0] {
+                let client = &host.engine.clients[&third];
+                client.usage.set_queued(Class::Render, queued);
+                host.played[2].length = ms(queued);
+                host.engine.heed(host.now, third);
+                host.wait(ms(3));
+            }
+        }
+        let slices = host.engine.slices_after(0);
+        let its: Vec<_> = slices.iter().filter(|it| it.uuid == uuid(one)).collect();
+        assert!(its.len() > 10, "{}", its.len());
+        for slice in its {
+            assert_eq!(slice.charged_ns, slice.used_ns, "{slice:?}");
+        }
+    }
 }
 
 #[test]

@@ -12,7 +12,7 @@ fn charged(daemon: &Daemon) -> [u64; 2] {
     let slices = daemon.client.engine_slices("soft0", 0).unwrap();
     [1, 2].map(|number| {
         let its = slices.iter().filter(|slice| slice.uuid == uuid(number));
-        its.map(|slice| slice.used_ns).sum()
+        its.map(|slice| slice.charged_ns).sum()
     })
 }
 
@@ -25,6 +25,9 @@ fn who_says_that_it_has_a_job_and_sleeps_is_charged_and_takes_no_more_than_its_s
     hog.goes_on(2000);
     let [liar, honest] = charged(&daemon);
     assert_eq!(engine_use(&daemon, 1).used_ns, 0, "it says so");
+    let slices = daemon.client.engine_slices("soft0", 0).unwrap();
+    let mut its = slices.iter().filter(|slice| slice.uuid == uuid(1));
+    assert!(its.all(|slice| slice.used_ns == 0));
     assert!(3 * liar > honest, "{liar} {honest}");
     assert!(3 * honest > liar, "{liar} {honest}");
 }
@@ -60,7 +63,9 @@ fn a_worker_that_ends_no_job_and_obeys_nothing_is_ended_and_the_others_go_on() {
         words.len() < 3
     };
     daemon.client.events(Some(0), see).unwrap();
-    for (words, expected) in words.iter().zip(["100 ms", "reset", "worker is ended"]) {
+    let expected = ["100 ms", "reset", "worker is ended"];
+    assert_eq!(words.len(), expected.len(), "{words:?}");
+    for (words, expected) in words.iter().zip(expected) {
         assert!(words.contains(expected), "{words}");
     }
     // It has left nothing that another could go on from, as a real one has.

@@ -47,6 +47,18 @@ impl ParentEngine {
         self.arrive(now, slot);
     }
 
+    /// Takes in what a worker says to have used of its lease.
+    fn hear(&mut self, now: Time, slot: usize) {
+        let Some(client) = self.clients.get_mut(&slot) else {
+            return;
+        };
+        let used = client.hear(now);
+        self.used = Nanos(self.used.0 + used.0);
+        if let Some(held) = &mut client.held {
+            held.used = Nanos(held.used.0 + used.0);
+        }
+    }
+
     /// Whether a lease is to come back.
     pub(super) fn is_over(&self, now: Time, slot: usize, others_wait: bool) -> bool {
         let Some(client) = self.clients.get(&slot) else {
@@ -103,6 +115,7 @@ impl ParentEngine {
             let others_wait = self.others_wait();
             let mut is_freed = false;
             for slot in self.holders.clone() {
+                self.hear(now, slot);
                 if let Some(client) = self.clients.get_mut(&slot) {
                     client.note_contended(now, others_wait);
                 }
@@ -187,12 +200,11 @@ impl ParentEngine {
         };
         // Only now: a job that it says does not run will not begin.
         let running = client.usage.running();
-        let used = client.hear(now);
-        self.used = Nanos(self.used.0 + used.0);
-        let Some(held) = &mut client.held else {
+        self.hear(now, slot);
+        let held = self.clients.get_mut(&slot);
+        let Some(held) = held.and_then(|client| client.held.as_mut()) else {
             return;
         };
-        held.used = Nanos(held.used.0 + used.0);
         let revoked = *held.revoked.get_or_insert(now);
         match running {
             Some((job, begun)) => self.look_after(now, slot, job, (begun, revoked)),
@@ -215,11 +227,11 @@ impl ParentEngine {
         client.grant.set_contended(false);
         client.sample(now);
         let unused = held.kept.unused(now, used);
-        let used = Nanos(used.0 + client.leeway.exceed(now, unused).0);
+        let charged = Nanos(used.0 + client.leeway.exceed(now, unused).0);
         let decision = held.decision;
         let _ = self
             .scheduler
-            .complete(now, self.engine, decision.job, used);
+            .complete(now, self.engine, decision.job, charged);
         if self.slices.len() == KEPT_SLICES {
             self.slices.pop_front();
         }
@@ -230,6 +242,7 @@ impl ParentEngine {
             ended_ns: now.0,
             waited_ns: decision.waited.0,
             used_ns: used.0,
+            charged_ns: charged.0,
             why: match decision.why {
                 Why::Display => api::SliceReason::Display,
                 Why::Reservation => api::SliceReason::Reservation,

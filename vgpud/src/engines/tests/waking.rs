@@ -71,7 +71,10 @@ fn a_job_that_comes_as_a_lease_ends_is_not_charged_for_what_nobody_wanted() {
     host.engine.heed(host.now, slot);
     let slice = host.engine.slices_after(0).pop().unwrap();
     let used = host.engine.clients[&slot].told(host.now).used_ns - before;
-    assert_eq!((slice.used_ns, used), (100_000, 0));
+    assert_eq!(
+        (slice.used_ns, slice.charged_ns, used),
+        (100_000, 100_000, 0)
+    );
 }
 
 #[test]

@@ -16,6 +16,7 @@ fn slice(id: u64, of: u128, times: [u64; 3]) -> EngineSlice {
         ended_ns,
         waited_ns: begun_ns - waited_since,
         used_ns: ended_ns - begun_ns,
+        charged_ns: ended_ns - begun_ns,
         why: SliceReason::Turn,
     }
 }
