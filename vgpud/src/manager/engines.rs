@@ -208,7 +208,10 @@ impl Manager {
         policies.insert(parent.to_owned(), policy);
         let saved = write_policies(self, &policies);
         if saved.is_err() {
-            self.0.engines.set_policy(parent, before)?;
+            // One that was given something meanwhile may not go with the policy before.
+            if let Err(error) = self.0.engines.set_policy(parent, before) {
+                tracing::error!("{parent} is shared by {policy:?} until the next start: {error}");
+            }
             return saved;
         }
         tracing::info!(parent, ?policy, "the engine is shared in another way");
