@@ -49,6 +49,27 @@ pub(crate) fn bind_at(
     path: &Path,
     access: Access,
 ) -> Result<(UnixListener, SocketFile), Error> {
+    let listen = |new: &Path| UnixListener::bind(new);
+    make(paths, path, listen, |new| access.apply(new))
+}
+
+/// Makes the control socket of a seat, which the daemon alone may open. One that a killed worker left
+/// behind is replaced.
+pub(crate) fn bind_control(paths: &Paths, name: Name) -> Result<(OwnedFd, SocketFile), Error> {
+    let close = |new: &Path| {
+        let closed = fs::set_permissions(new, Permissions::from_mode(0o600));
+        closed.map_err(Error::os(format!("close {} to others", new.display())))
+    };
+    make(paths, &paths.control(name), seqpacket::listen_at, close)
+}
+
+/// Makes a socket by `listen`, has `close` say who may open it, and moves it to `path`.
+fn make<T>(
+    paths: &Paths,
+    path: &Path,
+    listen: impl FnOnce(&Path) -> io::Result<T>,
+    close: impl FnOnce(&Path) -> Result<(), Error>,
+) -> Result<(T, SocketFile), Error> {
     let folder = paths.new_sockets();
     let what = || format!("make a socket at {}", path.display());
     files::make_folder(&folder, 0o700).map_err(Error::os(what()))?;
@@ -57,25 +78,12 @@ pub(crate) fn bind_at(
         .ok_or_else(|| Error::os(what())(io::Error::from(io::ErrorKind::InvalidInput)))?;
     let new = folder.join(name);
     remove(&new).map_err(Error::os(what()))?;
-    let listener = UnixListener::bind(&new).map_err(Error::os::<io::Error>(what()))?;
+    let listener = listen(&new).map_err(Error::os::<io::Error>(what()))?;
     let new = SocketFile(new);
-    access.apply(&new.0)?;
+    close(&new.0)?;
     fs::rename(&new.0, path).map_err(Error::os::<io::Error>(what()))?;
     new.keep();
     Ok((listener, SocketFile(path.to_owned())))
-}
-
-/// Makes the control socket of a seat, which the daemon alone may open. One that a killed worker left
-/// behind is replaced.
-pub(crate) fn bind_control(paths: &Paths, name: Name) -> Result<(OwnedFd, SocketFile), Error> {
-    let path = paths.control(name);
-    let what = || format!("make a socket at {}", path.display());
-    remove(&path).map_err(Error::os(what()))?;
-    let listener = seqpacket::listen_at(&path).map_err(Error::os(what()))?;
-    let file = SocketFile(path.clone());
-    let mode = Permissions::from_mode(0o600);
-    fs::set_permissions(&path, mode).map_err(Error::os(what()))?;
-    Ok((listener, file))
 }
 
 /// Removes a file. It is no error if it is not there.
@@ -88,7 +96,8 @@ pub(crate) fn remove(path: &Path) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::PermissionsExt;
+    use std::ffi::OsStr;
+    use std::os::unix::ffi::OsStrExt;
     use std::os::unix::net::UnixStream;
 
     use super::*;
@@ -117,5 +126,26 @@ mod tests {
         drop(file);
         assert!(!path.exists());
         assert_eq!(fs::read_dir(paths.new_sockets()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn a_control_socket_is_never_open_to_others() {
+        let root = tempfile::tempdir().unwrap();
+        let paths = Paths::new(root.path());
+        let uuid = uuid::Uuid::from_u128(1);
+        let folder = paths.new_sockets();
+        for _ in 0..2 {
+            let (listener, file) = bind_control(&paths, uuid.into()).unwrap();
+            let mode = fs::metadata(&file.0).unwrap().permissions().mode();
+            assert_eq!(mode & 0o777, 0o600);
+            // It was made where nobody else comes.
+            let name = rustix::net::getsockname(&listener).unwrap();
+            let name = rustix::net::SocketAddrUnix::try_from(name).unwrap();
+            let made = Path::new(OsStr::from_bytes(name.path_bytes().unwrap())).to_owned();
+            assert_eq!(made.parent(), Some(folder.as_path()));
+            let mode = fs::metadata(&folder).unwrap().permissions().mode();
+            assert_eq!(mode & 0o777, 0o700);
+            file.keep();
+        }
     }
 }
