@@ -4,7 +4,10 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
 
+use mdev::host::HostError;
 use uuid::Uuid;
 use worker::control::{Control, ControlError};
 use worker::parking::Parking;
@@ -111,7 +114,7 @@ impl Vacant {
 
     /// Takes it; see [`Control::serve`].
     pub(super) fn fill(self, meanwhile: impl FnOnce() -> io::Result<()>) -> Result<Process, Error> {
-        let asked = Control::connect(&self.process.control)
+        let asked = reach(&self.process)
             .and_then(|control| control.serve(&self.request, &self.files, meanwhile));
         let line = match asked {
             Ok(line) => line,
@@ -135,10 +138,12 @@ impl Vacant {
             ControlError::Refused { errno, message } if errno == "EINVAL" => {
                 Error::Invalid(message)
             }
-            ControlError::Refused { errno, message } if errno == "ENOMEM" => Error::Locked {
-                parent: self.how.device.host.address.to_string(),
-                message,
-            },
+            ControlError::Refused { errno, message } if is_about_locks(&errno, &message) => {
+                Error::Locked {
+                    parent: self.how.device.host.address.to_string(),
+                    message,
+                }
+            }
             ControlError::Refused { errno, message } => Error::Refused { errno, message },
             mute if self.process.is_dying(DYING) => {
                 let exit = self.how.held.reap(&self.process);
@@ -148,6 +153,38 @@ impl Vacant {
             mute => Error::Mute(self.uuid, mute.to_string()),
         }
     }
+}
+
+/// Whether memory could not be locked. Of other memory there may be too little as well, which no higher
+/// limit on locks helps.
+fn is_about_locks(errno: &str, message: &str) -> bool {
+    errno == "ENOMEM" && message.contains(&HostError::MemoryLock.to_string())
+}
+
+/// How long a worker may have no thread for one who asks, and how soon it is asked again.
+const CROWDED: Duration = Duration::from_secs(2);
+const AGAIN: Duration = Duration::from_millis(20);
+
+/// Connects to a device's worker, and returns once that answers. One that has too many askers hangs up:
+/// that is no word on what it would have been asked for.
+fn reach(process: &DeviceProcess) -> Result<Control, ControlError> {
+    let begun = Instant::now();
+    loop {
+        let asked = Control::connect(&process.control);
+        match asked.and_then(|control| control.status().map(|_| control)) {
+            Err(ControlError::Io(error))
+                if is_hung_up(&error) && begun.elapsed() < CROWDED && !process.has_ended() =>
+            {
+                thread::sleep(AGAIN);
+            }
+            reached => return reached,
+        }
+    }
+}
+
+fn is_hung_up(error: &io::Error) -> bool {
+    use io::ErrorKind::{BrokenPipe, ConnectionReset, UnexpectedEof};
+    matches!(error.kind(), BrokenPipe | ConnectionReset | UnexpectedEof)
 }
 
 /// What the device's worker is asked for.
@@ -187,4 +224,76 @@ pub(crate) fn adopt(
         device: Arc::clone(held),
     });
     Ok((life, Keeping::new(parking)))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use rustix::net::{SocketFlags, accept_with};
+    use worker::protocol::{Answer, Counters, Sandbox, Status};
+    use worker::seqpacket;
+
+    use super::*;
+    use crate::paths::Paths;
+    use crate::worker_process::confinement::Confinement;
+    use crate::worker_process::identity;
+
+    const PARENT: &str = "0000:00:00.0";
+
+    fn status() -> Answer {
+        Answer::Status(Status {
+            type_name: "fake".to_owned(),
+            pid: std::process::id(),
+            connected: false,
+            scanout: None,
+            further_scanouts: Vec::new(),
+            attributes: Vec::new(),
+            counters: Counters::default(),
+            sandbox: Sandbox::default(),
+            mappings: 0,
+            pinned_pages: 0,
+            seats: Some(0),
+        })
+    }
+
+    #[test]
+    fn a_worker_that_hangs_up_on_one_asker_too_many_is_asked_again() {
+        let root = tempfile::tempdir().unwrap();
+        let paths = Paths::new(root.path());
+        fs::create_dir_all(paths.run()).unwrap();
+        let pid = std::process::id();
+        let process = DeviceProcess::new(
+            &paths,
+            PARENT,
+            identity::open_pid(pid).unwrap(),
+            identity::of(pid, "this boot").unwrap(),
+            Confinement::default(),
+        );
+        let listener = seqpacket::listen_at(&paths.device_control(PARENT)).unwrap();
+        let answering = thread::spawn(move || {
+            let next = || accept_with(&listener, SocketFlags::CLOEXEC).unwrap();
+            for _ in 0..3 {
+                drop(next());
+            }
+            let asker = next();
+            seqpacket::receive(&asker).unwrap().unwrap();
+            let answer = serde_json::to_vec(&status()).unwrap();
+            seqpacket::send(&asker, &answer, None).unwrap();
+        });
+        reach(&process).unwrap();
+        answering.join().unwrap();
+        // Nobody listens any more: that is told at once.
+        let error = reach(&process).unwrap_err();
+        assert!(matches!(error, ControlError::Io(_)), "{error}");
+    }
+
+    #[test]
+    fn only_memory_that_cannot_be_locked_asks_for_a_higher_limit() {
+        let locked = format!("cannot get memory: {}", HostError::MemoryLock);
+        let other = "cannot make a thread: Cannot allocate memory (os error 12)";
+        assert!(is_about_locks("ENOMEM", &locked));
+        assert!(!is_about_locks("ENOMEM", other));
+        assert!(!is_about_locks("EIO", &locked));
+    }
 }
