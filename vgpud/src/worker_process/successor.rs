@@ -211,3 +211,35 @@ fn kill_and_reap(pidfd: &OwnedFd) {
     let _ = pidfd_send_signal(pidfd, Signal::KILL);
     reap(pidfd.as_fd(), std::path::Path::new("/dev/null"));
 }
+
+#[cfg(test)]
+mod tests {
+    use worker::resume::Taking;
+
+    use super::*;
+
+    #[test]
+    fn a_seat_that_is_not_taken_is_told_of_in_the_words_of_who_was_to_go_on() {
+        let uuid = Uuid::from_u128(1);
+        let successor = Successor {
+            uuid,
+            process: None,
+            is_seat: true,
+            vacant: None,
+            handing: None,
+            confinement: Confinement::default(),
+            control: PathBuf::from("/nonexistent"),
+            log: PathBuf::from("/nonexistent"),
+        };
+        let (handing, theirs) = Handing::new().unwrap();
+        let mute = || Error::Mute(uuid, "nobody".to_owned());
+        let why = || successor.why_it_refused(&handing, mute()).to_string();
+        assert_eq!(why(), mute().to_string());
+        let words = "its journal is of another build".to_owned();
+        Taking::new(theirs)
+            .tell(&Answer::Refused { words })
+            .unwrap();
+        assert!(why().ends_with("its journal is of another build"));
+        assert_eq!(why(), mute().to_string(), "it is told once");
+    }
+}
