@@ -178,4 +178,6 @@ fn answers(control: &std::path::Path) -> bool {
 }
 
 #[cfg(test)]
+pub(crate) mod played;
+#[cfg(test)]
 mod tests;

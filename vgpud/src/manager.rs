@@ -256,3 +256,6 @@ impl Manager {
         blocking(move || manager.save_now(uuid)).await
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -78,6 +78,15 @@ impl DeviceProcess {
         self.has_ended() || (!answers(&self.control) && self.has_ended_within(patience))
     }
 
+    /// Whether it serves someone, as it says: so does one that lives and says nothing. Blocks.
+    pub(crate) fn may_have_seats(&self) -> bool {
+        let status = Control::connect(&self.control).and_then(|control| control.status());
+        match status {
+            Ok(status) => status.seats != Some(0),
+            Err(_) => !self.has_ended(),
+        }
+    }
+
     /// Why it ended, once that has happened; `first` is done when that is seen first. Blocks.
     pub(super) fn exit(&self, first: impl FnOnce()) -> Exit {
         let exit = self.exit.get_or_init(|| {

@@ -1,7 +1,7 @@
 //! Workers that an earlier daemon started: what they have is parked with this one.
 
 use std::fs;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -32,23 +32,13 @@ impl Manager {
             return;
         };
         let adopted = match Parking::new() {
-            // It was when it was found, with the worker of its device.
-            _ if worker.life.is_seat() => Ok(()),
             Err(error) => Err(ControlError::Io(error)),
             Ok((parking, theirs)) => {
                 worker.keeping.begin_anew(parking);
                 // It does not wait until there is room for what it sends.
                 self.keep(uuid, Arc::clone(&worker));
-                let control = worker.control.clone();
-                blocking(move || {
-                    let control = Control::connect(&control)?;
-                    control.adopt(theirs.as_fd())?;
-                    // An earlier daemon may have had it wait for another to take over. To one
-                    // that serves it says nothing.
-                    let _ = control.go_on();
-                    Ok(())
-                })
-                .await
+                let worker = Arc::clone(&worker);
+                blocking(move || adopt(&worker, &theirs)).await
             }
         };
         match adopted {
@@ -76,6 +66,22 @@ impl Manager {
             tracing::warn!("{} stays: {error}", aside.display());
         }
     }
+}
+
+/// Has a worker park with whoever has the other end of `keeper`. Blocks.
+fn adopt(worker: &Worker, keeper: &OwnedFd) -> Result<(), ControlError> {
+    let control = Control::connect(&worker.control)?;
+    if worker.life.is_seat() && control.status()?.pid != worker.identity.pid {
+        // Another vGPU's, or that of a process which has its number.
+        return Err(ControlError::Garbled("another process answers".to_owned()));
+    }
+    control.adopt(keeper.as_fd())?;
+    if !worker.life.is_seat() {
+        // An earlier daemon may have had it wait for another to take over. To one that serves it
+        // says nothing.
+        let _ = control.go_on();
+    }
+    Ok(())
 }
 
 fn answers(control: &Path) -> bool {

@@ -19,6 +19,7 @@ use crate::table::Table;
 
 use super::Manager;
 use super::create::{MAX_ATTRIBUTES, check_attributes};
+use super::foreground::{Turned, Turning};
 
 impl Manager {
     /// Changes attributes, all or none; one that runs at once, and for the times that come. What has
@@ -36,7 +37,6 @@ impl Manager {
         detached(async move {
             {
                 let _turns = manager.turns(uuid).await;
-                let _turning = manager.turn_to(uuid, &changes).await;
                 manager.set_in_turn(uuid, changes).await?;
             }
             manager.turn_off_others(uuid).await;
@@ -64,16 +64,8 @@ impl Manager {
             Ok(changes) => self.for_device(uuid, changes),
             Err(message) => return self.start_anew_with(uuid, kept, message).await,
         };
-        let set = match changes.is_empty() {
-            true => Ok(Vec::new()),
-            false => {
-                let set = move |control| set_all(&control, &changes);
-                self.ask(uuid, set).await
-            }
-        };
-        let former = match set {
-            Ok(former) => former,
-            Err(Error::NotRunning(_)) => Vec::new(),
+        let (former, turned) = match self.give(uuid, changes).await {
+            Ok(given) => given,
             Err(Error::Refused { errno, message }) if errno == FIXED => {
                 return self.start_anew_with(uuid, kept, message).await;
             }
@@ -83,6 +75,9 @@ impl Manager {
             Ok(before) => before,
             Err(error) => {
                 self.set_back(uuid, former).await;
+                if let Some(turned) = turned {
+                    turned.undo();
+                }
                 return Err(error);
             }
         };
@@ -92,7 +87,29 @@ impl Manager {
         // A policy came in between.
         self.keep_attributes_again(uuid, before).await;
         self.set_back(uuid, former).await;
+        if let Some(turned) = turned {
+            turned.undo();
+        }
         Err(error)
+    }
+
+    /// Gives them to its worker, if it has one: what they were before, and whether it was turned to.
+    async fn give(
+        &self,
+        uuid: Uuid,
+        changes: Vec<Attribute>,
+    ) -> Result<(Vec<Attribute>, Option<Turned>), Error> {
+        if changes.is_empty() {
+            return Ok((Vec::new(), None));
+        }
+        // Not for longer: to start it anew turns to it as well.
+        let turning = self.turn_to(uuid, &changes).await;
+        let set = move |control| set_all(&control, &changes);
+        let former = match self.ask(uuid, set).await {
+            Err(Error::NotRunning(_)) => Vec::new(),
+            former => former?,
+        };
+        Ok((former, turning.map(Turning::done)))
     }
 
     /// The changes that are for its device; or words, if it is to have other functions while it runs:

@@ -17,6 +17,7 @@ use crate::held::process::DeviceProcess;
 use crate::held::{DevicePlan, HeldDevice};
 use crate::records::{Record, WorkerIdentity};
 use crate::worker_process::confinement::Confinement;
+use crate::worker_process::keeping::Keeping;
 use crate::worker_process::seat::{self, SeatPlan};
 use crate::worker_process::{Worker, identity};
 
@@ -94,19 +95,24 @@ impl Manager {
         let parent = &record.request.parent;
         let device = self.0.held.of(parent);
         let process = self.adopt_device(parent, &device, pidfd, identity);
-        match seat::adopt(&control, &device, &process) {
-            Ok((life, keeping)) => Some(Worker::new(
-                life,
-                process.identity.clone(),
-                control,
-                process.log.clone(),
-                keeping,
-            )),
-            Err(error) => {
-                tracing::warn!("{} has no seat on {parent} any more: {error}", record.uuid);
-                None
+        let life = match seat::find(&control, &device, &process) {
+            Ok(Some(life)) => life,
+            Ok(None) => {
+                // One that was stopped has none.
+                if record.is_wanted {
+                    tracing::warn!("{} has no seat on {parent} any more", record.uuid);
+                }
+                return None;
             }
-        }
+            Err(error) => {
+                tracing::error!("the seat of {} is not to be found: {error}", record.uuid);
+                return None;
+            }
+        };
+        let (identity, log) = (process.identity.clone(), process.log.clone());
+        // It is asked for what it parks once the others are found.
+        let keeping = Keeping::default();
+        Some(Worker::new(life, identity, control, log, keeping))
     }
 
     /// The worker of a device, taken in with its first seat.
@@ -145,8 +151,13 @@ impl Manager {
         let names = files::names_with(run, ".control").map_err(Error::os(what))?;
         for parent in names.iter().filter(|name| is_device(name)) {
             let path = self.0.paths.device_control(parent);
-            if self.0.held.of(parent).process().is_some() {
-                self.let_go_now(parent);
+            if let Some(process) = self.0.held.of(parent).process() {
+                // What is not known of may be a VMM's all the same.
+                if process.may_have_seats() {
+                    tracing::info!("the worker of {parent} has seats, and goes on");
+                } else {
+                    self.let_go_now(parent);
+                }
                 continue;
             }
             if let Ok(control) = Control::connect(&path) {

@@ -18,6 +18,7 @@ use crate::worker_process::keeping::part;
 use crate::worker_process::launch::Plan;
 
 use super::Manager;
+use super::foreground::Turning;
 
 /// An attribute of virtio's transport, which all of an instance have alike.
 const MSIX_ATTRIBUTE: &str = "msix";
@@ -83,12 +84,13 @@ impl Manager {
     pub(super) async fn launch(&self, uuid: Uuid) -> Result<(), Error> {
         let plan = self.plan(uuid)?;
         let before = self.set_state(uuid, InstanceState::Starting)?;
-        let _turning = self.turn_to(uuid, &plan.attributes).await;
+        let turning = self.turn_to(uuid, &plan.attributes).await;
         let launcher = self.0.launcher.clone();
         let launched = blocking(move || launcher.launch(&plan)).await;
-        let worker = match launched {
-            Ok(worker) => Arc::new(worker),
+        let (worker, turned) = match launched {
+            Ok(worker) => (Arc::new(worker), turning.map(Turning::done)),
             Err(error) => {
+                drop(turning);
                 self.set_state(uuid, before)?;
                 self.let_go(&self.parent_of(uuid)?).await;
                 return Err(error);
@@ -107,6 +109,9 @@ impl Manager {
         };
         if let Err(error) = self.save(uuid).await {
             self.undo_launch(uuid, &worker).await;
+            if let Some(turned) = turned {
+                turned.undo();
+            }
             if let Some(entry) = self.table().entry_mut(uuid) {
                 entry.record = record_before;
                 entry.state = before;

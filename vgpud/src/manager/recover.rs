@@ -51,7 +51,7 @@ impl Manager {
         Ok(adoptions.collect())
     }
 
-    fn recover_now(&self) -> Result<Vec<(Uuid, Arc<Worker>)>, Error> {
+    pub(super) fn recover_now(&self) -> Result<Vec<(Uuid, Arc<Worker>)>, Error> {
         let records = self.0.records.read_all();
         let records = records.map_err(Error::os("read the records of instances"))?;
         let mut living = Vec::new();

@@ -1,7 +1,7 @@
 //! A vGPU that shares a physical device takes a seat in the device's worker.
 
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::Arc;
 use std::thread;
@@ -203,27 +203,32 @@ fn request(plan: &Plan, how: &SeatPlan) -> SeatRequest {
     }
 }
 
-/// Takes in a seat that an earlier daemon took: what it parks, and a line to it. Blocks.
-pub(crate) fn adopt(
+/// A line to a seat that an earlier daemon took; `None` if nobody listens there any more. However long
+/// it takes to answer, it lives: nothing is asked. Blocks.
+pub(crate) fn find(
     control: &Path,
     held: &Arc<HeldDevice>,
     process: &Arc<DeviceProcess>,
-) -> Result<(Life, Keeping), ControlError> {
-    let asking = Control::connect(control)?;
-    // Another vGPU's, or that of a process which has its number.
-    if asking.status()?.pid != process.identity.pid {
-        let words = "another process answers".to_owned();
-        return Err(ControlError::Garbled(words));
-    }
-    let (parking, theirs) = Parking::new()?;
-    asking.adopt(theirs.as_fd())?;
-    let life = Life::Seat(Seat {
+) -> Result<Option<Life>, ControlError> {
+    let line = match Control::connect(control) {
+        Ok(asking) => asking.into_socket(),
+        Err(ControlError::Io(error)) if is_nobody(&error) => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    Ok(Some(Life::Seat(Seat {
         // Its worker closes it when the seat ends.
-        line: asking.into_socket(),
+        line,
         process: Arc::clone(process),
         device: Arc::clone(held),
-    });
-    Ok((life, Keeping::new(parking)))
+    })))
+}
+
+/// Whether nobody listens: the socket is not there, or its worker is gone.
+pub(crate) fn is_nobody(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused
+    )
 }
 
 #[cfg(test)]
