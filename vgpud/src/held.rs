@@ -10,6 +10,7 @@
 pub(crate) mod process;
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use mdev::host::HostFiles;
@@ -57,10 +58,14 @@ pub(crate) struct HeldDevice {
     /// That of its parent.
     name: String,
     state: Mutex<State>,
+    /// How often a worker did not start. Changed under the lock of the state alone.
+    failures: AtomicU64,
 }
 
 #[derive(Debug, Default)]
 struct State {
+    /// Why the last worker that did not start did not.
+    failure: Option<String>,
     /// Open, while there is a process or was one that is to be followed by another.
     files: Option<HostFiles>,
     /// It may have ended.
@@ -72,6 +77,7 @@ impl HeldDevice {
         Self {
             name: name.to_owned(),
             state: Mutex::default(),
+            failures: AtomicU64::new(0),
         }
     }
 
@@ -84,13 +90,33 @@ impl HeldDevice {
         self.state().process.clone()
     }
 
-    /// The worker that seats are taken in: the one that lives, or one that is started now. Blocks.
+    /// The worker that seats are taken in: the one that lives, or one that is started now. If another
+    /// seat's did not start while this one waited, nor does this: it may have taken long. Blocks.
     pub(crate) fn worker(
         &self,
         launcher: &Launcher,
         plan: &DevicePlan,
     ) -> Result<Arc<DeviceProcess>, Error> {
+        self.worker_since(self.failures(), launcher, plan)
+    }
+
+    fn failures(&self) -> u64 {
+        self.failures.load(Ordering::SeqCst)
+    }
+
+    /// The same, for who came after so many had not started.
+    fn worker_since(
+        &self,
+        failures: u64,
+        launcher: &Launcher,
+        plan: &DevicePlan,
+    ) -> Result<Arc<DeviceProcess>, Error> {
         let mut state = self.state();
+        if let Some(words) = &state.failure
+            && failures != self.failures()
+        {
+            return Err(Error::DeviceStillborn(self.name.clone(), words.clone()));
+        }
         if let Some(process) = &state.process {
             // One that is being killed takes nobody in any more.
             if !process.is_dying(DYING) {
@@ -105,16 +131,27 @@ impl HeldDevice {
             None => HostFiles::open(&launcher.paths.bus(), plan.host.address).map_err(refused)?,
         };
         let process = launcher.start_device(&self.name, plan, &files);
+        if let Err(error) = &process {
+            // Whatever it did before.
+            quiet(&self.name, &files);
+            if let Error::DeviceStillborn(_, words) = error {
+                state.failure = Some(words.clone());
+                self.failures.fetch_add(1, Ordering::SeqCst);
+            }
+        }
         // They are kept if it does not start: whoever tries again has the same device.
         state.files = Some(files);
         let process = Arc::new(process?);
+        state.failure = None;
         state.process = Some(Arc::clone(&process));
         Ok(process)
     }
 
     /// Takes note of the end of a worker: why it ended. The device is quiet then. Blocks.
     pub(crate) fn reap(&self, process: &Arc<DeviceProcess>) -> Exit {
-        self.state().reap(&self.name, process)
+        // Whoever starts another one has seen to it, and may have the lock for long.
+        let known = process.known_exit();
+        known.unwrap_or_else(|| self.state().reap(&self.name, process))
     }
 
     /// Takes in a worker that an earlier daemon started, and the device's files from it. Blocks.
@@ -165,10 +202,14 @@ impl State {
                 return;
             };
             // Nothing that the dead one had pinned is let go of before.
-            if let Err(error) = files.quiet() {
-                tracing::error!("{name} may not be quiet: {error}");
-            }
+            quiet(name, files);
         })
+    }
+}
+
+fn quiet(name: &str, files: &HostFiles) {
+    if let Err(error) = files.quiet() {
+        tracing::error!("{name} may not be quiet: {error}");
     }
 }
 

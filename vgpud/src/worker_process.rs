@@ -45,6 +45,9 @@ const STOP_PATIENCE: Duration = Duration::from_secs(6);
 /// How long after SIGTERM, and after SIGKILL.
 const SIGNAL_PATIENCE: Duration = Duration::from_secs(3);
 
+/// How long what its end entails may take, once it has ended.
+const END_PATIENCE: Duration = Duration::from_secs(20);
+
 /// A worker that runs, or did.
 #[derive(Debug)]
 pub(crate) struct Worker {
@@ -98,6 +101,10 @@ impl Worker {
         for (patience, signal) in [(patience, Signal::TERM), (SIGNAL_PATIENCE, Signal::KILL)] {
             if self.is_gone_within(patience).await {
                 return true;
+            }
+            if self.life.has_ended_within(Duration::ZERO) {
+                // Others may be in the process that a signal would end.
+                return self.is_gone_within(END_PATIENCE).await;
             }
             self.life.signal(signal);
         }

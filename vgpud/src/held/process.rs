@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use mdev::host::HostFiles;
 use rustix::event::PollFlags;
 use rustix::process::{Signal, pidfd_send_signal};
+use uuid::Uuid;
 use worker::control::{Control, ControlError};
 use worker::parking::{Parked, Parking};
 use worker::seat;
@@ -44,6 +45,8 @@ pub(crate) struct DeviceProcess {
     pub(crate) log: PathBuf,
     confinement: Confinement,
     exit: OnceLock<Exit>,
+    /// The vGPU for which it was ended by force.
+    blamed: OnceLock<Uuid>,
 }
 
 impl DeviceProcess {
@@ -62,6 +65,7 @@ impl DeviceProcess {
             log: paths.device_log(parent),
             confinement,
             exit: OnceLock::new(),
+            blamed: OnceLock::new(),
         }
     }
 
@@ -85,6 +89,21 @@ impl DeviceProcess {
             Ok(status) => status.seats != Some(0),
             Err(_) => !self.has_ended(),
         }
+    }
+
+    /// It is about to be ended by force, for a vGPU that has a seat there.
+    pub(crate) fn blame(&self, uuid: Uuid) {
+        // The first one was enough.
+        let _ = self.blamed.set(uuid);
+    }
+
+    pub(crate) fn blamed(&self) -> Option<Uuid> {
+        self.blamed.get().copied()
+    }
+
+    /// Why it ended, if that was seen already.
+    pub(super) fn known_exit(&self) -> Option<Exit> {
+        self.exit.get().cloned()
     }
 
     /// Why it ended, once that has happened; `first` is done when that is seen first. Blocks.
@@ -154,9 +173,9 @@ impl Launcher {
             self.paths.device_control(parent),
             self.paths.device_log(parent),
         );
-        let files = seat::offer_parent(files).map_err(Error::os("pass on a device"))?;
-        let started = self
-            .spawn_device(plan, files, &control, &log)
+        let offered = seat::offer_parent(files).map_err(Error::os("pass on a device"));
+        let started = offered
+            .and_then(|files| self.spawn_device(plan, files, &control, &log))
             .and_then(|child| {
                 let pid = child.id();
                 let pidfd = watch(child)?;

@@ -9,6 +9,7 @@ use uuid::Uuid;
 
 use super::played::{LIMIT, PARENT, Rig};
 use super::*;
+use crate::worker_process::exit::SUCCESSION;
 use crate::worker_process::identity;
 
 #[test]
@@ -52,6 +53,29 @@ fn who_asks_for_a_seat_after_the_process_died_has_another_started() {
     expected.remove(&format!("{PARENT}.control"));
     expected.insert(format!("{PARENT}.log"));
     assert_eq!(rig.files(), expected);
+}
+
+#[test]
+fn who_waited_while_a_worker_did_not_start_does_not_start_another() {
+    let mut rig = Rig::new();
+    rig.child.kill().unwrap();
+    rig.end_played();
+    // It ends at once.
+    rig.launcher.program = "/bin/false".into();
+    let device = rig.plan("one").seat.unwrap().device;
+    let log = rig.launcher.paths.device_log(PARENT);
+    // All but the first say so there.
+    let starts = || {
+        let text = std::fs::read_to_string(&log).unwrap();
+        text.matches(SUCCESSION).count()
+    };
+    let before = rig.device.failures();
+    let first = rig.device.worker(&rig.launcher, &device).unwrap_err();
+    let waited = rig.device.worker_since(before, &rig.launcher, &device);
+    assert_eq!(waited.unwrap_err().to_string(), first.to_string());
+    assert_eq!(starts(), 0);
+    rig.device.worker(&rig.launcher, &device).unwrap_err();
+    assert_eq!(starts(), 1);
 }
 
 #[test]

@@ -68,10 +68,23 @@ impl Manager {
 
     /// Ends the worker of a device, and gives the device back, if none of its vGPUs is served any more.
     pub(super) async fn let_go(&self, parent: &str) {
-        if is_device(parent) {
-            let (manager, parent) = (self.clone(), parent.to_owned());
-            blocking(move || manager.let_go_now(&parent)).await;
+        let (manager, parent) = (self.clone(), parent.to_owned());
+        blocking(move || manager.let_go_now(&parent)).await;
+    }
+
+    /// The same, of the device that a vGPU stands on.
+    pub(super) async fn let_go_of(&self, uuid: Uuid) {
+        if let Some(parent) = self.device_of(uuid) {
+            self.let_go(&parent).await;
         }
+    }
+
+    /// The parent of a vGPU that has, or had, a seat on it. A function of one has a process of its own.
+    pub(super) fn device_of(&self, uuid: Uuid) -> Option<String> {
+        let table = self.table();
+        let record = &table.entry(uuid)?.record;
+        let parent = &record.request.parent;
+        (record.part.is_none() && is_device(parent)).then(|| parent.clone())
     }
 
     fn let_go_now(&self, parent: &str) {
@@ -95,7 +108,7 @@ impl Manager {
         let parent = &record.request.parent;
         let device = self.0.held.of(parent);
         let process = self.adopt_device(parent, &device, pidfd, identity);
-        let life = match seat::find(&control, &device, &process) {
+        let life = match seat::find(record.uuid, &control, &device, &process) {
             Ok(Some(life)) => life,
             Ok(None) => {
                 // One that was stopped has none.

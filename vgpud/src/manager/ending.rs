@@ -50,12 +50,21 @@ impl Manager {
             let confinement = Confinement::new(&manager.0.config.workers, name, None);
             let exit = blocking(move || {
                 let exit = ended.life.reap(&ended.log);
-                confinement.explain_exit(exit)
+                match ended.life.is_seat() {
+                    // That of its device's worker is explained by what confines that one.
+                    true => exit,
+                    false => confinement.explain_exit(exit),
+                }
             })
             .await;
             manager.0.engines.leave(uuid, &worker);
-            manager.note_exit(uuid, &worker, exit.clone(), begun).await;
+            let device = manager.device_of(uuid);
+            let is_over = manager.note_exit(uuid, &worker, exit.clone(), begun).await;
             worker.announce_exit(exit);
+            // It may have to wait for another vGPU's start, and nobody for that but who stopped it.
+            if let Some(device) = device.filter(|_| is_over) {
+                manager.let_go(&device).await;
+            }
         });
     }
 
@@ -68,17 +77,26 @@ impl Manager {
         });
     }
 
-    /// What a worker's end entails. Nothing if another one serves already.
-    async fn note_exit(&self, uuid: Uuid, worker: &Arc<Worker>, exit: Exit, begun: Instant) {
+    /// What a worker's end entails, but for its device. Nothing if another one serves already. Whether it
+    /// is over.
+    async fn note_exit(
+        &self,
+        uuid: Uuid,
+        worker: &Arc<Worker>,
+        exit: Exit,
+        begun: Instant,
+    ) -> bool {
         match self.judge(uuid, worker, &exit) {
-            None => {}
+            None => false,
             Some(Verdict::Recovering { parent }) => {
                 self.tell_crash(uuid, &parent, &exit);
                 self.begin_recovery(uuid, begun);
+                false
             }
             Some(Verdict::Over { parked, why }) => {
                 blocking(move || part(parked)).await;
-                self.end(uuid, &exit, why).await;
+                self.end(uuid, worker, &exit, why).await;
+                true
             }
         }
     }
@@ -107,7 +125,10 @@ impl Manager {
         if entry.state == InstanceState::Stopping {
             return over(parked, None);
         }
-        let count = entry.late_crashes.note(Instant::now());
+        let count = match worker.life.has_ended_for_another() {
+            true => 0,
+            false => entry.late_crashes.note(Instant::now()),
+        };
         if listener_of(&parked).is_none() || !self.may_recover() {
             return over(parked, None);
         }
@@ -117,7 +138,7 @@ impl Manager {
         entry.worker = None;
         entry.left = Some(parked);
         entry.state = InstanceState::Recovering;
-        note_crash(entry, exit);
+        note_crash(entry, worker, exit);
         let parent = entry.record.request.parent.clone();
         Some(Verdict::Recovering { parent })
     }
@@ -129,14 +150,13 @@ impl Manager {
     }
 
     /// What the end of an instance's last worker entails.
-    async fn end(&self, uuid: Uuid, exit: &Exit, why: Option<String>) {
+    async fn end(&self, uuid: Uuid, worker: &Worker, exit: &Exit, why: Option<String>) {
         // Before anyone can start another one, which makes its own.
         let manager = self.clone();
         blocking(move || manager.remove_sockets(uuid)).await;
-        let Some((parent, was_stopped)) = self.end_entry(uuid, exit, why.as_deref()) else {
+        let Some((parent, was_stopped)) = self.end_entry(uuid, worker, exit, why.as_deref()) else {
             return;
         };
-        self.let_go(&parent).await;
         self.save_or_log(uuid).await;
         if was_stopped {
             let reason = exit.reason.clone();
@@ -157,7 +177,13 @@ impl Manager {
     }
 
     /// Its parent, and whether it was to stop.
-    fn end_entry(&self, uuid: Uuid, exit: &Exit, why: Option<&str>) -> Option<(String, bool)> {
+    fn end_entry(
+        &self,
+        uuid: Uuid,
+        worker: &Worker,
+        exit: &Exit,
+        why: Option<&str>,
+    ) -> Option<(String, bool)> {
         let mut table = self.table();
         let entry = table.entry_mut(uuid)?;
         entry.worker = None;
@@ -169,7 +195,7 @@ impl Manager {
             entry.record.last_exit = Some(exit.clone());
         } else {
             entry.state = InstanceState::Failed;
-            note_crash(entry, exit);
+            note_crash(entry, worker, exit);
         }
         if let Some(why) = why {
             entry.record.last_recovery = Some(given_up(why));
@@ -203,9 +229,9 @@ impl Manager {
     }
 }
 
-/// Counts a worker's end that nobody asked for.
-fn note_crash(entry: &mut Entry, exit: &Exit) {
-    entry.record.crashes += 1;
+/// Counts a worker's end that nobody asked for, unless it was another vGPU's.
+fn note_crash(entry: &mut Entry, worker: &Worker, exit: &Exit) {
+    entry.record.crashes += u64::from(!worker.life.has_ended_for_another());
     entry.record.has_ended = true;
     entry.record.last_exit = Some(exit.clone());
 }

@@ -2,6 +2,7 @@
 
 use std::mem;
 use std::sync::{Arc, PoisonError};
+use std::time::Duration;
 
 use uuid::Uuid;
 use worker::control::Control;
@@ -92,7 +93,7 @@ impl Manager {
             Err(error) => {
                 drop(turning);
                 self.set_state(uuid, before)?;
-                self.let_go(&self.parent_of(uuid)?).await;
+                self.let_go_of(uuid).await;
                 return Err(error);
             }
         };
@@ -116,7 +117,7 @@ impl Manager {
                 entry.record = record_before;
                 entry.state = before;
             }
-            self.let_go(&self.parent_of(uuid)?).await;
+            self.let_go_of(uuid).await;
             return Err(error);
         }
         self.set_state(uuid, InstanceState::Running)?;
@@ -231,9 +232,25 @@ impl Manager {
             return self.stop_without_worker(uuid).await;
         }
         if worker.end().await {
+            self.let_go_of(uuid).await;
             return Ok(());
         }
-        self.set_state(uuid, InstanceState::Running)?;
+        self.go_on_after_stop(uuid, &worker)
+    }
+
+    /// A worker was not seen to end in time.
+    fn go_on_after_stop(&self, uuid: Uuid, worker: &Arc<Worker>) -> Result<(), Error> {
+        let mut table = self.table();
+        let entry = table.entry_mut(uuid).ok_or(Error::NoInstance(uuid))?;
+        if !entry.is_served_by(worker) {
+            // It was, just now.
+            return Ok(());
+        }
+        if worker.life.has_ended_within(Duration::ZERO) {
+            // What that entails is done yet, and the state then follows.
+            return Err(Error::Mute(uuid, "its end takes long".to_owned()));
+        }
+        entry.state = InstanceState::Running;
         Err(Error::Mute(uuid, "it outlives SIGKILL".to_owned()))
     }
 
@@ -272,7 +289,7 @@ impl Manager {
             manager.remove_sockets(uuid);
         })
         .await;
-        self.let_go(&self.parent_of(uuid)?).await;
+        self.let_go_of(uuid).await;
         Ok(())
     }
 

@@ -177,9 +177,9 @@ impl Manager {
             entry.record.last_recovery = Some(given_up(&words));
             entry.record.request.parent.clone()
         };
-        self.let_go(&parent).await;
         self.tell(EventKind::GaveUp, uuid, &parent, words);
         self.save_or_log(uuid).await;
+        self.let_go_of(uuid).await;
     }
 
     /// Lets go of what a worker left, if nobody has gone on from it. Blocks.

@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::symlink;
 
 use super::*;
-use crate::api::{Attribute, CreateRequest, InstanceState};
+use crate::api::{Attribute, CreateRequest, EventKind, InstanceState};
 use crate::held::played::{LIMIT, PARENT, Rig};
 
 /// A manager with a device, whose worker is there already.
@@ -111,6 +111,64 @@ async fn what_could_not_be_turned_to_turns_nothing_off_later() {
     let shown = manager.instance(uuid(1)).await.unwrap();
     assert_eq!(shown.attributes, on);
     assert!(manager.is_last(PARENT, uuid(1)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_vgpu_stops_while_its_device_waits_for_another() {
+    let mut rig = Rig::new();
+    let manager = manager(&rig);
+    for number in [1, 2] {
+        within(create(&manager, number)).await.unwrap();
+    }
+    let device = manager.0.held.of(PARENT);
+    let (release, held) = std::sync::mpsc::channel::<()>();
+    let (tell, has_lock) = tokio::sync::oneshot::channel();
+    let holding = std::thread::spawn(move || {
+        device.give_back(|| {
+            tell.send(()).unwrap();
+            // Until the other end is gone, at the latest.
+            let _ = held.recv();
+            true
+        });
+    });
+    within(has_lock).await.unwrap();
+    let (_, mut events) = manager.listen(None);
+    let stopping = {
+        let manager = manager.clone();
+        tokio::spawn(async move { manager.stop(uuid(1), false).await })
+    };
+    let stopped = async { while events.recv().await.unwrap().kind != EventKind::Stopped {} };
+    within(stopped).await;
+    drop(release);
+    let stopped = within(stopping).await.unwrap().unwrap();
+    assert_eq!(stopped.state, InstanceState::Stopped);
+    holding.join().unwrap();
+    let other = manager.instance(uuid(2)).await.unwrap();
+    assert_eq!(other.state, InstanceState::Running);
+    assert!(rig.child.try_wait().unwrap().is_none());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_is_ended_with_another_by_force_is_not_blamed() {
+    let rig = Rig::new();
+    let manager = manager(&rig);
+    for number in [1, 2] {
+        within(create(&manager, number)).await.unwrap();
+    }
+    let worker = manager.worker_of(uuid(1)).unwrap();
+    worker.life.signal(rustix::process::Signal::KILL);
+    rig.end_played();
+    let crashes = async {
+        loop {
+            let all = [1, 2].map(|number| manager.instance_now(uuid(number)).unwrap());
+            // There is no program that would go on.
+            if all.iter().all(|one| one.state == InstanceState::Failed) {
+                break all.map(|one| one.crashes);
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+        }
+    };
+    assert_eq!(within(crashes).await, [1, 0]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Signal, pidfd_send_signal};
+use uuid::Uuid;
 use worker::control::Control;
 
 use crate::api::Exit;
@@ -36,6 +37,8 @@ pub(crate) enum Life {
 /// A seat in the process of a physical device's worker.
 #[derive(Debug)]
 pub(crate) struct Seat {
+    /// Its vGPU.
+    pub(crate) uuid: Uuid,
     /// Hung up on when the seat ends: the socket over which its descriptors went; or, to a later daemon,
     /// a connection to its control socket.
     pub(crate) line: OwnedFd,
@@ -85,7 +88,10 @@ impl Life {
     pub(crate) fn signal(&self, signal: Signal) {
         let pidfd = match self {
             Self::Process(pidfd) => pidfd,
-            Self::Seat(seat) if signal == Signal::KILL => &seat.process.pidfd,
+            Self::Seat(seat) if signal == Signal::KILL => {
+                seat.process.blame(seat.uuid);
+                &seat.process.pidfd
+            }
             Self::Seat(_) => return,
         };
         let _ = pidfd_send_signal(pidfd, signal);
@@ -101,6 +107,17 @@ impl Life {
         }
         self.signal(Signal::KILL);
         self.reap(log);
+    }
+
+    /// Whether it has ended because another one in its process was ended by force.
+    pub(crate) fn has_ended_for_another(&self) -> bool {
+        match self {
+            Self::Process(_) => false,
+            Self::Seat(seat) => {
+                let blamed = seat.process.blamed();
+                seat.process.has_ended() && blamed.is_some_and(|blamed| blamed != seat.uuid)
+            }
+        }
     }
 
     /// Whether it shares its process with others.

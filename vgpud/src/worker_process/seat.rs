@@ -121,6 +121,7 @@ impl Vacant {
             Err(error) => return Err(self.why_not(error)),
         };
         let life = Life::Seat(Seat {
+            uuid: self.uuid,
             line,
             process: Arc::clone(&self.process),
             device: self.how.held,
@@ -206,6 +207,7 @@ fn request(plan: &Plan, how: &SeatPlan) -> SeatRequest {
 /// A line to a seat that an earlier daemon took; `None` if nobody listens there any more. However long
 /// it takes to answer, it lives: nothing is asked. Blocks.
 pub(crate) fn find(
+    uuid: Uuid,
     control: &Path,
     held: &Arc<HeldDevice>,
     process: &Arc<DeviceProcess>,
@@ -216,6 +218,7 @@ pub(crate) fn find(
         Err(error) => return Err(error),
     };
     Ok(Some(Life::Seat(Seat {
+        uuid,
         // Its worker closes it when the seat ends.
         line,
         process: Arc::clone(process),
