@@ -18,6 +18,7 @@ fn seat() -> Arc<Worker> {
     let confinement = Confinement::default();
     let process = DeviceProcess::new(&paths, "soft0", pidfd, identity, confinement);
     living(Life::Seat(Seat {
+        uuid: Uuid::nil(),
         line: File::open("/dev/null").unwrap().into(),
         process: Arc::new(process),
         device: HeldDevices::default().of("soft0"),
