@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::Path;
 
+use mdev::host::{PciAddress, PciBus};
 use rustix::fs::{MemfdFlags, memfd_create};
 
 use crate::api::{Fact, HostFacts, Parent};
@@ -35,7 +36,7 @@ fn look_now(manager: &Manager) -> HostFacts {
             seccomp(),
             cgroups(),
             render_nodes(&parents),
-            shared_devices(&parents),
+            shared_devices(&parents, &manager.paths().bus()),
             locked_memory(&parents),
             udmabuf(),
             open_files(),
@@ -121,17 +122,34 @@ fn cgroups() -> Fact {
     )
 }
 
-/// Physical devices that vfio-pci has, and what becomes of each.
-fn shared_devices(parents: &[Parent]) -> Fact {
+/// Physical devices that vfio-pci has, and what becomes of each. That is for information: one that
+/// offers nothing may have been given for another program.
+fn shared_devices(parents: &[Parent], bus: &PciBus) -> Fact {
     let devices = parents.iter().filter(|parent| is_device(&parent.name));
-    let told = devices.clone().map(|parent| match parent.types.is_empty() {
-        true => format!("{} ({})", parent.name, parent.description),
-        false => format!("{} ({} vGPUs)", parent.name, parent.children.len()),
+    let told = devices.map(|parent| {
+        let Parent { name, .. } = parent;
+        if !parent.types.is_empty() {
+            return format!("{name} ({} vGPUs)", parent.children.len());
+        }
+        match shared_beside(parent, parents, bus) {
+            // A GPU's sound, say, which must be given with it.
+            Some(other) => format!("{name} (goes with {})", other.name),
+            None => format!("{name} ({})", parent.description),
+        }
     });
     let found = told.collect::<Vec<_>>().join(", ");
-    let is_good = devices.clone().all(|parent| !parent.types.is_empty());
-    let remedy = "give devices back that no vGPU can be created on: vgpu unbind";
-    fact("shared-devices", is_good, found, remedy)
+    fact("shared-devices", true, found, "")
+}
+
+/// A parent that offers types, and is in the same group as a device.
+fn shared_beside<'a>(parent: &Parent, parents: &'a [Parent], bus: &PciBus) -> Option<&'a Parent> {
+    let group = bus.group(parent.name.parse().ok()?).ok()?;
+    let members = bus.members(group).ok()?;
+    let mut sharing = parents.iter().filter(|other| !other.types.is_empty());
+    sharing.find(|other| {
+        let address = other.name.parse();
+        address.is_ok_and(|address: PciAddress| members.contains(&address))
+    })
 }
 
 /// What a device reaches of guests' memory is locked.

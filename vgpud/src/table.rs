@@ -13,7 +13,7 @@ use crate::catalogue::{OfferedType, ParentSpec};
 use crate::crashes::Crashes;
 use crate::error::Error;
 use crate::functions::Function;
-use crate::pool::{Full, Pool, Share};
+use crate::pool::{Full, Limits, Pool, Share};
 use crate::records::Record;
 use crate::worker_process::Worker;
 
@@ -41,6 +41,14 @@ impl Entry {
     }
 }
 
+impl Entry {
+    /// Whether it has, or waits for, a worker.
+    pub(crate) fn is_served(&self) -> bool {
+        let is_over = matches!(self.state, InstanceState::Stopped | InstanceState::Failed);
+        !is_over || self.worker.is_some() || self.left.is_some()
+    }
+}
+
 /// Every instance and pool.
 #[derive(Debug)]
 pub(crate) struct Table {
@@ -62,12 +70,24 @@ impl Table {
         }
     }
 
-    /// Parents as they are now. What is taken of one stays taken, of one that is gone as well.
+    /// Parents as they are now. What is taken of one stays taken, of one that is gone as well. What one
+    /// that was not there offers is taken for whoever was taken in without it.
     pub(crate) fn set_parents(&mut self, parents: &[Arc<ParentSpec>]) {
         for parent in parents {
             let pool = self.pools.entry(parent.name.clone());
-            pool.or_insert_with(|| Pool::new(parent.limits))
-                .set_limits(parent.limits);
+            let pool = pool.or_insert_with(|| Pool::new(parent.limits));
+            pool.set_limits(parent.limits);
+            for entry in self.entries.values_mut() {
+                let request = &entry.record.request;
+                if entry.record.part.is_some() || request.parent != parent.name {
+                    continue;
+                }
+                if let Some(offered) = parent.find_type(&request.type_name) {
+                    pool.give_back(&request.type_name, entry.share);
+                    pool.take_anyhow(&request.type_name, offered.share);
+                    entry.share = offered.share;
+                }
+            }
         }
     }
 
@@ -123,12 +143,17 @@ impl Table {
         Ok(())
     }
 
-    /// Takes in an instance that lives already, whether there is room or not.
+    /// Takes in an instance that lives already, whether there is room or not, and though its parent may
+    /// not be there.
     pub(crate) fn adopt(&mut self, record: Record, offered: Option<&OfferedType>) {
         let share = offered.map_or_else(Share::default, |offered| offered.share);
-        if let Some(pool) = self.pools.get_mut(&record.request.parent) {
-            pool.take_anyhow(&record.request.type_name, share);
-        }
+        let nothing = Limits {
+            instances: 0,
+            video_memory: 0,
+        };
+        let pool = self.pools.entry(record.request.parent.clone());
+        pool.or_insert_with(|| Pool::new(nothing))
+            .take_anyhow(&record.request.type_name, share);
         self.put(record, share);
     }
 
@@ -298,6 +323,24 @@ mod tests {
             table.remove(Uuid::from_u128(number));
         }
         assert_eq!(available(&table, &parents), [3, 3, 2]);
+    }
+
+    #[test]
+    fn what_is_taken_of_a_parent_that_comes_later_is_not_given_twice() {
+        let parents = parents(
+            "[parents.soft0]\ninstances = 3\nvideo-memory = \"20M\"\n\
+             offer = [\"serial-1\", \"bochs-16m\"]",
+        );
+        let mut table = Table::new(&[]);
+        table.adopt(record(1, "bochs-16m"), None);
+        assert_eq!(table.describe(&parents[0]).instances.used, 1);
+        let now: Vec<_> = parents.iter().cloned().map(Arc::new).collect();
+        for _ in 0..2 {
+            table.set_parents(&now);
+            assert_eq!(available(&table, &parents), [2, 0]);
+        }
+        table.remove(Uuid::from_u128(1));
+        assert_eq!(available(&table, &parents), [3, 1]);
     }
 
     #[test]

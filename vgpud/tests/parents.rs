@@ -12,6 +12,8 @@ use support::{Daemon, uuid};
 use vgpud::api::{CreateRequest, Parent};
 
 const DISPLAY: &str = "0000:01:00.0";
+/// Of the same device, and in the same group.
+const BESIDE: &str = "0000:01:00.1";
 const STRANGE: &str = "0000:02:00.0";
 
 /// Has `vfio-pci` have a device of that class, which QEMU's makers made.
@@ -69,6 +71,7 @@ fn a_device_that_is_given_is_a_parent_at_once_and_until_it_is_taken_back() {
     let daemon = Daemon::start_with(&config);
     assert!(parent(&daemon, DISPLAY).is_none());
     give(&daemon, DISPLAY, "0x1111");
+    give(&daemon, BESIDE, "0x9999");
     give(&daemon, STRANGE, "0x9999");
     let display = parent(&daemon, DISPLAY).unwrap();
     assert_eq!(display.video_memory.total, 16 << 20);
@@ -85,7 +88,8 @@ fn a_device_that_is_given_is_a_parent_at_once_and_until_it_is_taken_back() {
     let facts = daemon.client.host().unwrap().facts;
     let shared = facts.iter().find(|fact| fact.name == "shared-devices");
     let shared = shared.unwrap();
-    assert!(!shared.is_good && shared.found.contains(why), "{shared:?}");
+    let told = format!("{DISPLAY} (0 vGPUs), {BESIDE} (goes with {DISPLAY}), {STRANGE} ({why})");
+    assert_eq!((shared.is_good, &shared.found), (true, &told));
     take_back(&daemon, DISPLAY);
     assert!(parent(&daemon, DISPLAY).is_none());
 }

@@ -6,7 +6,6 @@ use std::sync::Arc;
 use uuid::Uuid;
 use worker::control::Control;
 
-use crate::api::InstanceState;
 use crate::blocking::blocking;
 use crate::catalogue::ParentSpec;
 use crate::catalogue::physical::is_device;
@@ -91,11 +90,7 @@ impl Manager {
         let is_used = || {
             let table = self.table();
             let mut entries = table.instances();
-            entries.any(|entry| {
-                let is_over = matches!(entry.state, InstanceState::Stopped | InstanceState::Failed);
-                let is_served = !is_over || entry.worker.is_some() || entry.left.is_some();
-                entry.record.request.parent == parent && is_served
-            })
+            entries.any(|entry| entry.record.request.parent == parent && entry.is_served())
         };
         self.0.held.of(parent).give_back(is_used);
     }

@@ -1,11 +1,13 @@
 //! `vgpu bind` and `vgpu unbind`: physical devices, given to user space and back.
 
 use std::fmt::Write;
+use std::io;
 use std::path::PathBuf;
 
 use mdev::host::{self, PciAddress, PciBus};
 use uuid::Uuid;
 use vgpud::api::Fact;
+use vgpud::client::ClientError;
 
 use crate::doctor::{bad, good};
 use crate::output::print;
@@ -81,8 +83,11 @@ pub(crate) fn unbind(arguments: &UnbindArguments) -> anyhow::Result<()> {
 /// Refuses if a vGPU stands on one of them, whether it runs or not. One that runs keeps the device
 /// from being given back even where no daemon answers.
 fn check_unused(arguments: &UnbindArguments) -> anyhow::Result<()> {
-    let Ok(parents) = arguments.api.client()?.parents() else {
-        return Ok(());
+    let parents = match arguments.api.client()?.parents() {
+        Ok(parents) => parents,
+        Err(ClientError::Unreachable { source, .. }) if is_nobody(&source) => return Ok(()),
+        // One that is there, and may not be asked, knows all the same.
+        Err(error) => return Err(error.into()),
     };
     for &address in &arguments.devices.addresses {
         let mut parents = parents.iter();
@@ -93,6 +98,14 @@ fn check_unused(arguments: &UnbindArguments) -> anyhow::Result<()> {
         }
     }
     Ok(())
+}
+
+/// Whether nobody listens.
+fn is_nobody(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused
+    )
 }
 
 /// What the doctor says of physical devices.
@@ -127,7 +140,31 @@ fn facts_of(bus: &PciBus) -> [Fact; 2] {
 mod tests {
     use std::fs;
 
+    use clap::Parser;
+
     use super::*;
+
+    #[derive(clap::Parser)]
+    struct Line {
+        #[command(flatten)]
+        arguments: UnbindArguments,
+    }
+
+    #[test]
+    fn nothing_is_unbound_unless_it_is_known_to_be_unused() {
+        let root = tempfile::tempdir().unwrap();
+        let api = root.path().join("api.sock");
+        let Line { arguments } =
+            Line::parse_from(["unbind", "--api", api.to_str().unwrap(), "0000:01:00.0"]);
+        check_unused(&arguments).unwrap();
+        let listener = std::os::unix::net::UnixListener::bind(&api).unwrap();
+        let hanging_up = std::thread::spawn(move || drop(listener.accept()));
+        let refused = check_unused(&arguments).unwrap_err();
+        assert!(refused.to_string().contains("answer"), "{refused}");
+        hanging_up.join().unwrap();
+        // Of one that was killed the socket is left.
+        check_unused(&arguments).unwrap();
+    }
 
     #[test]
     fn the_doctor_tells_of_an_iommu_and_of_devices_that_are_given() {
