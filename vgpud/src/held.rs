@@ -157,17 +157,23 @@ impl HeldDevice {
     /// Takes in a worker that an earlier daemon started, and the device's files from it. Blocks.
     pub(crate) fn adopt(&self, process: DeviceProcess) -> Arc<DeviceProcess> {
         let mut state = self.state();
-        match process.give_files() {
-            Ok(files) => state.files = Some(files),
-            Err(error) => tracing::error!(
-                "the worker of {} goes on; if it ends, the kernel resets the device, where it can, \
-                 before another has it: {error}",
-                self.name
-            ),
-        }
+        state.take_files(&self.name, &process);
         let process = Arc::new(process);
         state.process = Some(Arc::clone(&process));
         process
+    }
+
+    /// Gets the device's files from a worker that was too slow when it was taken in. Whether there was
+    /// need of that. Blocks.
+    pub(crate) fn take_files_again(&self, process: &Arc<DeviceProcess>) -> bool {
+        let mut state = self.state();
+        let current = state.process.as_ref();
+        let is_current = current.is_some_and(|current| Arc::ptr_eq(current, process));
+        let is_needed = is_current && state.files.is_none() && !process.has_ended();
+        if is_needed {
+            state.take_files(&self.name, process);
+        }
+        is_needed
     }
 
     /// Ends the worker and gives the device back, unless it `is_used`, which is asked while no seat can
@@ -193,6 +199,17 @@ impl HeldDevice {
 }
 
 impl State {
+    /// Gets the device's files from its worker.
+    fn take_files(&mut self, name: &str, process: &DeviceProcess) {
+        match process.give_files() {
+            Ok(files) => self.files = Some(files),
+            Err(error) => tracing::error!(
+                "the worker of {name} goes on; if it ends, the kernel resets the device, where it can, \
+                 before another has it: {error}"
+            ),
+        }
+    }
+
     /// The end of a worker, and a device that is quiet.
     fn reap(&mut self, name: &str, process: &Arc<DeviceProcess>) -> Exit {
         process.exit(|| {

@@ -79,6 +79,20 @@ fn who_waited_while_a_worker_did_not_start_does_not_start_another() {
 }
 
 #[test]
+fn the_files_of_a_device_are_asked_for_again() {
+    let rig = Rig::new();
+    let process = rig.device.process().unwrap();
+    assert!(!rig.device.take_files_again(&process));
+    // As if it had been too slow.
+    rig.device.state().files = None;
+    assert!(rig.device.take_files_again(&process));
+    assert!(rig.device.state().files.is_some());
+    // Another one's are not this device's any more.
+    rig.device.state().files = None;
+    assert!(!rig.device.take_files_again(&Arc::new(rig.process())));
+}
+
+#[test]
 fn a_seat_that_is_refused_leaves_nothing_and_says_why() {
     let rig = Rig::new();
     let before = rig.files();

@@ -37,8 +37,14 @@ impl Manager {
                 worker.keeping.begin_anew(parking);
                 // It does not wait until there is room for what it sends.
                 self.keep(uuid, Arc::clone(&worker));
-                let worker = Arc::clone(&worker);
-                blocking(move || adopt(&worker, &theirs)).await
+                let (manager, worker) = (self.clone(), Arc::clone(&worker));
+                let parent = parent.clone();
+                blocking(move || {
+                    adopt(&worker, &theirs)?;
+                    manager.adopt_device_again(&parent, &worker.life);
+                    Ok(())
+                })
+                .await
             }
         };
         match adopted {

@@ -17,6 +17,7 @@ use crate::held::{DevicePlan, HeldDevice};
 use crate::records::{Record, WorkerIdentity};
 use crate::worker_process::confinement::Confinement;
 use crate::worker_process::keeping::Keeping;
+use crate::worker_process::life::Life;
 use crate::worker_process::seat::{self, SeatPlan};
 use crate::worker_process::{Worker, identity};
 
@@ -144,12 +145,25 @@ impl Manager {
             Err(_) => Confinement::default(),
         };
         let process = DeviceProcess::new(&self.0.paths, parent, pidfd, identity, confinement);
+        self.note_user_of_device(parent, &process);
+        device.adopt(process)
+    }
+
+    fn note_user_of_device(&self, parent: &str, process: &DeviceProcess) {
         let status = Control::connect(&process.control).and_then(|control| control.status());
         if let Ok(status) = status {
             // Nobody else may become the same.
             self.table().set_user_of_device(parent, status.sandbox.user);
         }
-        device.adopt(process)
+    }
+
+    /// Takes in the rest of a device whose worker was too slow before its seats were asked. Blocks.
+    pub(super) fn adopt_device_again(&self, parent: &str, life: &Life) {
+        if let Life::Seat(seat) = life
+            && seat.device.take_files_again(&seat.process)
+        {
+            self.note_user_of_device(parent, &seat.process);
+        }
     }
 
     /// Ends workers of devices that have no vGPU, and removes what is left of others. Blocks.
