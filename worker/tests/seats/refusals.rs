@@ -9,6 +9,7 @@ use ::worker::protocol::{Envelope, Request, SeatRequest, VERSION};
 use ::worker::resume::Handing;
 use ::worker::seat::SeatFiles;
 use ::worker::seqpacket;
+use rustix::net::{Shutdown, shutdown};
 
 use crate::guest::loop_back;
 use crate::host::{DEADLINE, Host, Seat, request, wait_closed};
@@ -226,6 +227,8 @@ fn a_seat_that_is_made_too_late_for_who_asked_ends_again() {
         });
         let control = host.dir.path().join("control");
         let asker = seqpacket::connect_to(&control, DEADLINE).unwrap();
+        // However fast it is.
+        shutdown(&asker, Shutdown::Read).unwrap();
         seqpacket::send(&asker, &document.unwrap(), Some(theirs.as_fd())).unwrap();
         drop((asker, theirs));
         wait_closed(&line);
