@@ -148,9 +148,7 @@ fn go_on(
         }
         Ok((session, outlook)) => {
             if !may_go_on(Ok(outlook)) {
-                around.keep.abandon();
-                // Its end would be the client's.
-                std::mem::forget(session);
+                session.abandon();
                 return Resumed::Not;
             }
             around

@@ -106,6 +106,11 @@ impl Interrupts {
         self.lock().disconnect();
     }
 
+    /// Closes the client's eventfds, which another process goes on with: what is noted of them stays.
+    pub(crate) fn abandon(&self) {
+        self.lock().abandon();
+    }
+
     /// Has the client's eventfds outlive this process from now on.
     pub(crate) fn kept_by(&self, keep: &Keep, log: &IrqLog) {
         self.lock().kept_by(keep.clone(), log.clone());

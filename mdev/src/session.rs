@@ -80,6 +80,8 @@ pub struct Session<'a> {
     recorder: Option<Recorder>,
     /// What is to be minded of what another process has left.
     resumed: Option<Resumed>,
+    /// Another process goes on with the client.
+    is_abandoned: bool,
 }
 
 /// What clients are offered.
@@ -145,10 +147,19 @@ impl<'a> Session<'a> {
             waiter,
             recorder,
             resumed: None,
+            is_abandoned: false,
         };
         session.handler().prepare();
         session.note();
         Ok(session)
+    }
+
+    /// Leaves the client and all that is noted of it to another process, before this has gone on: only
+    /// what is here of its memory and its descriptors is let go.
+    pub(crate) fn abandon(mut self) {
+        self.around.keep.abandon();
+        self.server.leave_open(true);
+        self.is_abandoned = true;
     }
 
     /// Serves until the client is gone, cannot be served, or mail says to stop.
@@ -301,8 +312,13 @@ impl<'a> Session<'a> {
 }
 
 impl Drop for Session<'_> {
-    /// VFIO's close: nothing of the client is left.
+    /// VFIO's close: nothing of the client is left. If another process goes on with it, nothing is here.
     fn drop(&mut self) {
+        if self.is_abandoned {
+            self.around.interrupts.abandon();
+            self.around.memory.disconnect();
+            return;
+        }
         if let Some(recorder) = &self.recorder {
             recorder.journal.set_connected(false);
         }

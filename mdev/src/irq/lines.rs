@@ -79,6 +79,12 @@ impl Lines {
         self.kept = None;
     }
 
+    /// Closes the client's eventfds, and leaves what is noted of them to another process.
+    pub(super) fn abandon(&mut self) {
+        self.kept = None;
+        self.disconnect();
+    }
+
     /// Has eventfds outlive this process from now on.
     pub(super) fn kept_by(&mut self, keep: Keep, log: IrqLog) {
         self.kept = Some((keep, log));

@@ -205,6 +205,13 @@ impl Host {
         (count("task"), count("fd"))
     }
 
+    /// How many files of memory it has mapped.
+    pub(crate) fn mapped_files(&self) -> usize {
+        let maps = fs::read_to_string(format!("/proc/{}/maps", self.child.id()));
+        let maps = maps.unwrap();
+        maps.lines().filter(|line| line.contains("/memfd:")).count()
+    }
+
     /// Waits until it has as many threads and descriptors: those who asked may still be going.
     pub(crate) fn wait_counts(&mut self, expected: (usize, usize)) {
         self.wait_until("nothing is left", |host| host.counts() == expected);

@@ -75,12 +75,23 @@ fn a_seat_that_is_not_told_to_go_on_leaves_all_to_the_next() {
     idle.wait_parked(JOURNAL);
     host.kill(Signal::KILL);
     host.start_next();
-    for seat in [&mut edu, &mut idle] {
+    for (others, seat) in [&mut edu, &mut idle].into_iter().enumerate() {
+        if others > 0 {
+            // The first one has all that it needs, and no more, once it has answered.
+            user.device_info().unwrap();
+        }
+        // Two of the process, four of a seat.
+        let threads = 2 + 4 * others;
+        host.wait_until("whoever asked is gone", |host| host.counts().0 == threads);
+        let before = (host.counts(), host.mapped_files());
         for _ in 0..3 {
             let (handing, outlook) = host.hand(seat).unwrap();
             assert!(outlook.exact);
             drop(handing);
             wait_closed(&seat.line);
+            // Others are served there: it must not keep what was the client's.
+            host.wait_counts(before.0);
+            assert_eq!(host.mapped_files(), before.1);
         }
         assert!(host.recover(seat).unwrap().exact);
     }

@@ -76,6 +76,7 @@ impl<'a> Session<'a> {
             waiter,
             recorder: Some(recorder),
             resumed: Some(resumed),
+            is_abandoned: false,
         };
         let outlook = Outlook {
             connected: true,
