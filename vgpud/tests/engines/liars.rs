@@ -25,9 +25,6 @@ fn who_says_that_it_has_a_job_and_sleeps_is_charged_and_takes_no_more_than_its_s
     hog.goes_on(2000);
     let [liar, honest] = charged(&daemon);
     assert_eq!(engine_use(&daemon, 1).used_ns, 0, "it says so");
-    let slices = daemon.client.engine_slices("soft0", 0).unwrap();
-    let mut its = slices.iter().filter(|slice| slice.uuid == uuid(1));
-    assert!(its.all(|slice| slice.used_ns == 0));
     assert!(3 * liar > honest, "{liar} {honest}");
     assert!(3 * honest > liar, "{liar} {honest}");
 }
