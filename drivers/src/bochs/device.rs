@@ -5,29 +5,15 @@ use std::sync::Arc;
 
 use mdev::device::{AttributeError, Fault, Reset};
 use mdev::keep::Keep;
-use mdev::pci::{Bar, Class, ConfigSpace, Identity};
+use mdev::pci::ConfigSpace;
 use mdev::region::{Access, RegionIndex, Regions};
 use mdev::region_memory::RegionMemory;
 use mdev::scanout::{Geometry, ScanoutPublisher};
 use mdev::{MediatedDevice, Migration, Services};
 
-use super::mmio::{self, Mmio};
+use super::display::Display;
 use super::model::{MODE, Model};
-use crate::monitor::{Mode, edid};
-
-/// What QEMU's `bochs-display` says. Revision 2 tells a guest that there are extended registers.
-pub(crate) const IDENTITY: Identity = Identity {
-    vendor: 0x1234,
-    device: 0x1111,
-    subsystem_vendor: 0x1af4,
-    subsystem: 0x1100,
-    revision: 2,
-    class: Class {
-        base: 0x03, // display
-        sub: 0x80,  // other: there is no VGA text mode for firmware to expect
-        interface: 0,
-    },
-};
+use crate::monitor::Mode;
 
 const NO_REGION: Fault = Fault("the device has no such region");
 const NO_MEMORY: Fault = Fault("the device has no video memory since the last client left");
@@ -38,11 +24,9 @@ const MEMORY_FAILED: Fault = Fault("video memory could not be reached");
 /// Video memory outlives a reset, as it does in QEMU, and the attribute outlives the client: it
 /// is the operator's.
 pub(super) struct Bochs {
-    pub(super) model: Model,
-    pub(super) preferred: Mode,
+    pub(super) display: Display,
     config: ConfigSpace,
     regions: Regions,
-    pub(super) mmio: Mmio,
     /// `None` only if the kernel had none to give when a client left.
     pub(super) vram: Option<RegionMemory>,
     pub(super) scanout: ScanoutPublisher,
@@ -59,27 +43,12 @@ const VRAM_NAME: &str = "vgpud-bochs-vram";
 impl Bochs {
     pub(super) fn new(model: Model, preferred: Mode, services: Services) -> io::Result<Self> {
         let vram = services.keep.memory(VRAM_NAME, model.vram.into())?;
-        let config = ConfigSpace::new(IDENTITY)
-            .with_bar(
-                RegionIndex::Bar0,
-                Bar::Memory32 {
-                    size: model.vram,
-                    prefetchable: true,
-                },
-            )
-            .with_bar(
-                RegionIndex::Bar2,
-                Bar::Memory32 {
-                    size: mmio::SIZE,
-                    prefetchable: false,
-                },
-            );
+        let display = Display::new(model, preferred);
+        let config = display.config();
         let mut device = Self {
-            model,
-            preferred,
+            display,
             regions: Regions::of(&config),
             config,
-            mmio: Mmio::new(model.vram, edid::block(preferred, model.largest)),
             vram: None,
             scanout: services.scanout,
             keep: services.keep,
@@ -106,7 +75,7 @@ impl Bochs {
     fn renew_vram(&mut self) {
         let vram = self
             .keep
-            .memory(VRAM_NAME, self.model.vram.into())
+            .memory(VRAM_NAME, self.display.model.vram.into())
             .inspect_err(|error| tracing::error!(%error, "cannot allocate fresh video memory"))
             .ok();
         self.set_vram(vram);
@@ -114,7 +83,7 @@ impl Bochs {
 
     /// Publishes the picture that the registers describe, if it is not the one shown.
     pub(super) fn show(&mut self) {
-        let picture = self.mmio.picture();
+        let picture = self.display.mmio.picture();
         if picture == self.shown {
             return;
         }
@@ -144,7 +113,7 @@ impl MediatedDevice for Bochs {
     fn read(&mut self, region: RegionIndex, offset: u64, data: &mut [u8]) -> Result<(), Fault> {
         match region {
             RegionIndex::Bar0 => self.vram()?.read(offset, data).or(Err(MEMORY_FAILED)),
-            RegionIndex::Bar2 => self.mmio.read_all(offset, data),
+            RegionIndex::Bar2 => self.display.mmio.read_all(offset, data),
             _ => Err(NO_REGION),
         }
     }
@@ -153,7 +122,7 @@ impl MediatedDevice for Bochs {
         match region {
             RegionIndex::Bar0 => self.vram()?.write(offset, data).or(Err(MEMORY_FAILED)),
             RegionIndex::Bar2 => {
-                self.mmio.write_all(offset, data)?;
+                self.display.mmio.write_all(offset, data)?;
                 self.show();
                 Ok(())
             }
@@ -163,7 +132,7 @@ impl MediatedDevice for Bochs {
 
     fn reset(&mut self, cause: Reset) {
         self.config.reset();
-        self.mmio.reset();
+        self.display.mmio.reset();
         self.shown = None;
         self.is_stopped = false;
         match cause {
@@ -178,17 +147,12 @@ impl MediatedDevice for Bochs {
     }
 
     fn attributes(&self) -> Vec<(&'static str, String)> {
-        vec![(MODE, self.preferred.to_string())]
+        vec![(MODE, self.display.preferred.to_string())]
     }
 
     fn set_attribute(&mut self, name: &str, value: &str) -> Result<(), AttributeError> {
         match name {
-            MODE => {
-                self.preferred = self.model.parse_mode(value)?;
-                let edid = edid::block(self.preferred, self.model.largest);
-                self.mmio.set_edid(edid);
-                Ok(())
-            }
+            MODE => self.display.set_mode(value),
             _ => Err(AttributeError::Unknown(name.to_owned())),
         }
     }

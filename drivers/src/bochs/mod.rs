@@ -7,7 +7,8 @@
 //!
 //! - `driver`: builds a device of one of the types, with its attributes.
 //! - `model`: what the types differ in, and which modes their memory holds.
-//! - `device`: the PCI device. Routes an access to one of the next two, then publishes the
+//! - `display`: its monitor and its registers, as one value.
+//! - `device`: the PCI device. Routes an access to its memory or its registers, then publishes the
 //!   picture that the registers describe. BAR0, the pixels, is a memory file of the framework's.
 //! - `mmio`: BAR2, the register page: which byte belongs to which of the next four.
 //! - `dispi`: the VBE DISPI registers, which set a mode and a place in memory.
@@ -24,6 +25,7 @@
 
 mod device;
 mod dispi;
+pub(crate) mod display;
 mod driver;
 mod extended;
 pub(crate) mod mmio;
@@ -33,5 +35,4 @@ mod state;
 mod tests;
 mod vga;
 
-pub(crate) use device::IDENTITY;
 pub use driver::BochsDriver;

@@ -7,11 +7,11 @@ use mdev::state::{Fields, StateError};
 
 use super::device::Bochs;
 use super::mmio::Mmio;
-use crate::monitor::{Mode, edid};
+use crate::monitor::edid;
 
 impl Migration for Bochs {
     fn kind(&self) -> &str {
-        self.model.name
+        self.display.model.name
     }
 
     fn version(&self) -> u32 {
@@ -36,25 +36,11 @@ impl Migration for Bochs {
     }
 
     fn save(&mut self, out: &mut Vec<u8>) {
-        out.extend(self.preferred.width.to_le_bytes());
-        out.extend(self.preferred.height.to_le_bytes());
-        self.mmio.save(out);
+        self.display.save(out);
     }
 
-    /// The preferred mode comes along, as the guest has read it in the EDID. The EDID itself does
-    /// too: another version of this program may write another.
-    fn restore(&mut self, _: u32, mut saved: Fields<'_>) -> Result<(), StateError> {
-        let preferred = Mode::new(saved.u16()?, saved.u16()?);
-        if Mode::parse(&preferred.to_string()) != Some(preferred) || !self.model.offers(preferred) {
-            return Err(StateError::registers(
-                "the monitor's mode is none of this type",
-            ));
-        }
-        let mmio = Mmio::restore(self.model.vram, &mut saved)?;
-        saved.end()?;
-        self.preferred = preferred;
-        self.mmio = mmio;
-        Ok(())
+    fn restore(&mut self, _: u32, saved: Fields<'_>) -> Result<(), StateError> {
+        self.display.restore(saved)
     }
 
     fn restored(&mut self) {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use mdev::device::{AttributeError, Fault, Reset};
 use mdev::host::Seat;
 use mdev::keep::Keep;
-use mdev::pci::{Bar, ConfigSpace};
+use mdev::pci::ConfigSpace;
 use mdev::region::{RegionIndex, Regions};
 use mdev::scanout::{Geometry, ScanoutPublisher};
 use mdev::{MediatedDevice, Migration, Services};
@@ -17,10 +17,8 @@ use super::place::Place;
 use super::settings::{FOREGROUND, Settings};
 use super::slices::Slice;
 use super::vram::Vram;
-use crate::bochs::IDENTITY;
-use crate::bochs::mmio::{self, Mmio};
+use crate::bochs::display::Display;
 use crate::bochs::model::{MODE, Model};
-use crate::monitor::{Mode, edid};
 use crate::switch;
 
 const NO_REGION: Fault = Fault("the device has no such region");
@@ -32,14 +30,12 @@ const NO_MEMORY: Fault = Fault("the device has no video memory since the last cl
 /// Video memory outlives a reset. The attributes outlive the client, as they are the operator's, but for
 /// the foreground, which a client that goes gives up.
 pub(super) struct BochsSlice {
-    pub(super) model: Model,
-    pub(super) preferred: Mode,
+    pub(super) display: Display,
     pub(super) aperture: Aperture,
     pub(super) seat: Seat,
     pub(super) shared: Shared,
     config: ConfigSpace,
     pub(super) regions: Regions,
-    pub(super) mmio: Mmio,
     /// `None` only if there was none to be had when a client left.
     pub(super) slice: Option<Arc<Slice>>,
     pub(super) vram: Option<Vram>,
@@ -71,16 +67,15 @@ impl BochsSlice {
             noted_len if noted_len == len => shared.slices.take_again(noted.start, len),
             _ => None,
         };
-        let config = config(&model);
+        let display = Display::new(model, settings.preferred);
+        let config = display.config();
         let mut device = Self {
-            model,
-            preferred: settings.preferred,
+            display,
             aperture: settings.aperture,
             seat,
             shared,
             regions: Regions::of(&config),
             config,
-            mmio: Mmio::new(model.vram, edid::block(settings.preferred, model.largest)),
             slice: None,
             vram: None,
             scanout: services.scanout,
@@ -108,7 +103,7 @@ impl BochsSlice {
 
     /// Publishes the picture that the registers describe, if it is not the one shown.
     pub(super) fn show(&mut self) {
-        let picture = self.mmio.picture();
+        let picture = self.display.mmio.picture();
         if picture == self.shown {
             return;
         }
@@ -152,25 +147,6 @@ impl BochsSlice {
     }
 }
 
-/// What QEMU's `bochs-display` has.
-fn config(model: &Model) -> ConfigSpace {
-    ConfigSpace::new(IDENTITY)
-        .with_bar(
-            RegionIndex::Bar0,
-            Bar::Memory32 {
-                size: model.vram,
-                prefetchable: true,
-            },
-        )
-        .with_bar(
-            RegionIndex::Bar2,
-            Bar::Memory32 {
-                size: mmio::SIZE,
-                prefetchable: false,
-            },
-        )
-}
-
 impl MediatedDevice for BochsSlice {
     fn config(&mut self) -> &mut ConfigSpace {
         &mut self.config
@@ -183,7 +159,7 @@ impl MediatedDevice for BochsSlice {
     fn read(&mut self, region: RegionIndex, offset: u64, data: &mut [u8]) -> Result<(), Fault> {
         match region {
             RegionIndex::Bar0 => self.vram()?.read(offset, data).ok_or(OUTSIDE),
-            RegionIndex::Bar2 => self.mmio.read_all(offset, data),
+            RegionIndex::Bar2 => self.display.mmio.read_all(offset, data),
             _ => Err(NO_REGION),
         }
     }
@@ -192,7 +168,7 @@ impl MediatedDevice for BochsSlice {
         match region {
             RegionIndex::Bar0 => self.vram()?.write(offset, data).ok_or(OUTSIDE),
             RegionIndex::Bar2 => {
-                self.mmio.write_all(offset, data)?;
+                self.display.mmio.write_all(offset, data)?;
                 self.show();
                 Ok(())
             }
@@ -202,7 +178,7 @@ impl MediatedDevice for BochsSlice {
 
     fn reset(&mut self, cause: Reset) {
         self.config.reset();
-        self.mmio.reset();
+        self.display.mmio.reset();
         self.is_stopped = false;
         match cause {
             Reset::Device | Reset::Function => {
@@ -229,7 +205,7 @@ impl MediatedDevice for BochsSlice {
 
     fn attributes(&self) -> Vec<(&'static str, String)> {
         vec![
-            (MODE, self.preferred.to_string()),
+            (MODE, self.display.preferred.to_string()),
             (APERTURE, self.aperture.to_string()),
             (
                 FOREGROUND,
@@ -240,11 +216,7 @@ impl MediatedDevice for BochsSlice {
 
     fn set_attribute(&mut self, name: &str, value: &str) -> Result<(), AttributeError> {
         match name {
-            MODE => {
-                self.preferred = self.model.parse_mode(value)?;
-                let edid = edid::block(self.preferred, self.model.largest);
-                self.mmio.set_edid(edid);
-            }
+            MODE => self.display.set_mode(value)?,
             FOREGROUND => self.set_foreground(switch::parse(name, value)?),
             APERTURE => {
                 Aperture::parse(value, true)?;

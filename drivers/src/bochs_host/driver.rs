@@ -10,7 +10,7 @@ use super::card::HostCard;
 use super::model;
 use super::parent::BochsParent;
 use super::settings;
-use crate::bochs::IDENTITY;
+use crate::bochs::display::IDENTITY;
 
 /// Where the card's memory and its registers are.
 const MEMORY: usize = 0;

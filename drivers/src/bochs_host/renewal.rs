@@ -72,7 +72,7 @@ impl BochsSlice {
     }
 
     fn next_slice(&mut self) -> Option<Arc<Slice>> {
-        let len = self.model.vram.into();
+        let len = self.display.model.vram.into();
         let Some(slice) = self.slice.take() else {
             return self.shared.slices.take(len).map(Arc::new);
         };

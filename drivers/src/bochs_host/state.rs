@@ -7,12 +7,10 @@ use mdev::region_memory::RegionMemory;
 use mdev::state::{Fields, StateError};
 
 use super::device::BochsSlice;
-use crate::bochs::mmio::Mmio;
-use crate::monitor::Mode;
 
 impl Migration for BochsSlice {
     fn kind(&self) -> &str {
-        self.model.name
+        self.display.model.name
     }
 
     fn version(&self) -> u32 {
@@ -42,22 +40,11 @@ impl Migration for BochsSlice {
     }
 
     fn save(&mut self, out: &mut Vec<u8>) {
-        out.extend(self.preferred.width.to_le_bytes());
-        out.extend(self.preferred.height.to_le_bytes());
-        self.mmio.save(out);
+        self.display.save(out);
     }
 
-    fn restore(&mut self, _: u32, mut saved: Fields<'_>) -> Result<(), StateError> {
-        let preferred = Mode::new(saved.u16()?, saved.u16()?);
-        if Mode::parse(&preferred.to_string()) != Some(preferred) || !self.model.offers(preferred) {
-            return Err(StateError::registers(
-                "the monitor's mode is none of this type",
-            ));
-        }
-        let mmio = Mmio::restore(self.model.vram, &mut saved)?;
-        saved.end()?;
-        self.preferred = preferred;
-        self.mmio = mmio;
+    fn restore(&mut self, _: u32, saved: Fields<'_>) -> Result<(), StateError> {
+        self.display.restore(saved)?;
         self.was_recalled = false;
         Ok(())
     }
