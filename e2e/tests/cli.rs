@@ -155,7 +155,7 @@ fn a_vgpu_that_cannot_be_built_says_why() {
         (
             "--type bochs-4m --socket-path SOCK -o mode",
             2,
-            "an attribute is NAME=VALUE",
+            "what is wanted is NAME=VALUE",
         ),
         ("--type bochs-4m", 2, "--socket-path"),
         ("--socket-path SOCK", 2, "--type"),
