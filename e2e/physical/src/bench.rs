@@ -28,7 +28,7 @@ pub(crate) fn pins(device: &HostDevice, other: &str, rounds: usize) -> Result<()
     ftruncate(&file, LARGE)?;
     // No page is the kernel's to find any more.
     pwrite(&file, &vec![1; usize::try_from(LARGE)?], 0)?;
-    let guest = guest(device, &file)?;
+    let guest = guest(device, &file, LARGE)?;
     let group = PciBus::new("/").group(other.parse::<PciAddress>()?)?;
     let bare = Bare::new(group, &file, usize::try_from(LARGE)?)?;
     for _ in 0..rounds {
@@ -51,7 +51,12 @@ pub(crate) fn pins(device: &HostDevice, other: &str, rounds: usize) -> Result<()
     Ok(())
 }
 
-fn guest(device: &HostDevice, file: &OwnedFd) -> Result<GuestMemory, Failure> {
+/// A guest whose memory, `size` bytes, is a file.
+pub(crate) fn guest(
+    device: &HostDevice,
+    file: &OwnedFd,
+    size: u64,
+) -> Result<GuestMemory, Failure> {
     let guest = GuestMemory::standing_alone(DmaLimits::default());
     guest
         .set_device_iommu(device.dma().clone())
@@ -60,7 +65,7 @@ fn guest(device: &HostDevice, file: &OwnedFd) -> Result<GuestMemory, Failure> {
         flags: DmaFlags::READ | DmaFlags::WRITE,
         offset: 0,
         iova: 0,
-        size: LARGE,
+        size,
     };
     guest.map(&map, Some(file.try_clone()?))?;
     Ok(guest)

@@ -1,13 +1,13 @@
 //! What the kernel sets bounds to: memory that is locked for a device, and how many mappings it has.
 
 use mdev::dma::view::Access;
-use mdev::dma::{DmaLimits, GuestMemory, Iova, IovaRange};
+use mdev::dma::{Iova, IovaRange};
 use mdev::host::{DeviceAccess, DmaBuffer, HostDevice, HostError};
 use rustix::fs::{MemfdFlags, ftruncate, memfd_create};
 use rustix::process::{Gid, Resource, Rlimit, Uid, setrlimit};
 use rustix::thread::{set_thread_groups, set_thread_res_gid, set_thread_res_uid};
-use vfu::wire::dma::{DmaFlags, DmaMap};
 
+use crate::bench::guest;
 use crate::pins::Memory;
 use crate::{Failure, expect, open};
 
@@ -79,17 +79,7 @@ fn pin_each(device: &HostDevice, count: u64) -> Result<(), Failure> {
 pub(crate) fn truncated(device: &HostDevice) -> Result<(), Failure> {
     let file = memfd_create("guest", MemfdFlags::CLOEXEC)?;
     ftruncate(&file, 4 * PAGE)?;
-    let guest = GuestMemory::standing_alone(DmaLimits::default());
-    guest
-        .set_device_iommu(device.dma().clone())
-        .map_err(|_| "the memory has an IOMMU already")?;
-    let map = DmaMap {
-        flags: DmaFlags::READ | DmaFlags::WRITE,
-        offset: 0,
-        iova: 0,
-        size: 4 * PAGE,
-    };
-    guest.map(&map, Some(file.try_clone()?))?;
+    let guest = guest(device, &file, 4 * PAGE)?;
     ftruncate(&file, 2 * PAGE)?;
     let range = |pages| IovaRange::new(Iova(0), pages * PAGE).ok_or("not a range");
     for _ in 0..2 {
